@@ -1,0 +1,103 @@
+"""How each bundled asset was made, so that anybody can make it again: one function an asset, in BUILDERS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pixelviz.assets import CLASSIFIER, EXAMPLES_DIR, FASHION_10K, FID_REFERENCE
+from pixelviz.data import FASHION_TOTALS, DataError, ImageSet, load_images, write_idx
+from pixelviz.metrics import feature_statistics, save_statistics
+from pixelviz.models.classifier import (
+    SIZE,
+    Classifier,
+    FeatureExtractor,
+    accuracy,
+    load_classifier,
+    save_classifier,
+    train_classifier,
+)
+
+PER_CLASS = {"train": 1000, "test": 100}
+PHOTO_SIDE = 256
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "camera", "hubble_deep_field")
+GARMENTS = {"t-shirt": 0, "trouser": 1, "dress": 3, "sandal": 5, "bag": 8, "ankle-boot": 9}  # names: classes
+
+
+def _full_fashion(split: str, size: int = SIZE) -> ImageSet:
+    """Full Fashion-MNIST; raises DataError where only the bundled part can be had."""
+    images = load_images("fashion-mnist", split=split, size=size, channels=1)
+    if len(images) < FASHION_TOTALS[split]:
+        raise DataError(images.note or "The full Fashion-MNIST is needed here.")
+    return images
+
+
+def build_dataset(out: Path = FASHION_10K, seed: int = 0) -> None:
+    """The bundled part of Fashion-MNIST: as many images of every class, drawn by `seed`, in the set's own order."""
+    out.mkdir(parents=True, exist_ok=True)
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        full = _full_fashion(split)
+        labels = full.labels.numpy()
+        rng = np.random.default_rng(seed)
+        drawn = [rng.choice(np.flatnonzero(labels == c), PER_CLASS[split], replace=False) for c in range(10)]
+        keep = np.sort(np.concatenate(drawn))
+        inner = full.images[keep, 0, 2:-2, 2:-2].numpy()  # without the border that loading adds
+        write_idx(out / f"{prefix}-images-idx3-ubyte.gz", inner)
+        write_idx(out / f"{prefix}-labels-idx1-ubyte.gz", labels[keep].astype(np.uint8))
+
+
+def build_examples(out: Path = EXAMPLES_DIR) -> None:
+    """Photographs that ship inside scikit-image, shrunk to 256 pixels, and test garments of Fashion-MNIST."""
+    import skimage.data
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name in PHOTOS:
+        photo = Image.fromarray(getattr(skimage.data, name)())
+        photo.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
+        photo.save(out / f"{name}.jpg", quality=88, optimize=True)
+    test = load_images("fashion-mnist-10k", split="test", size=SIZE, channels=1)
+    for name, label in GARMENTS.items():
+        first = int((test.labels == label).nonzero()[0])
+        Image.fromarray(test.images[first, 0].numpy()).save(out / f"{name}.png", optimize=True)
+
+
+def build_classifier(out: Path = CLASSIFIER, epochs: int = 10, seed: int = 0) -> None:
+    """Train the classifier on all 60,000 images (a few minutes of two cores) and save it with its figures."""
+    train, test = _full_fashion("train"), _full_fashion("test")
+    torch.manual_seed(seed)
+    classifier = Classifier()
+    start, history = time.perf_counter(), []
+    for step in train_classifier(classifier, train.images, train.labels, epochs=epochs, seed=seed):
+        history.append({"epoch": step.epoch, "loss": round(step.loss, 4), "accuracy": round(step.accuracy, 4)})
+        print(f"epoch {step.epoch} of {epochs}: loss {step.loss:.3f}, accuracy {step.accuracy:.1%}", flush=True)
+    figures = {
+        "data": train.name,
+        "parameters": sum(p.numel() for p in classifier.parameters()),
+        "test_images": len(test),
+        "test_accuracy": accuracy(classifier, test.images, test.labels),
+        "epochs": epochs,
+        "seed": seed,
+        "seconds": round(time.perf_counter() - start),
+        "history": history,
+    }
+    save_classifier(classifier, figures, out)
+
+
+def build_fid_reference(out: Path = FID_REFERENCE) -> None:
+    """Feature statistics of the 10,000 test images under the bundled classifier; build the classifier first."""
+    extractor = FeatureExtractor(load_classifier())
+    save_statistics(feature_statistics(_full_fashion("test").images, extractor), out)
+
+
+# In the order in which they need each other.
+BUILDERS: dict[str, Callable[[], None]] = {
+    "dataset": build_dataset,
+    "examples": build_examples,
+    "classifier": build_classifier,
+    "fid-reference": build_fid_reference,
+}

@@ -1,0 +1,138 @@
+"""What a model is and how it is trained: frozen dataclasses, and every preset as a row of one table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+PAPER_FLOOR = 4e-3  # Section 4: "a small epsilon = 4e-3 is added to all x_0"
+MAX_T = 5000
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work; the message says which, and what would."""
+
+
+def check_process(gamma: float, T: int, floor: float = PAPER_FLOOR) -> None:
+    """Raise ConfigError unless 0 < gamma < T (Section 3.2.1), T is a whole number >= 1 and 0 < floor < 1.
+
+    T = 1 is allowed with any gamma > 0: there the paper's gamma < T would leave nothing to choose.
+    """
+    # Written as `not (a < b)`, the comparisons also refuse NaN.
+    if isinstance(T, bool) or not isinstance(T, int) or not 1 <= T <= MAX_T:
+        raise ConfigError(f"T must be a whole number from 1 to {MAX_T}; it is {T!r}.")
+    if not all(isinstance(value, (int, float)) for value in (gamma, floor)):
+        raise ConfigError(f"gamma and floor must be numbers; they are {gamma!r} and {floor!r}.")
+    if not 0 < gamma < float("inf"):
+        raise ConfigError(f"gamma must be greater than 0; it is {gamma}. At 0 no noise is added at all.")
+    if T > 1 and not gamma < T:
+        raise ConfigError(f"gamma must stay below T (the paper's Section 3.2.1); gamma is {gamma:g}, T is {T}.")
+    if gamma > 500:
+        raise ConfigError(f"gamma may be at most 500; it is {gamma:g}. x_delta = exp(-gamma) would underflow.")
+    if not 0 < floor < 1:
+        raise ConfigError(f"floor must lie strictly between 0 and 1; it is {floor}. The paper's value is 4e-3.")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The process and the networks of one model; stored beside its weights.
+
+    Widths are channels per level, finest first; each level halves the resolution.
+    """
+
+    image_size: int
+    channels: int
+    T: int
+    gamma: float
+    floor: float
+    vae_widths: tuple[int, ...]
+    latent: int
+    prior_components: int  # Gaussians in the prior over z fitted after training; 1 of them unfitted is N(0, I)
+    unet_widths: tuple[int, ...]
+    patch: int  # the networks' finest level is the image unshuffled by this factor; 1 in the paper
+    last_width: int  # channels of the last decoder, which the T heads read (512 in the paper)
+    attention_tokens: int | None  # keys and values are pooled to at most this many; None: full attention
+    head_target: Literal["v", "eps"] = "v"
+    head_attention: Literal["off", "full"] = "off"
+    true_scale: bool = False  # as printed: build R_phi's training schedule from x_delta, not x_delta_hat
+
+    def __post_init__(self) -> None:
+        check_process(self.gamma, self.T, self.floor)
+        if self.gamma > 80:
+            raise ConfigError(f"a model's gamma may be at most 80; it is {self.gamma:g}: x_delta would leave float32.")
+        if self.channels not in (1, 3):
+            raise ConfigError(f"channels must be 1 or 3; it is {self.channels}.")
+        if self.patch < 1 or self.image_size % (self.patch * 4):
+            raise ConfigError(f"image_size {self.image_size} does not divide into patches of {self.patch} and 4x4.")
+        side = self.image_size // self.patch
+        if not self.unet_widths or side % 2 ** (len(self.unet_widths) - 1):
+            raise ConfigError(f"{side} pixels cannot be halved for {len(self.unet_widths)} U-Net levels.")
+        if side != 4 * 2 ** (len(self.vae_widths) - 1):
+            raise ConfigError(f"{len(self.vae_widths)} VAE levels do not take {side} pixels to 4x4.")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self.channels, self.image_size, self.image_size
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Rebuild from JSON; raises ConfigError on a missing or unknown key."""
+        names = {f.name for f in fields(cls)}
+        if unknown := set(values) - names:
+            raise ConfigError(f"the configuration has unknown keys: {', '.join(sorted(unknown))}.")
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        except TypeError as error:
+            raise ConfigError(f"the configuration is incomplete: {error}.") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+PARTS = ("scale_vae", "twin", "parallel_unet")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained. `steps` counts optimiser steps in all, a resumed run's earlier ones included."""
+
+    steps: int = 2000
+    batch: int = 64
+    learning_rate: float = 1e-3
+    parts: tuple[str, ...] = PARTS
+    ema: float = 0.999
+    clip: float = 1.0
+    warmup: int = 200
+    kl_weight: float = 0.01  # per pixel; also twice the variance that the VAE's likelihood assumes
+    scale_weight: float = 1.0  # on (x_delta_hat - x_delta)^2, relative to x_delta's range
+    log_weight: float = 1.0  # on (-log x_delta_hat / gamma - x0)^2
+    clean_share: float = 0.35  # share of the VAE's batch at i = 0, whose codes generation decodes
+    terminal_share: float = 0.25  # share of R_phi's batch at i = T, which one-pass sampling uses
+    heads_per_step: int = 8  # heads trained per image and step (head i always among them)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= 10_000_000:
+            raise ConfigError(f"steps must be between 1 and 10,000,000; it is {self.steps}.")
+        if not 1 <= self.batch <= 4096:
+            raise ConfigError(f"batch must be between 1 and 4096; it is {self.batch}.")
+        if not 0 < self.learning_rate <= 0.1:
+            raise ConfigError(f"learning rate must be above 0 and at most 0.1; it is {self.learning_rate}.")
+        if not self.parts or set(self.parts) - set(PARTS):
+            raise ConfigError(f"parts must be some of {', '.join(PARTS)}; it is {self.parts}.")
+
+
+#                            size  C    T  gamma floor  VAE widths     z  prior  U-Net widths   patch last tokens
+PRESETS: dict[str, ModelConfig] = {
+    "compact":     ModelConfig(32, 1, 200, 20.0, 0.2, (64, 96, 96),   64, 64, (64, 96, 96),      2, 24, 64),
+    "compact-rgb": ModelConfig(32, 3, 200, 20.0, 0.2, (64, 96, 128), 128, 64, (64, 128, 160),    2, 32, 64),
+}  # fmt: skip
+
+
+def preset(name: str, **changes: Any) -> ModelConfig:
+    """The preset of that name, with fields replaced; raises ConfigError with the names there are."""
+    if name not in PRESETS:
+        raise ConfigError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}.")
+    return replace(PRESETS[name], **changes)

@@ -1,0 +1,1 @@
+"""The networks: tensors in, tensors out. They know the process, and nothing of samplers, files or screens."""

@@ -1,0 +1,84 @@
+"""What both networks are built from."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TIME_CODE = 128  # Appendix C
+
+
+def time_code(i: Tensor, size: int = TIME_CODE) -> Tensor:
+    """Sinusoidal code of the step (Vaswani et al. 2017): i of shape (B,) -> (B, size)."""
+    frequencies = torch.exp(
+        -math.log(10_000) * torch.arange(size // 2, device=i.device, dtype=torch.float32) / (size // 2)
+    )
+    angles = i.float()[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with up to 8 groups of at least 4 channels."""
+    groups = max(g for g in (1, 2, 4, 8) if channels % g == 0 and channels // g >= min(4, channels))
+    return nn.GroupNorm(groups, channels)
+
+
+class TimeMap(nn.Module):
+    """P_k: the sinusoidal code of i through a small network, added to every pixel of a level."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(TIME_CODE, channels), nn.SiLU(), nn.Linear(channels, channels))
+
+    def forward(self, code: Tensor) -> Tensor:
+        """(B, 128) -> (B, channels, 1, 1)."""
+        return self.net(code)[:, :, None, None]
+
+
+class SelfAttention(nn.Module):
+    """Single-head self-attention over pixels, with a residual connection.
+
+    Above `tokens` pixels, keys and values are average-pooled to that many (as in PVT, Wang et al. 2021):
+    full attention over 1,024 pixels would cost more than all convolutions of a compact network.
+    """
+
+    def __init__(self, channels: int, tokens: int | None = None) -> None:
+        super().__init__()
+        self.side = None if tokens is None else math.isqrt(tokens)
+        self.norm = group_norm(channels)
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key_value = nn.Conv2d(channels, 2 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        h = self.norm(x)
+        pooled = F.adaptive_avg_pool2d(h, self.side) if self.side and h.shape[-1] > self.side else h
+        q = self.query(h).flatten(2).mT[:, None]
+        k, v = (part.flatten(2).mT[:, None] for part in self.key_value(pooled).chunk(2, dim=1))
+        mixed = F.scaled_dot_product_attention(q, k, v)[:, 0].mT.reshape(x.shape)
+        return x + self.out(mixed)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions, group norm before each, a residual connection, then self-attention if asked for."""
+
+    def __init__(self, c_in: int, c_out: int, *, attention: bool = False, tokens: int | None = None) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.norm2, self.conv2 = group_norm(c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.attention = SelfAttention(c_out, tokens) if attention else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, H, W)."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return self.attention(self.skip(x) + h)

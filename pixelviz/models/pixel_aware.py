@@ -1,0 +1,64 @@
+"""The whole model: G_theta, its Appendix F twin and R_phi, with the process they were trained for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pixelviz.config import PARTS, ModelConfig
+from pixelviz.models.parallel_unet import ParallelUNet
+from pixelviz.models.scale_vae import ScaleVAE
+from pixelviz.process.schedules import PixelAware, image_from_scale
+
+
+class MissingPart(ValueError):
+    """The model lacks the network that was asked for; the message says which."""
+
+
+class PixelAwareModel(nn.Module):
+    """The parts that a checkpoint may hold, any of which may be absent.
+
+    Args: config; parts, some of "scale_vae", "twin", "parallel_unet".
+    """
+
+    def __init__(self, config: ModelConfig, parts: tuple[str, ...] = PARTS) -> None:
+        super().__init__()
+        self.config = config
+        self.schedule = PixelAware(config.T, config.gamma)
+        build = {
+            "scale_vae": lambda: ScaleVAE(config),
+            "twin": lambda: ScaleVAE(config, output="x0"),
+            "parallel_unet": lambda: ParallelUNet(config),
+        }
+        for part in PARTS:
+            setattr(self, part, build[part]() if part in parts else None)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that are present."""
+        return tuple(part for part in PARTS if getattr(self, part) is not None)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def need(self, *parts: str) -> None:
+        """Raise MissingPart unless all of these are present."""
+        if missing := [part for part in parts if getattr(self, part) is None]:
+            raise MissingPart(
+                f"this checkpoint has no {' and no '.join(missing)}; it holds {', '.join(self.parts)}. "
+                "Choose another checkpoint, or train the missing part."
+            )
+
+    def rate_x0(self, x_delta: Tensor) -> Tensor:
+        """The x0 that a schedule built from x_delta has: -log(x_delta)/gamma."""
+        return image_from_scale(x_delta, self.config.gamma)
+
+    def step_tensor(self, i: int, n: int) -> Tensor:
+        """The step i for n images, int64 (n,)."""
+        return torch.full((n,), i, dtype=torch.int64, device=self.device)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Trainable numbers per part."""
+        return {part: sum(p.numel() for p in getattr(self, part).parameters()) for part in self.parts}

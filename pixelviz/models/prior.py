@@ -1,0 +1,61 @@
+"""A mixture of Gaussians over z, by expectation maximisation (Ghosh et al. 2020, ex-post density estimation)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CODES_PER_DIMENSION = 4  # fewer than this per component and its covariance means nothing
+
+
+class Mixture(NamedTuple):
+    """log_weight (M,), mean (M, d), factor (M, d, d) lower triangular with covariance factor @ factor.T."""
+
+    log_weight: Tensor
+    mean: Tensor
+    factor: Tensor
+
+
+def log_density(mixture: Mixture, z: Tensor) -> Tensor:
+    """log of weight times density of each component at each z (n, d): (n, M), in nats."""
+    centred = (z[None] - mixture.mean[:, None]).mT  # (M, d, n)
+    whitened = torch.linalg.solve_triangular(mixture.factor, centred, upper=False)
+    log_det = mixture.factor.diagonal(dim1=1, dim2=2).log().sum(1)
+    square = whitened.square().sum(1)
+    return (mixture.log_weight - log_det - z.shape[1] / 2 * math.log(2 * math.pi))[None] - square.T / 2
+
+
+def fit_mixture(
+    codes: Tensor, components: int, generator: torch.Generator, *, iterations: int = 20, ridge: float = 1e-3
+) -> Mixture:
+    """Fit `components` full-covariance Gaussians to codes (n, d); returns float32 tensors.
+
+    Starts from codes drawn at random. `ridge` is added to each variance. Where n is too small, the
+    spare components get weight 0 (log weight -inf), and with fewer than 2 codes the result is N(0, I).
+    """
+    z = codes.float()
+    n, d = z.shape
+    eye = torch.eye(d, dtype=z.dtype)
+    used = max(1, min(components, n // (CODES_PER_DIMENSION * d)))
+    mean = torch.zeros(components, d, dtype=z.dtype)
+    factor = eye.repeat(components, 1, 1)
+    log_weight = torch.full((components,), -math.inf, dtype=z.dtype)
+    log_weight[:used] = -math.log(used)
+    if n >= 2:
+        spread = torch.cov(z.T) + ridge * eye
+        mean[:used] = z[torch.randperm(n, generator=generator)[:used]] if used > 1 else z.mean(0)
+        factor[:used] = torch.linalg.cholesky(spread)
+        for _ in range(iterations if used > 1 else 0):
+            share = log_density(Mixture(log_weight[:used], mean[:used], factor[:used]), z).softmax(1)
+            mass = share.sum(0) + 1e-9
+            centre = share.T @ z / mass[:, None]
+            scatter = torch.stack([(share[:, m : m + 1] * z).T @ z for m in range(used)])
+            scatter = scatter - mass[:, None, None] * centre[:, :, None] * centre[:, None]
+            # A component keeps a little of the whole cloud's shape, as though it held d more codes of it.
+            covariance = (scatter + d * spread[None] * 0.1) / (mass + 0.1 * d)[:, None, None]
+            mean[:used], factor[:used] = centre, torch.linalg.cholesky(covariance + ridge * eye)
+            log_weight[:used] = (mass / mass.sum()).log()
+    return Mixture(log_weight, mean, factor)

@@ -1,0 +1,110 @@
+"""One step back, per pixel: the printed recursion, the v-form that is stable, and the skip posterior.
+
+| code            | paper, audit                                                       |
+|-----------------|--------------------------------------------------------------------|
+| eps             | epsilon-tilde_j, the noise with x_j = sqrt(abar_j) x0 + sqrt(1-abar_j) eps |
+| v               | V^j = sqrt(abar_j) eps_j - sqrt(1-abar_j) x0 (Salimans & Ho 2022)  |
+| rate_x0         | the x0 that the schedule is built from (x0 itself, or -log(x_delta_hat)/gamma) |
+
+All arguments are tensors that broadcast; dtype is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pixelviz.process.schedules import Schedule
+
+
+class Gaussian(NamedTuple):
+    """Mean and variance, per pixel."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+class Affine(NamedTuple):
+    """Coefficients of x_i and of x0."""
+
+    skip: Tensor
+    out: Tensor
+
+
+def v_from_eps(schedule: Schedule, rate_x0: Tensor, j, x0: Tensor, eps: Tensor) -> Tensor:
+    """V^j of a pixel x0 with noise eps at step j."""
+    return schedule.alpha_bar(rate_x0, j).sqrt() * eps - schedule.noise_variance(rate_x0, j).sqrt() * x0
+
+
+def x0_from_v(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor) -> Tensor:
+    """x0_hat = sqrt(abar_j) x_j - sqrt(1-abar_j) V^j."""
+    return schedule.alpha_bar(rate_x0, j).sqrt() * x_j - schedule.noise_variance(rate_x0, j).sqrt() * v
+
+
+def v_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor) -> Tensor:
+    """x_{j-1}: DDPM's posterior mean with x0_hat from V^j; an error in x_j shrinks by sqrt(alpha)."""
+    gain = (
+        schedule.alpha_bar(rate_x0, j - 1).sqrt()
+        * schedule.beta(rate_x0, j)
+        / schedule.noise_variance(rate_x0, j).sqrt()
+    )
+    return schedule.alpha(rate_x0, j).sqrt() * x_j - gain * v
+
+
+def rotation_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor) -> Tensor:
+    """x_{j-1} = cos(d) x_j - sin(d) V^j: the DDIM step in v-form, cos of each angle being sqrt(abar)."""
+    angle = [
+        torch.atan2(
+            schedule.noise_variance(rate_x0, k).sqrt(),
+            schedule.alpha_bar(rate_x0, k).sqrt(),
+        )
+        for k in (j, j - 1)
+    ]
+    d = angle[0] - angle[1]
+    return torch.cos(d) * x_j - torch.sin(d) * v
+
+
+def printed_step(
+    schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, eps: Tensor, noise: Tensor | None = None
+) -> Tensor:
+    """Algorithm 1, line 9 (with sqrt(1 - abar_j), the only denominator that inverts Eq. 9).
+
+    An error in x_j grows by 1/sqrt(alpha) at every step. `noise` is line 8's epsilon, None for none.
+    """
+    x = (x_j - schedule.beta(rate_x0, j) / schedule.noise_variance(rate_x0, j).sqrt() * eps) / schedule.alpha(
+        rate_x0, j
+    ).sqrt()
+    return x if noise is None else x + schedule.posterior_variance(rate_x0, j).sqrt() * noise
+
+
+def skip_posterior(schedule: Schedule, rate_x0: Tensor, i, j, x_i: Tensor, x0: Tensor) -> Gaussian:
+    """q(x_j | x_i, x0) for 0 <= j < i: DDPM's posterior (Eq. 4) over any number of steps.
+
+    Variance (1-abar_j)(1 - abar_i/abar_j)/(1-abar_i), which is 0 at j = 0, where the mean is x0.
+    """
+    log_i, log_j = schedule.log_alpha_bar(rate_x0, i), schedule.log_alpha_bar(rate_x0, j)
+    noise_i, noise_j = -torch.expm1(log_i), -torch.expm1(log_j)
+    between = -torch.expm1(log_i - log_j)  # the noise that steps j+1..i add
+    skip = torch.exp((log_i - log_j) / 2) * noise_j / noise_i
+    out = torch.exp(log_j / 2) * between / noise_i
+    return Gaussian(skip * x_i + out * x0, noise_j * between / noise_i)
+
+
+def head_coefficients(schedule: Schedule, rate_x0: Tensor, i, j, target: Literal["v", "eps"] = "v") -> Affine:
+    """E[V^j | x_i, x0], or E[eps_j | x_i, x0], as skip * x_i + out * x0, for 1 <= j <= i.
+
+    Put x_j's posterior mean (`skip_posterior`) into V^j = (sqrt(abar_j) x_j - x0) / sqrt(1-abar_j):
+      E[V^j | x_i]   = sqrt((1-abar_j) / (1-abar_i)) E[V^i | x_i],
+      E[eps_j | x_i] = sqrt((abar_i/abar_j) (1-abar_j) / (1-abar_i)) E[eps_i | x_i].
+    So under Eq. 15 the best T heads of one run are one image times known factors: they carry
+    E[x0 | x_i, x_delta_hat], and nothing else.
+    """
+    log_i = schedule.log_alpha_bar(rate_x0, i)
+    gain = schedule.noise_variance(rate_x0, j).sqrt() / -torch.expm1(log_i)
+    root_bar = torch.exp(log_i / 2)
+    if target == "v":
+        return Affine(gain * root_bar, -gain)
+    gain = gain * torch.exp((log_i - schedule.log_alpha_bar(rate_x0, j)) / 2)
+    return Affine(gain, -gain * root_bar)

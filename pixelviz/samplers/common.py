@@ -1,0 +1,55 @@
+"""What every sampler takes and gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class SamplerError(ValueError):
+    """Settings that a sampler cannot run with; the message says what would work."""
+
+
+class Start(NamedTuple):
+    """Where the reverse process starts: x_T and the estimate x_delta_hat, both (B, C, H, W)."""
+
+    x_T: Tensor
+    x_delta: Tensor
+
+
+@dataclass(frozen=True)
+class SampleStep:
+    """One state of the reverse process.
+
+    i: the step it belongs to, T..0. x: x_i, (B, C, H, W). network_evaluations: runs of R_phi so far.
+    """
+
+    i: int
+    x: Tensor
+    network_evaluations: int
+
+
+class ImageNoise:
+    """Random numbers for images first..first+n-1 of a seed, a stream per image.
+
+    Image k's numbers depend on (seed, k) alone, so a batch of another size gives the same pictures.
+    """
+
+    def __init__(self, seed: int, n: int, *, first: int = 0, device: torch.device | str = "cpu") -> None:
+        self.device = device
+        # Drawn on the CPU on every machine: a CUDA generator would give other pictures for the same seed.
+        self.streams = [torch.Generator().manual_seed((seed * 0x9E3779B1 + k) % 2**63) for k in range(first, first + n)]
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    def normal(self, *shape: int) -> Tensor:
+        """N(0, 1), (n, *shape)."""
+        return torch.stack([torch.randn(shape, generator=g) for g in self.streams]).to(self.device)
+
+    def uniform(self) -> Tensor:
+        """Uniform in [0, 1), (n,)."""
+        return torch.cat([torch.rand(1, generator=g) for g in self.streams]).to(self.device)

@@ -1,0 +1,62 @@
+"""The paper's sampler in the form that is stable (audit, section 3): v-heads, no noise inside a pass."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+
+from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.process.reverse import skip_posterior, v_step, x0_from_v
+from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep, Start
+
+
+def boundaries(T: int, passes: int) -> list[int]:
+    """T = b_0 > b_1 > ... > b_K = 0, as even as whole numbers allow. Raises SamplerError unless 1 <= passes <= T."""
+    if not 1 <= passes <= T:
+        raise SamplerError(f"passes must be between 1 (one run of the network) and T = {T}; it is {passes}.")
+    return [round(T * (passes - k) / passes) for k in range(passes + 1)]
+
+
+def parallel(
+    model: PixelAwareModel,
+    start: Start,
+    noise: ImageNoise,
+    *,
+    passes: int = 1,
+    crossing: Literal["direct", "recursion"] = "direct",
+) -> Iterator[SampleStep]:
+    """K passes: 1 is one run of the network, T the closed loop.
+
+    Each run at (x_i, i) yields the heads down to the next boundary i'; within the pass x_j follows the
+    deterministic v-form. At the boundary x_i' is drawn from q(x_i' | x_i, x0_hat), with x0_hat clipped to
+    [floor, 1] and taken from head i ("direct") or from the last head of the block ("recursion").
+    The last pass ends where its recursion ends.
+
+    Yields: SampleStep for i = T, T-1, ..., 0. Raises SamplerError for eps heads, which have no v-form.
+    """
+    model.need("parallel_unet")
+    config, schedule = model.config, model.schedule
+    if config.head_target != "v":
+        raise SamplerError("this checkpoint has eps heads (Eq. 15 as printed); use the sampler 'printed'.")
+    x_delta, rate_x0 = start.x_delta, model.rate_x0(start.x_delta)
+    x = start.x_T
+    yield SampleStep(config.T, x, 0)
+    steps = boundaries(config.T, passes)
+    for evaluations, (i, below) in enumerate(itertools.pairwise(steps), start=1):
+        heads = torch.arange(i, below, -1, device=x.device)
+        v = model.parallel_unet(x, x_delta, model.step_tensor(i, len(x)), heads)
+        x_i = x
+        x0_hat = x0_from_v(schedule, rate_x0, i, x_i, v[:, 0])
+        for k, j in enumerate(range(i, below, -1)):
+            if crossing == "recursion":
+                x0_hat = x0_from_v(schedule, rate_x0, j, x, v[:, k])
+            x = v_step(schedule, rate_x0, j, x, v[:, k])
+            if j - 1 > below:
+                yield SampleStep(j - 1, x, evaluations)
+        if below:
+            mean, variance = skip_posterior(schedule, rate_x0, i, below, x_i, x0_hat.clamp(config.floor, 1))
+            x = mean + variance.sqrt() * noise.normal(*config.shape)
+        yield SampleStep(below, x, evaluations)
