@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from pixelviz.assets import FASHION_10K
 from pixelviz.images import IMAGE_SUFFIXES, MNIST_PAD, MNIST_SIDE, ImageError, fit_square, read_image
+from pixelviz.process.forward import raise_to_floor
 
 Split = Literal["train", "test"]
 
@@ -62,7 +63,7 @@ def to_unit(images, floor: float, dtype: torch.dtype = torch.float32) -> Tensor:
     """
     images = torch.as_tensor(images)
     p = images.to(dtype) if images.is_floating_point() else images.to(dtype) / 255
-    return floor + (1 - floor) * p
+    return raise_to_floor(p, floor)
 
 
 def to_image(x0: Tensor, floor: float) -> Tensor:

@@ -18,14 +18,14 @@ from torch.optim.swa_utils import AveragedModel
 from pixelviz import checkpoints
 from pixelviz.checkpoints import Record
 from pixelviz.config import ModelConfig, TrainConfig
-from pixelviz.data import ImageSet, to_image, to_unit
+from pixelviz.data import ImageSet, from_unit, to_unit
 from pixelviz.devices import Compute, choose
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.prior import fit_mixture
 from pixelviz.models.scale_vae import ScaleVAE
 from pixelviz.process.reverse import head_coefficients, skip_posterior
 from pixelviz.process.schedules import image_scale
-from pixelviz.samplers import SAMPLERS, STARTS, ImageNoise
+from pixelviz.samplers import draw
 
 PRIOR_IMAGES = 20_000  # codes that the prior is fitted to, at most
 PREVIEW_IMAGES = 8
@@ -145,7 +145,6 @@ def unet_loss(model: PixelAwareModel, x0: Tensor, i: Tensor, config: TrainConfig
 @torch.no_grad()
 def preview(model: PixelAwareModel, x0: Tensor, compute: Compute, seed: int = 0) -> Tensor:
     """Rows to look at, uint8 (rows, n, C, H, W): x0; G_theta's image of it; one-pass samples (where trained)."""
-    config = model.config
     rows = [x0]
     zero = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
     with compute.autocast():
@@ -153,12 +152,11 @@ def preview(model: PixelAwareModel, x0: Tensor, compute: Compute, seed: int = 0)
             rows.append(model.rate_x0(model.scale_vae(x0, zero).float()))
         elif model.twin is not None:
             rows.append(model.twin(x0, zero).float())
-        if model.scale_vae is not None and model.parallel_unet is not None:
-            noise = ImageNoise(seed, len(x0), device=x0.device)
-            sampler = "parallel" if config.head_target == "v" else "printed"
-            *_, last = SAMPLERS[sampler].run(model, STARTS["consistent"](model, noise), noise, passes=1)
-            rows.append(last.x.float())
-    return (to_image(torch.stack(rows), config.floor) * 255).round().to(torch.uint8).cpu()
+    if model.scale_vae is not None and model.parallel_unet is not None:
+        sampler = "parallel" if model.config.head_target == "v" else "printed"
+        *_, last = draw(model, compute, n=len(x0), sampler=sampler, seed=seed)
+        rows.append(last.x.float())
+    return from_unit(torch.stack(rows), model.config.floor).cpu()
 
 
 @torch.no_grad()
@@ -300,12 +298,13 @@ def _one_step(run: Run, x0: Tensor, train: TrainConfig, compute: Compute, genera
             losses |= {f"parallel_unet/{k}": v for k, v in parts.items()}
     run.optimiser.zero_grad(set_to_none=True)
     total.backward()
-    nn.utils.clip_grad_norm_([p for group in run.optimiser.param_groups for p in group["params"]], train.clip)
+    norm = nn.utils.clip_grad_norm_([p for group in run.optimiser.param_groups for p in group["params"]], train.clip)
     values = {k: float(v) for k, v in losses.items()}
-    if not all(map(math.isfinite, values.values())):
+    # Checked before the update: weights that are not finite must never replace a good checkpoint.
+    if not all(map(math.isfinite, (*values.values(), float(norm)))):
         raise TrainingError(
-            f"the loss is no longer a finite number at step {run.step + 1}; lower the learning rate "
-            f"(it is {train.learning_rate:g}) and resume from the last checkpoint."
+            f"the loss or its gradient is no longer a finite number at step {run.step + 1}; lower the learning "
+            f"rate (it is {train.learning_rate:g}) and resume from the last checkpoint."
         )
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(train, run.step)

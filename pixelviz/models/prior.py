@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+NEVER = -1e4  # a log weight whose exp is 0, and which, unlike -inf, is a finite number to save
 CODES_PER_DIMENSION = 4  # fewer than this per component and its covariance means nothing
 
 
@@ -34,7 +35,7 @@ def fit_mixture(
     """Fit `components` full-covariance Gaussians to codes (n, d); returns float32 tensors.
 
     Starts from codes drawn at random. `ridge` is added to each variance. Where n is too small, the
-    spare components get weight 0 (log weight -inf), and with fewer than 2 codes the result is N(0, I).
+    spare components get weight 0, and with fewer than 2 codes the result is N(0, I).
     """
     z = codes.float()
     n, d = z.shape
@@ -42,7 +43,7 @@ def fit_mixture(
     used = max(1, min(components, n // (CODES_PER_DIMENSION * d)))
     mean = torch.zeros(components, d, dtype=z.dtype)
     factor = eye.repeat(components, 1, 1)
-    log_weight = torch.full((components,), -math.inf, dtype=z.dtype)
+    log_weight = torch.full((components,), NEVER, dtype=z.dtype)
     log_weight[:used] = -math.log(used)
     if n >= 2:
         spread = torch.cov(z.T) + ridge * eye

@@ -1,0 +1,46 @@
+"""One batch from a named sampler and start: what the command line, the evaluation and the app all call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from pixelviz.devices import Compute
+from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep
+from pixelviz.samplers.starts import STARTS
+from pixelviz.samplers.table import SAMPLERS
+
+
+def draw(
+    model: PixelAwareModel,
+    compute: Compute,
+    *,
+    n: int,
+    passes: int = 1,
+    start: str = "consistent",
+    sampler: str = "parallel",
+    seed: int = 0,
+    first: int = 0,
+) -> Iterator[SampleStep]:
+    """Draw images first..first+n-1 of `seed` in one batch, from i = T to 0.
+
+    Raises SamplerError (also for unknown names) or MissingPart, at the first step.
+    """
+    for name, table, what in ((sampler, SAMPLERS, "sampler"), (start, STARTS, "start")):
+        if name not in table:
+            raise SamplerError(f"there is no {what} {name!r}; there are: {', '.join(table)}.")
+    if n < 1:
+        raise SamplerError(f"the number of images must be at least 1; it is {n}.")
+    noise = ImageNoise(seed, n, first=first, device=model.device)
+    steps = None
+    while True:
+        # Entered anew for every step: a suspended generator must not leave its caller in autocast.
+        with torch.inference_mode(), compute.autocast():
+            if steps is None:
+                steps = SAMPLERS[sampler].run(model, STARTS[start](model, noise), noise, passes=passes)
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step

@@ -1,0 +1,257 @@
+"""The networks against what the equations say of their outputs."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import norm
+
+from pixelviz.config import PRESETS, ConfigError, ModelConfig, TrainConfig, check_process, preset
+from pixelviz.models.blocks import SelfAttention, time_code
+from pixelviz.models.parallel_unet import ParallelHeads, ParallelUNet
+from pixelviz.models.pixel_aware import MissingPart, PixelAwareModel
+from pixelviz.models.prior import Mixture, fit_mixture, log_density
+from pixelviz.models.scale_vae import Code, ScaleVAE
+from pixelviz.process.reverse import v_from_eps
+from pixelviz.process.schedules import image_from_scale, image_scale
+from tests.tiny import randomised, tiny_config, tiny_model
+
+
+def _inputs(config: ModelConfig, n: int = 3):
+    torch.manual_seed(1)
+    x0 = config.floor + (1 - config.floor) * torch.rand(n, *config.shape)
+    return torch.randn(n, *config.shape), image_scale(x0, config.gamma)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_runs_forward_and_backward(name):
+    config = PRESETS[name]
+    model = PixelAwareModel(config)
+    x, x_delta = _inputs(config, 2)
+    i = torch.tensor([config.T, 3])
+    assert model.scale_vae(x, i).shape == x.shape
+    z = model.parallel_unet(x, x_delta, i)
+    assert z.shape == (2, config.T, *config.shape)
+    (z.square().mean() + model.scale_vae(x, i).mean() + model.twin(x, i).mean()).backward()
+    for part in model.parts:
+        graded = [p.grad for p in getattr(model, part).parameters() if p.grad is not None]
+        assert graded
+        assert all(torch.isfinite(g).all() for g in graded)
+
+
+def test_compact_is_compact():
+    counts = PixelAwareModel(preset("compact")).parameter_counts()
+    assert 2e6 < counts["scale_vae"] + counts["parallel_unet"] < 4e6
+
+
+def test_estimates_lie_in_the_range_of_the_scale():
+    model = tiny_model()
+    x, _ = _inputs(model.config)
+    config = model.config
+    i = torch.tensor([0, 4, 8])
+    x_delta, x0 = model.scale_vae(50 * x, i), model.twin(50 * x, i)
+    low, high = image_scale(1.0, config.gamma), image_scale(config.floor, config.gamma)
+    assert x_delta.min() >= low * (1 - 1e-5)
+    assert x_delta.max() <= high * (1 + 1e-5)
+    assert x0.min() >= config.floor - 1e-6
+    assert x0.max() <= 1 + 1e-6
+
+
+def test_mask_and_subset_of_heads():
+    """M_j: head j is 0 exactly where j > i; a subset of heads equals the same heads of the full run."""
+    unet = tiny_model().parallel_unet
+    x, x_delta = _inputs(unet.config)
+    i = torch.tensor([8, 3, 1])
+    full = unet(x, x_delta, i)
+    for image, last in enumerate(i.tolist()):
+        alive = full[image].abs().amax(dim=(1, 2, 3)) > 0
+        assert alive.tolist() == [j <= last for j in range(1, 9)]
+    shared = torch.tensor([5, 1, 8])
+    torch.testing.assert_close(unet(x, x_delta, i, shared), full[:, shared - 1], rtol=1e-4, atol=1e-5)
+    own = torch.tensor([[8, 2], [3, 1], [1, 4]])
+    picked = torch.stack([full[k, own[k] - 1] for k in range(3)])
+    torch.testing.assert_close(unet(x, x_delta, i, own), picked, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["off", "full"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_batched_heads_equal_a_loop_over_single_heads(attention, channels):
+    """G_j written out for one head: 1x1, then two residual 3x3 blocks (and attention), with head j's weights."""
+    heads = randomised(ParallelHeads(5, 6, channels, attention), scale=0.5)
+    features = torch.randn(2, 6, 8, 8)
+    together = heads(features)
+    for j in range(5):
+        h = F.conv2d(features, heads.project[j][:, :, None, None], heads.bias[j])
+        for k in range(2):
+            h = h + F.conv2d(F.silu(h), heads.local[k][j].view(channels, channels, 3, 3), padding=1)
+            if attention == "full":
+                q, key, v, out = heads.attention[k][j]
+                flat = h.flatten(2)
+                scores = (q @ flat).mT @ (key @ flat) / channels**0.5
+                h = h + (out @ (v @ flat) @ scores.softmax(-1).mT).view_as(h)
+        torch.testing.assert_close(together[:, j], h, rtol=1e-4, atol=1e-4)
+
+
+def test_one_head_model_is_an_ordinary_v_prediction():
+    """T = 1: one head, i = j = 1; V = sqrt(abar) eps - sqrt(1-abar) x0_hat for the x0_hat that it names."""
+    model = tiny_model(T=1, gamma=3.0)
+    config = model.config
+    x, x_delta = _inputs(config)
+    i = torch.ones(3, dtype=torch.int64)
+    v = model.parallel_unet(x, x_delta, i)
+    assert v.shape == (3, 1, *config.shape)
+    rate = model.rate_x0(x_delta)
+    x0_hat = rate + model.parallel_unet.heads(model.parallel_unet.backbone(x, x_delta, i))[:, 0]
+    abar = torch.exp(-config.gamma * rate)
+    eps = (x - abar.sqrt() * x0_hat) / (1 - abar).sqrt()
+    torch.testing.assert_close(v[:, 0], v_from_eps(model.schedule, rate, 1, x0_hat, eps), rtol=1e-4, atol=1e-4)
+
+
+def test_untrained_heads_return_the_vae_s_image():
+    """With its last layer at zero, R_phi's x0_hat is -log(x_delta_hat)/gamma: it learns what is left."""
+    torch.manual_seed(0)
+    unet = ParallelUNet(tiny_config())
+    torch.nn.init.zeros_(unet.heads.project)
+    x, x_delta = _inputs(unet.config)
+    i = torch.full((3,), 8)
+    v = unet(x, x_delta, i)[:, 7]
+    abar = x_delta  # abar_T = x_delta
+    x0_hat = abar.sqrt() * x - (1 - abar).sqrt() * v
+    torch.testing.assert_close(x0_hat, image_from_scale(x_delta, unet.config.gamma), rtol=1e-4, atol=1e-4)
+
+
+def test_every_input_reaches_the_heads():
+    unet = tiny_model().parallel_unet
+    x, x_delta = _inputs(unet.config)
+    i = torch.full((3,), 5)
+    base = unet(x, x_delta, i, torch.tensor([4]))
+    assert not torch.allclose(base, unet(x + 0.1, x_delta, i, torch.tensor([4])))
+    assert not torch.allclose(unet.backbone(x, x_delta, i), unet.backbone(x, x_delta**1.5, i))
+    assert not torch.allclose(unet.backbone(x, x_delta, i), unet.backbone(x, x_delta, i + 1))
+
+
+def test_pooled_attention_is_full_attention_where_tokens_suffice():
+    torch.manual_seed(0)
+    full, pooled = SelfAttention(8), SelfAttention(8, tokens=16)
+    randomised(full)
+    pooled.load_state_dict(full.state_dict())
+    small, large = torch.randn(2, 8, 4, 4), torch.randn(2, 8, 8, 8)
+    torch.testing.assert_close(full(small), pooled(small))
+    assert not torch.allclose(full(large), pooled(large))
+
+
+def test_bfloat16_stays_close_to_float32():
+    model = tiny_model()
+    x, x_delta = _inputs(model.config)
+    i = torch.full((3,), 8)
+    exact = model.parallel_unet(x, x_delta, i)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model.parallel_unet(x, x_delta, i)
+    assert rough.dtype == torch.float32
+    assert (rough - exact).square().mean().sqrt() < 0.05 * exact.square().mean().sqrt()
+
+
+def test_kl_is_that_of_a_gaussian():
+    mean, log_variance = torch.tensor([[0.7, -1.2]]), torch.tensor([[0.3, -0.9]])
+    q = torch.distributions.Normal(mean, torch.exp(log_variance / 2))
+    expected = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(Code(mean, log_variance).kl(), expected)
+
+
+def test_unfitted_prior_is_standard_normal():
+    vae = ScaleVAE(tiny_config())
+    normal = torch.randn(50, 4)
+    torch.testing.assert_close(vae.sample_prior(torch.rand(50), normal), normal)
+
+
+def test_prior_recovers_a_known_mixture():
+    generator = torch.Generator().manual_seed(0)
+    truth = Mixture(
+        torch.tensor([0.3, 0.7]).log(),
+        torch.tensor([[4.0, 0.0], [-3.0, 1.0]]),
+        torch.tensor([[[0.5, 0.0], [0.4, 0.3]], [[1.0, 0.0], [-0.5, 0.8]]]),
+    )
+    vae = ScaleVAE(tiny_config(latent=2))
+    vae.prior_log_weight, vae.prior_mean, vae.prior_factor = truth
+    codes = vae.sample_prior(torch.rand(6000, generator=generator), torch.randn(6000, 2, generator=generator))
+    fitted = fit_mixture(codes, 2, generator)
+    order = fitted.mean[:, 0].argsort(descending=True)
+    torch.testing.assert_close(fitted.mean[order], truth.mean, atol=0.1, rtol=0)
+    torch.testing.assert_close(fitted.log_weight[order].exp(), truth.log_weight.exp(), atol=0.03, rtol=0)
+    for m, k in enumerate(order):
+        covariance = fitted.factor[k] @ fitted.factor[k].T
+        torch.testing.assert_close(covariance, truth.factor[m] @ truth.factor[m].T, atol=0.1, rtol=0.1)
+
+
+def test_log_density_against_scipy():
+    mixture = Mixture(torch.tensor([0.25]).log(), torch.tensor([[1.0]]), torch.tensor([[[2.0]]]))
+    z = torch.tensor([[0.3], [5.0]])
+    expected = torch.tensor(norm.logpdf(z[:, 0].numpy(), 1.0, 2.0), dtype=torch.float32) + torch.log(torch.tensor(0.25))
+    torch.testing.assert_close(log_density(mixture, z)[:, 0], expected)
+
+
+@pytest.mark.parametrize("n", [1, 3, 20])
+def test_prior_of_few_codes_is_finite(n):
+    fitted = fit_mixture(torch.randn(n, 4), 8, torch.Generator().manual_seed(0))
+    assert torch.isfinite(fitted.mean).all()
+    assert torch.isfinite(fitted.factor).all()
+    assert fitted.log_weight.exp().sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_time_code_tells_steps_apart():
+    codes = time_code(torch.arange(0, 501))
+    assert codes.shape == (501, 128)
+    distance = torch.cdist(codes, codes) + 10 * torch.eye(501)
+    assert distance.min() > 0.1
+
+
+def test_missing_part_says_which():
+    model = PixelAwareModel(tiny_config(), ("twin",))
+    with pytest.raises(MissingPart, match="scale_vae"):
+        model.need("scale_vae")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gamma": 0.0}, "gamma must be greater"),
+        ({"gamma": 8.0}, "below T"),
+        ({"gamma": float("nan")}, "gamma"),
+        ({"T": 0}, "T must be"),
+        ({"T": float("inf")}, "T must be"),
+        ({"T": None}, "T must be"),
+        ({"floor": 0.0}, "floor"),
+        ({"floor": "low"}, "numbers"),
+        ({"channels": 2}, "channels"),
+        ({"image_size": 18}, "patches"),
+        ({"vae_widths": (8,)}, "VAE levels"),
+        ({"unet_widths": (8,) * 5}, "U-Net levels"),
+        ({"gamma": 90.0, "T": 200}, "at most 80"),
+    ],
+)
+def test_impossible_configurations_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny_config(**changes)
+
+
+def test_configuration_survives_json_and_refuses_strangers():
+    config = tiny_config()
+    assert (
+        ModelConfig.from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in config.to_dict().items()})
+        == config
+    )
+    with pytest.raises(ConfigError, match="unknown keys: colour"):
+        ModelConfig.from_dict({**config.to_dict(), "colour": 1})
+    with pytest.raises(ConfigError, match="incomplete"):
+        ModelConfig.from_dict({"T": 4})
+    with pytest.raises(ConfigError, match="compact"):
+        preset("enormous")
+
+
+@pytest.mark.parametrize("changes", [{"steps": 0}, {"batch": 0}, {"learning_rate": 0.0}, {"parts": ("nose",)}])
+def test_impossible_training_is_refused(changes):
+    with pytest.raises(ConfigError):
+        TrainConfig(**changes)
+
+
+def test_one_step_processes_take_any_gamma():
+    check_process(5.0, 1)

@@ -1,0 +1,312 @@
+"""Training, checkpoints and evaluation on the smallest real model."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pixelviz import checkpoints, evaluation, training
+from pixelviz.checkpoints import CheckpointError
+from pixelviz.config import ConfigError, TrainConfig
+from pixelviz.devices import Compute, choose
+from pixelviz.metrics import feature_statistics
+from pixelviz.process.schedules import image_scale
+from tests.tiny import tiny_config, tiny_images, tiny_model
+
+FAST = {"batch": 8, "heads_per_step": 3}
+
+
+def _train(out, steps, **changes):
+    resume = changes.pop("resume", False)
+    config = changes.pop("config", tiny_config())
+    run = training.train(
+        tiny_images(), config, TrainConfig(steps=steps, **{**FAST, **changes}), out, resume=resume, device="cpu"
+    )
+    return list(run)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A checkpoint folder after four steps."""
+    out = tmp_path_factory.mktemp("run") / "tiny"
+    _train(out, 4)
+    return out
+
+
+def test_losses_fall():
+    steps = _train(None, 60, learning_rate=5e-3, parts=("scale_vae", "parallel_unet"))
+    for key in ("scale_vae/log_x_delta", "parallel_unet/head_i"):
+        first = sum(s.losses[key] for s in steps[:10])
+        assert sum(s.losses[key] for s in steps[-10:]) < 0.7 * first
+
+
+def test_steps_carry_what_a_screen_shows():
+    steps = _train(None, 3)
+    assert [s.step for s in steps] == [1, 2, 3]
+    assert steps[-1].eta_seconds == 0
+    assert all(s.images_per_second > 0 for s in steps)
+    assert steps[0].preview.shape == (3, 8, 1, 16, 16)
+    assert steps[-1].preview.dtype == torch.uint8
+    assert {k.split("/")[0] for k in steps[0].losses} == {"scale_vae", "twin", "parallel_unet"}
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path):
+    straight = _train(tmp_path / "a", 6, ema=0.5)
+    run = training.train(
+        tiny_images(), tiny_config(), TrainConfig(steps=6, ema=0.5, **FAST), tmp_path / "b", device="cpu"
+    )
+    for _ in range(3):
+        next(run)
+    run.close()
+    resumed = _train(tmp_path / "b", 6, ema=0.5, resume=True)
+    assert [s.step for s in resumed] == [4, 5, 6]
+    for key, value in straight[-1].losses.items():
+        assert resumed[-1].losses[key] == pytest.approx(value, rel=1e-4), key
+    one, two = (load_file(tmp_path / name / checkpoints.WEIGHTS) for name in "ab")
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], rtol=1e-3, atol=1e-4, msg=key)
+    record = checkpoints.load(tmp_path / "b").record
+    assert record.steps["parallel_unet"] == 6
+    assert record.images_seen["scale_vae"] == 48
+
+
+def test_one_part_can_be_trained_on_another_run_s_parts(tmp_path):
+    _train(tmp_path / "r", 2, parts=("scale_vae",))
+    before = load_file(tmp_path / "r" / checkpoints.WEIGHTS)
+    _train(tmp_path / "r", 3, parts=("parallel_unet",), resume=True)
+    loaded = checkpoints.load(tmp_path / "r")
+    after = load_file(tmp_path / "r" / checkpoints.WEIGHTS)
+    assert loaded.model.parts == ("scale_vae", "parallel_unet")
+    assert loaded.record.steps == {"scale_vae": 2, "parallel_unet": 3}
+    for key in before:
+        assert torch.equal(before[key], after[key]), key
+    with pytest.raises(training.TrainingError, match="scale_vae too"):
+        _train(None, 2, parts=("parallel_unet",))
+
+
+def test_epochs_visit_every_image_once():
+    seen = torch.cat([training.batches(24, 8, 0, step) for step in range(6)])
+    assert sorted(seen[:24].tolist()) == list(range(24))
+    assert sorted(seen[24:].tolist()) == list(range(24))
+    assert seen[:24].tolist() != seen[24:].tolist()
+
+
+def test_heads_are_within_the_mask_and_include_head_i():
+    i = torch.tensor([1, 5, 8])
+    heads = training.choose_heads(i, 6, torch.Generator().manual_seed(0))
+    assert torch.equal(heads[:, 0], i)
+    assert (heads >= 1).all()
+    assert (heads <= i[:, None]).all()
+
+
+@pytest.mark.parametrize("target", ["v", "eps"])
+def test_the_loss_s_minimiser_is_the_conditional_mean(target):
+    """R_phi replaced by the known E[. | x_i, x0], on the true scale: v's loss is 0, eps's the posterior variance."""
+    model = tiny_model(head_target=target, true_scale=True, T=8)
+    x0 = 0.1 + 0.9 * torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    i = torch.full((64,), 8)
+    schedule = model.schedule
+
+    def perfect(x_i, x_delta, i, heads):
+        j = heads[:, :, None, None, None].double()
+        rate, x = x0[:, None].double(), x_i[:, None].double()
+        abar_i, abar_j = torch.exp(-4 * rate), torch.exp(-4 * rate * j / 8)
+        ratio = abar_i / abar_j
+        mean = (ratio.sqrt() * (1 - abar_j) * x + abar_j.sqrt() * (1 - ratio) * rate) / (1 - abar_i)
+        if target == "eps":
+            return ((mean - abar_j.sqrt() * rate) / (1 - abar_j).sqrt()).float()
+        return ((abar_j.sqrt() * mean - rate) / (1 - abar_j).sqrt()).float()
+
+    model.parallel_unet.forward = perfect
+    config = TrainConfig(heads_per_step=4)
+    loss, losses = training.unet_loss(model, x0, i, config, torch.Generator().manual_seed(1))
+    assert losses["head_i"] < 1e-8
+    if target == "v":
+        assert loss < 1e-8
+        return
+    heads = training.choose_heads(i, 4, _after_noise(x0))
+    j = heads[:, :, None, None, None].double()
+    rate = x0[:, None].double()
+    variance = schedule.noise_variance(rate, j) * (1 - schedule.alpha_bar(rate, 8) / schedule.alpha_bar(rate, j))
+    variance = variance / schedule.noise_variance(rate, 8)
+    expected = (variance / schedule.noise_variance(rate, j)).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=0.03)
+
+
+def _after_noise(x0):
+    """The generator as unet_loss has it when it draws the heads."""
+    generator = torch.Generator().manual_seed(1)
+    torch.randn(x0.shape, generator=generator)
+    return generator
+
+
+def test_forward_noise_has_the_moments_of_equation_9():
+    model = tiny_model()
+    x0 = torch.full((4000, 1, 4, 4), 0.7)
+    i = torch.full((4000,), 5)
+    x_i = training.forward_noise(model, x0, x0, i, torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)))
+    abar = math.exp(-4.0 * 5 / 8 * 0.7)
+    assert x_i.mean() == pytest.approx(math.sqrt(abar) * 0.7, abs=0.01)
+    assert x_i.var() == pytest.approx(1 - abar, rel=0.02)
+
+
+def test_learning_rate_warms_up_and_falls():
+    config = TrainConfig(steps=100, learning_rate=0.1)
+    rates = [training.learning_rate(config, s) for s in range(100)]
+    assert rates[0] < 0.02
+    assert max(rates) == pytest.approx(0.1, rel=0.01)
+    assert rates[-1] == pytest.approx(0.005, rel=0.2)
+
+
+def test_divergence_stops_with_advice_and_never_reaches_the_checkpoint(tmp_path):
+    _train(tmp_path / "d", 2, parts=("scale_vae",))
+    with pytest.raises(training.TrainingError, match="lower the learning rate"):
+        _train(tmp_path / "d", 40, resume=True, kl_weight=1e30, parts=("scale_vae",))
+    assert checkpoints.load(tmp_path / "d").record.steps["scale_vae"] >= 2
+
+
+def test_a_folder_is_never_overwritten_by_a_new_run(trained):
+    with pytest.raises(training.TrainingError, match="already holds"):
+        _train(trained, 2)
+    with pytest.raises(training.TrainingError, match="4 steps already"):
+        _train(trained, 4, resume=True)
+
+
+def test_images_of_another_size_are_refused(tmp_path):
+    run = training.train(tiny_images(size=32), tiny_config(), TrainConfig(steps=1), tmp_path / "x", device="cpu")
+    with pytest.raises(training.TrainingError, match=r"\(1, 32, 32\)"):
+        next(run)
+    assert not (tmp_path / "x").exists()
+
+
+def test_round_trip_gives_the_same_estimates(trained):
+    one, two = checkpoints.load(trained), checkpoints.load(trained)
+    x = torch.randn(2, 1, 16, 16)
+    i = torch.tensor([0, 8])
+    torch.testing.assert_close(one.model.scale_vae(x, i), two.model.scale_vae(x, i))
+    assert one.model.config == tiny_config()
+    assert one.record.data == "squares"
+    assert not any(p.requires_grad for p in one.model.parameters())
+    assert "squares" in (trained / "README.md").read_text()
+    assert not list(trained.glob("*.partial"))
+
+
+def _copy(trained, tmp_path):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for name in (checkpoints.WEIGHTS, checkpoints.CONFIG):
+        (folder / name).write_bytes((trained / name).read_bytes())
+    return folder
+
+
+def test_wrong_shape_is_named(trained, tmp_path):
+    folder = _copy(trained, tmp_path)
+    weights = load_file(folder / checkpoints.WEIGHTS)
+    weights["scale_vae.from_code.weight"] = torch.zeros(3, 3)
+    save_file(weights, folder / checkpoints.WEIGHTS)
+    with pytest.raises(CheckpointError, match=r"from_code.weight is \(3, 3\), should be"):
+        checkpoints.load(folder)
+
+
+def test_nan_weights_are_refused(trained, tmp_path):
+    folder = _copy(trained, tmp_path)
+    weights = load_file(folder / checkpoints.WEIGHTS)
+    weights["scale_vae.from_code.weight"][0] = math.nan
+    save_file(weights, folder / checkpoints.WEIGHTS)
+    with pytest.raises(CheckpointError, match="not finite"):
+        checkpoints.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: (f / "config.json").write_text("{"), "not JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "lacks something"),
+        (lambda f: (f / "config.json").unlink(), "has no config.json"),
+        (lambda f: (f / "model.safetensors").unlink(), "pickles are refused"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04K\x01."), "not a readable safetensors"),
+        (lambda f: (f / "config.json").write_text(_edited(f, parts=["nose"])), "unknown parts"),
+        (lambda f: (f / "config.json").write_text(_edited(f, format=99)), "format 99"),
+        (lambda f: (f / "config.json").write_text(_edited(f, colour=1)), "colour"),
+    ],
+)
+def test_broken_checkpoints_say_what_is_wrong(trained, tmp_path, change, message):
+    folder = _copy(trained, tmp_path)
+    change(folder)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.load(folder)
+
+
+def _edited(folder, **changes):
+    return json.dumps({**json.loads((folder / "config.json").read_text()), **changes})
+
+
+def test_a_pickle_is_refused_unread(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="refused"):
+        checkpoints.load(path)
+    with pytest.raises(CheckpointError, match=r"model\.pt"):
+        checkpoints.load(tmp_path)
+
+
+def test_unknown_device_is_refused():
+    with pytest.raises(ConfigError, match="auto"):
+        choose("abacus")
+
+
+def test_perfect_scale_has_ssim_one_and_a_constant_does_not():
+    model = tiny_model(gamma=2.0, floor=0.1)
+    images = tiny_images(4).images
+    x0 = 0.1 + 0.9 * images.float() / 255
+    model.scale_vae.forward = lambda x_i, i: image_scale(x0, 2.0)
+    cpu = Compute(torch.device("cpu"), None)
+    assert evaluation.scale_ssim(model, cpu, images, 8)["x_delta"] == pytest.approx(1.0)
+    model.scale_vae.forward = lambda x_i, i: torch.full_like(x_i, 0.5)
+    assert evaluation.scale_ssim(model, cpu, images, 8)["alpha_bar"] < 0.7
+
+
+def test_evaluation_measures_every_row(trained):
+    class Mean(torch.nn.Module):
+        """Eight averages of an image, as features."""
+
+        num_features = 8
+
+        def forward(self, images):
+            return images.float().flatten(1).unflatten(1, (8, -1)).mean(2)
+
+    images = tiny_images(20).images
+    *_, last = evaluation.evaluate(
+        checkpoints.load(trained),
+        choose("cpu"),
+        images,
+        samples=10,
+        passes=(1, 8, 50),
+        reference=feature_statistics(images, Mean()),
+        extractor=Mean(),
+    )
+    figures = last.figures
+    assert list(figures["ssim_x_delta"]) == ["1", "2", "4", "8"]
+    assert [(r["start"], r["network_evaluations"]) for r in figures["generation"]] == [
+        ("consistent", 1), ("consistent", 8), ("printed", 1), ("printed", 8),
+    ]  # fmt: skip
+    assert all(math.isfinite(r["fid"]) and r["fid"] >= 0 for r in figures["generation"])
+
+
+def test_figures_reach_the_card(trained, tmp_path):
+    folder = _copy(trained, tmp_path)
+    checkpoints.update_figures(
+        checkpoints.load(folder), {"ssim_x_delta": {"1": 0.91}, "ssim_alpha_bar": {"1": 0.5}, "fid_samples": 4}
+    )
+    assert "0.910" in (folder / "README.md").read_text()
+    assert checkpoints.load(folder).record.figures["ssim_x_delta"] == {"1": 0.91}
+
+
+def test_sheet_places_images_in_reading_order():
+    images = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 2, 2, 1).numpy()
+    sheet = evaluation.sheet(images)
+    assert sheet.shape == (4, 6)
+    assert sheet[0].tolist() == [0, 0, 1, 1, 2, 2]
+    assert sheet[2].tolist() == [3, 3, 4, 4, 0, 0]
