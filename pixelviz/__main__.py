@@ -70,12 +70,15 @@ def train(
     scale_weight: Annotated[float, typer.Option(help="Weight of the error in x_delta.")] = TrainConfig.scale_weight,
     log_weight: Annotated[float, typer.Option(help="Weight of the error in log x_delta.")] = TrainConfig.log_weight,
     kl_weight: Annotated[float, typer.Option(help="Weight of the VAE's KL term.")] = TrainConfig.kl_weight,
+    ssim_weight: Annotated[float, typer.Option(help="Weight of 1 - SSIM of the VAEs.")] = TrainConfig.ssim_weight,
+    clean_share: Annotated[float, typer.Option(help="Share of the VAEs' batch at i = 0.")] = TrainConfig.clean_share,
+    latent: Annotated[int | None, typer.Option(help="Size of the VAE's latent.")] = None,
     seed: int = 0,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
     device: Device = "auto",
 ) -> None:
     """Train a model; Ctrl-C stops and saves, --resume goes on."""
-    changes = {"floor": floor, "gamma": gamma, "T": steps_of_process, "head_target": heads}
+    changes = {"floor": floor, "gamma": gamma, "T": steps_of_process, "head_target": heads, "latent": latent}
     config = preset(
         preset_name, true_scale=true_scale, **{key: value for key, value in changes.items() if value is not None}
     )
@@ -87,6 +90,8 @@ def train(
         scale_weight=scale_weight,
         log_weight=log_weight,
         kl_weight=kl_weight,
+        ssim_weight=ssim_weight,
+        clean_share=clean_share,
         seed=seed,
     )
     if resume:

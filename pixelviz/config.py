@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 PAPER_FLOOR = 4e-3  # Section 4: "a small epsilon = 4e-3 is added to all x_0"
 MAX_T = 5000
+MAX_SIZE = 1024  # of a width, a latent or an image's side
 
 
 class ConfigError(ValueError):
@@ -57,6 +58,7 @@ class ModelConfig:
     true_scale: bool = False  # as printed: build R_phi's training schedule from x_delta, not x_delta_hat
 
     def __post_init__(self) -> None:
+        self._check_sizes()
         check_process(self.gamma, self.T, self.floor)
         if self.gamma > 80:
             raise ConfigError(f"a model's gamma may be at most 80; it is {self.gamma:g}: x_delta would leave float32.")
@@ -69,6 +71,26 @@ class ModelConfig:
             raise ConfigError(f"{side} pixels cannot be halved for {len(self.unet_widths)} U-Net levels.")
         if side != 4 * 2 ** (len(self.vae_widths) - 1):
             raise ConfigError(f"{len(self.vae_widths)} VAE levels do not take {side} pixels to 4x4.")
+
+    def _check_sizes(self) -> None:
+        """A configuration may come from a stranger's file: whole numbers only, and nothing absurd to build."""
+        sizes = {"image_size": self.image_size, "patch": self.patch, "latent": self.latent}
+        sizes |= {"prior_components": self.prior_components, "last_width": self.last_width}
+        for name in ("vae_widths", "unet_widths"):
+            widths = getattr(self, name)
+            if not isinstance(widths, tuple) or not 1 <= len(widths) <= 8:
+                raise ConfigError(f"{name} must list 1 to 8 levels; it is {widths!r}.")
+            sizes |= {f"{name}[{k}]": width for k, width in enumerate(widths)}
+        if self.attention_tokens is not None:
+            sizes["attention_tokens"] = self.attention_tokens
+        for name, size in sizes.items():
+            if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
+                raise ConfigError(f"{name} must be a whole number from 1 to {MAX_SIZE}; it is {size!r}.")
+        if self.prior_components * self.latent**2 > 2**26:
+            raise ConfigError("the prior would hold over 67 million numbers; lower latent or prior_components.")
+        for name, choices in (("head_target", ("v", "eps")), ("head_attention", ("off", "full"))):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} must be one of {', '.join(choices)}; it is {getattr(self, name)!r}.")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -108,6 +130,7 @@ class TrainConfig:
     kl_weight: float = 0.01  # per pixel; also twice the variance that the VAE's likelihood assumes
     scale_weight: float = 1.0  # on (x_delta_hat - x_delta)^2, relative to x_delta's range
     log_weight: float = 1.0  # on (-log x_delta_hat / gamma - x0)^2
+    ssim_weight: float = 0.0  # on 1 - SSIM of what a VAE outputs, over the range that it really has
     clean_share: float = 0.35  # share of the VAE's batch at i = 0, whose codes generation decodes
     terminal_share: float = 0.25  # share of R_phi's batch at i = T, which one-pass sampling uses
     heads_per_step: int = 8  # heads trained per image and step (head i always among them)

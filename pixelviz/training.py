@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pixelviz import checkpoints
 from pixelviz.checkpoints import Record
@@ -82,14 +83,21 @@ def vae_loss(vae: ScaleVAE, x0: Tensor, x_i: Tensor, i: Tensor, config: TrainCon
     estimate = vae.decode(code.sample(), i).float()
     gamma, floor = vae.config.gamma, vae.config.floor
     if vae.output == "x0":
-        loss = log_error = (estimate - x0).square().mean()
-        losses = {"x0": log_error.detach()}
+        wanted, span = x0, 1 - floor
+        loss = (estimate - x0).square().mean()
+        losses = {"x0": loss.detach()}
     else:
-        span = float(image_scale(floor, gamma) - image_scale(1.0, gamma))
-        scale_error = ((estimate - image_scale(x0, gamma)) / span).square().mean()
+        wanted, span = image_scale(x0, gamma), float(image_scale(floor, gamma) - image_scale(1.0, gamma))
+        scale_error = ((estimate - wanted) / span).square().mean()
         log_error = (-torch.log(estimate) / gamma - x0).square().mean()
         loss = config.scale_weight * scale_error + config.log_weight * log_error
         losses = {"x_delta": scale_error.detach(), "log_x_delta": log_error.detach()}
+    if config.ssim_weight:
+        # In float32: SSIM's variances are differences of squares, which bfloat16 would wipe out.
+        with torch.autocast(x0.device.type, enabled=False):
+            ssim = structural_similarity_index_measure(estimate, wanted, data_range=span)
+        loss = loss + config.ssim_weight * (1 - ssim)
+        losses["ssim"] = ssim.detach()
     kl = code.kl().mean() / x0[0].numel()
     losses["kl"] = kl.detach()
     return loss + config.kl_weight * kl, losses

@@ -225,6 +225,11 @@ def test_missing_part_says_which():
         ({"image_size": 18}, "patches"),
         ({"vae_widths": (8,)}, "VAE levels"),
         ({"unet_widths": (8,) * 5}, "U-Net levels"),
+        ({"unet_widths": ()}, "1 to 8 levels"),
+        ({"unet_widths": (8, "wide")}, "unet_widths"),
+        ({"latent": 10**9}, "latent must be"),
+        ({"latent": 1024, "prior_components": 1024}, "67 million"),
+        ({"head_target": "x"}, "v, eps"),
         ({"gamma": 90.0, "T": 200}, "at most 80"),
     ],
 )

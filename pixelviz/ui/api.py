@@ -1,0 +1,189 @@
+"""The named endpoints, for scripts (gradio_client): the same service as the screen, and the same messages."""
+
+# No `from __future__ import annotations` here: gr.api reads the return type as it stands.
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from gradio import FileData
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder, is_in_or_equal
+from PIL import Image
+
+from pixelviz.config import PAPER_FLOOR
+from pixelviz.ui.checks import ServiceError, friendly, quoted
+from pixelviz.ui.jobs import TrainingJobs
+from pixelviz.ui.service import MODEL_QUEUE, Service
+
+
+def _speaking(endpoint: Callable) -> Callable:
+    """Turn whatever goes wrong into a gr.Error with a message for a person."""
+
+    @wraps(endpoint)
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return endpoint(*args, **kwargs)
+        except Exception as error:
+            raise gr.Error(friendly(error), print_exception=False) from None
+
+    return answer
+
+
+def _uploaded(image: Any) -> Path:
+    """The file behind an `image` argument; raises ServiceError for anything but an upload."""
+    if image is None:
+        raise ServiceError("there is no image; send one as a file: image=handle_file('photo.png').")
+    meta = image.get("meta") if isinstance(image, dict) else None
+    path = image.get("path") if isinstance(meta, dict) and meta.get("_type") == "gradio.FileData" else None
+    # Gradio has put uploads into its cache by now; nothing else of this computer's disk is read.
+    if not isinstance(path, str) or not is_in_or_equal(path, get_upload_folder()):
+        raise ServiceError(f"send the image as a file: image=handle_file('photo.png'); it is {quoted(image)}.")
+    return Path(path)
+
+
+def _files(images: Iterable[np.ndarray], name: str = "image") -> list[FileData]:
+    """PNG files of uint8 images (H, W, C), in Gradio's cache, from where it sends and later deletes them."""
+    cache = get_upload_folder()
+    pictures = (Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in images)
+    return [FileData(path=save_pil_to_cache(picture, cache, name=name, format="png")) for picture in pictures]
+
+
+def _or_first(service: Service, checkpoint: Any, *parts: str) -> str:
+    """The checkpoint that was named, or the first that holds these parts."""
+    if checkpoint is not None and checkpoint != "":
+        return checkpoint
+    names = service.names(*parts)
+    if not names:
+        raise ServiceError(f"there is no checkpoint with {' and '.join(parts)} yet; train one, or load a folder.")
+    return names[0]
+
+
+def register_api(service: Service, jobs: TrainingJobs) -> None:
+    """Add the endpoints to the gr.Blocks in whose context this is called, before any event; they show nothing.
+
+    Raises RuntimeError if another event has one of their names, private or not: Gradio would rename the endpoint.
+    """
+
+    def curves(
+        image: FileData,
+        gamma: float = 20.0,
+        T: int = 200,
+        floor: float = PAPER_FLOOR,
+        pixels: list[list[int]] | str | None = None,
+        seed: int = 0,
+        ddpm_rescaled: bool = False,
+    ) -> dict:
+        """SNR of chosen pixels, and mean and variance of the whole image, over time, for both schedules.
+
+        pixels: [[row, column, channel], ...], up to six (None: the middle one), counted in the upload itself where
+        no side is over 256, otherwise in the picture shrunk to that (the notes say so). Returns t (T+1 values), x0
+        (a value per pixel), and under pixel_aware and ddpm: snr (a list per pixel), mean and variance (a list per
+        channel, of the exact trajectory). None stands for infinity. DDPM's range is 1e-4 to 0.02 whatever T is,
+        unless ddpm_rescaled.
+        """
+        return service.curves(_uploaded(image), gamma, T, floor, None if pixels == "" else pixels, seed, ddpm_rescaled)
+
+    def scale(
+        image: FileData, checkpoint: str | None = None, i: int | None = None, seed: int = 0
+    ) -> tuple[FileData, FileData, FileData, dict]:
+        """Estimate the image scale x_delta from the noisy x_i; i from 0 to T (None: half of T).
+
+        Returns three images (x0, x_delta and its estimate, each over its own range) and JSON with i, ssim_x_delta and
+        ssim_alpha_bar (None at i = 0), and notes of how the image was fitted to the checkpoint.
+        """
+        name = _or_first(service, checkpoint, "scale_vae")
+        i = service.find(name).config.T // 2 if i is None else i
+        result = service.scale(name, _uploaded(image), i, seed)
+        files = [_files([result.picture(which)], which)[0] for which in ("x0", "x_delta", "x_delta_hat")]
+        answer = {
+            "i": result.i,
+            "ssim_x_delta": result.ssim_x_delta,
+            "ssim_alpha_bar": result.ssim_alpha_bar,
+            "checkpoint": name,
+            "T": result.T,
+            "gamma": result.gamma,
+            "floor": result.floor,
+            "seed": result.seed,
+            "notes": list(result.notes),
+        }
+        return *files, answer
+
+    def generate(
+        checkpoint: str | None = None,
+        n: int = 4,
+        passes: int = 1,
+        start: str = "consistent",
+        sampler: str = "parallel",
+        seed: int = 0,
+    ) -> tuple[list[FileData], dict]:
+        """Draw n images (1 to 256).
+
+        passes: runs of the network, from 1 to T; start: consistent or printed; sampler: parallel or printed. Returns
+        the images, and JSON with network_evaluations (runs of the network per image), seconds (for all images) and
+        seconds_per_image; closed_loop_seconds is computed: 1000 times one measured run of the backbone, per image.
+        """
+        name = _or_first(service, checkpoint, "scale_vae", "parallel_unet")
+        *_, last = service.generate(name, n, passes, start, sampler, seed)
+        return _files(last.images), {
+            "network_evaluations": last.network_evaluations,
+            "seconds": last.seconds,
+            "seconds_per_image": last.seconds_per_image,
+            "closed_loop_seconds": last.closed_loop_seconds,
+            "checkpoint": name,
+            "n": last.n,
+            "passes": int(passes),
+            "start": start,
+            "sampler": sampler,
+            "seed": int(seed),
+            "notes": list(last.notes),
+        }
+
+    def train_start(
+        data: str = "fashion-mnist-10k",
+        preset: str = "compact",
+        steps: int = 2000,
+        batch: int = 64,
+        learning_rate: float = 1e-3,
+        name: str | None = None,
+        resume: str | None = None,
+    ) -> dict:
+        """Start a training in the background, and return its status at once.
+
+        data: fashion-mnist-10k, fashion-mnist, or a folder of the server; steps: in all, those of a resumed run
+        included; name: of the new checkpoint; resume: the run to go on with. Only one training runs at a time.
+        """
+        return jobs.start(
+            "api",
+            data=data,
+            preset=preset,
+            steps=steps,
+            batch=batch,
+            learning_rate=learning_rate,
+            name=name,
+            resume=resume,
+        ).to_json()
+
+    def train_status() -> dict:
+        """State, step, steps, losses over time, images_per_second, eta_seconds, checkpoint, message and error."""
+        return jobs.status().to_json()
+
+    def train_stop() -> dict:
+        """Stop the training and save it; returns the status."""
+        return jobs.stop().to_json()
+
+    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1}
+    for endpoint, queue in (
+        (curves, {"concurrency_limit": 2}),
+        (scale, model),
+        (generate, model),
+        (train_start, {}),
+        (train_status, {"concurrency_limit": None}),
+        (train_stop, {}),
+    ):
+        added = gr.api(_speaking(endpoint), api_name=endpoint.__name__, **queue)
+        if added["api_name"] != endpoint.__name__:
+            raise RuntimeError(f"/{endpoint.__name__} is taken: call register_api before any other event is added.")

@@ -1,0 +1,123 @@
+"""What people send, checked at the door, and what they are told when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+
+from pixelviz.checkpoints import CheckpointError
+from pixelviz.config import ConfigError
+from pixelviz.data import DataError
+from pixelviz.images import ImageError
+from pixelviz.metrics import MetricError
+from pixelviz.models.pixel_aware import MissingPart
+from pixelviz.samplers import SamplerError
+from pixelviz.training import TrainingError
+
+MAX_PIXELS = 6  # curves that can be told apart in one chart
+MAX_SEED = 2**32 - 1
+
+log = logging.getLogger(__name__)
+
+
+class ServiceError(ValueError):
+    """Something a person can mend; the message says what and how."""
+
+
+SPEAKING = (
+    ServiceError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ImageError,
+    MetricError,
+    MissingPart,
+    SamplerError,
+    TrainingError,
+)
+
+
+def friendly(error: BaseException) -> str:
+    """What to show for an error. Anything unforeseen is logged with its traceback, and only named by its kind."""
+    if isinstance(error, SPEAKING):
+        message = str(error)
+        return message[:1].upper() + message[1:]
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if out_of_memory:
+        return "There was not enough memory for this; ask for fewer or smaller images, or a smaller batch."
+    log.error("unforeseen error", exc_info=error)
+    return f"Something went wrong on the server ({type(error).__name__}); its log says what. Please try again."
+
+
+def quoted(value: Any) -> str:
+    """A value from outside, short enough for a message and without markup."""
+    text = repr(value)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return text.replace("<", "").replace(">", "")
+
+
+def _subject(name: str) -> str:
+    # "The setting n must be ...": a bare name at the start of a sentence would be capitalised.
+    return name if " " in name else f"the setting {name}"
+
+
+def number(name: str, value: Any) -> float:
+    """A finite number; raises ServiceError. Numbers in quotes, booleans and None are refused."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ServiceError(f"{_subject(name)} must be a number; it is {quoted(value)}.")
+    return float(value)
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number from low to high (3.0 counts as 3); raises ServiceError."""
+    is_whole = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    if not is_whole or value != int(value) or not low <= value <= high:
+        raise ServiceError(f"{_subject(name)} must be a whole number from {low:,} to {high:,}; it is {quoted(value)}.")
+    return int(value)
+
+
+def choice(name: str, value: Any, options: Iterable[str]) -> str:
+    """One of the options; raises ServiceError with their names."""
+    options = list(options)
+    if not isinstance(value, str) or value not in options:
+        raise ServiceError(f"{_subject(name)} must be one of {', '.join(options)}; it is {quoted(value)}.")
+    return value
+
+
+def parse_pixels(pixels: Any) -> list[Any]:
+    """JSON text or a sequence as a list of pixels, not yet looked at (see `check_pixels`); raises ServiceError."""
+    if isinstance(pixels, str):
+        try:
+            pixels = json.loads(pixels)
+        except (ValueError, RecursionError):
+            raise ServiceError(
+                f"pixels must be JSON like [[12, 20, 0]], one [row, column, channel] each; it is {quoted(pixels)}."
+            ) from None
+    if not isinstance(pixels, list | tuple):
+        raise ServiceError(f"pixels must be a list of [row, column, channel]; it is {quoted(pixels)}.")
+    if len(pixels) > MAX_PIXELS:
+        raise ServiceError(f"at most {MAX_PIXELS} pixels can be followed at once; there are {len(pixels)}.")
+    return list(pixels)
+
+
+def check_pixels(pixels: Any, shape: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
+    """Pixels as (row, column, channel) inside an image of shape (C, H, W); raises ServiceError."""
+    channels, rows, columns = shape
+    checked = []
+    for pixel in parse_pixels(pixels):
+        if not isinstance(pixel, list | tuple) or len(pixel) != 3:
+            raise ServiceError(f"a pixel is [row, column, channel], three whole numbers; this one is {quoted(pixel)}.")
+        where = f"of pixel {quoted(list(pixel))}, in an image of {rows} rows and {columns} columns,"
+        checked.append(
+            (
+                whole(f"the row {where}", pixel[0], 0, rows - 1),
+                whole(f"the column {where}", pixel[1], 0, columns - 1),
+                whole(f"the channel {where}", pixel[2], 0, channels - 1),
+            )
+        )
+    return tuple(checked)

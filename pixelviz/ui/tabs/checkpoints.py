@@ -1,0 +1,139 @@
+"""What is in each checkpoint, and how to add one."""
+
+from __future__ import annotations
+
+import json
+
+import gradio as gr
+
+from pixelviz.ui import widgets
+from pixelviz.ui.jobs import TrainingJobs
+from pixelviz.ui.service import Service, friendly
+
+NO_CHECKPOINT = "There is no checkpoint yet. Train one in the Train tab, or load one below."
+KINDS = {"bundled": "bundled with the app", "trained": "trained here", "loaded": "loaded"}
+PARTS = {
+    "scale_vae": "scale VAE G_θ",
+    "twin": "its twin, trained on x₀",
+    "parallel_unet": "parallel U-Net R_φ",
+}
+
+INTRO = """A checkpoint is a folder with `model.safetensors`, `config.json` and a model card. Pickled files are refused:
+opening one runs whatever code it holds."""
+
+
+def summary(info: dict) -> str:
+    """A checkpoint at a glance, and its parts, as HTML."""
+    config = info["config"]
+    cards = widgets.cards(
+        [
+            ("Images", f"{config['image_size']}×{config['image_size']}×{config['channels']}", info["data"]),
+            (
+                "Process",
+                f"γ {config['gamma']:g}, T {config['T']}",
+                f"floor {config['floor']:g}, {config['head_target']} heads",
+            ),
+            ("Parameters", f"{sum(info['parts'].values()):,}", KINDS[info["kind"]]),
+            ("Trained", f"{info['seconds'] / 60:,.0f} min", info["device"]),
+        ]
+    )
+    rows = [
+        (PARTS[part], f"{count:,}", f"{info['steps'].get(part, 0):,}", f"{info['images_seen'].get(part, 0):,}")
+        for part, count in info["parts"].items()
+    ]
+    return cards + widgets.table(("Part", "Parameters", "Steps", "Images seen"), rows)
+
+
+def measured(figures: dict) -> str:
+    """Measured figures as tables; empty where there are none."""
+    parts = []
+    if ssim := figures.get("ssim_x_delta"):
+        rows = [("x_δ", *(f"{v:.3f}" for v in ssim.values()))]
+        if bar := figures.get("ssim_alpha_bar"):
+            rows.append(("ᾱᵢ", *(f"{bar[i]:.3f}" if bar.get(i) is not None else "–" for i in ssim)))
+        parts.append(widgets.table(("SSIM at step i", *ssim), rows))
+    if made := figures.get("generation"):
+        rows = [
+            (
+                f"{row['start']}, {row['passes']} pass{'es' if row['passes'] > 1 else ''}",
+                f"{row['fid']:.1f}",
+                f"{row['network_evaluations']}",
+                f"{row['seconds_per_image']:.4f}",
+            )
+            for row in made
+        ]
+        parts.append(widgets.table(("Samples", "FID", "Network evaluations", "Seconds per image"), rows))
+    return "<h2>Measured</h2>" + "".join(parts) if parts else ""
+
+
+def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
+    """The tab's components and events."""
+
+    def show(name):
+        """Everything about one checkpoint."""
+        if not name:
+            return widgets.alert(NO_CHECKPOINT, "info"), "", "", ""
+        try:
+            info = service.describe(name)
+            text = json.dumps(info["config"], indent=2, ensure_ascii=False)
+            return summary(info), measured(info["figures"]), info["card"], text
+        except Exception as error:
+            return widgets.alert(friendly(error)), "", "", ""
+
+    def listed(name):
+        """The list, with `name` chosen where it is there, and folders that could not be read."""
+        names = service.names()
+        broken = "".join(widgets.alert(f"{folder}: {why}") for folder, why in service.problems())
+        return gr.Radio(choices=names, value=name if name in names else next(iter(names), None)), broken
+
+    def load(read):
+        """Add a checkpoint by `read()`, and choose it."""
+        try:
+            name = read()
+        except Exception as error:
+            message = friendly(error)
+            widgets.warn(message)
+            return gr.skip(), gr.skip(), widgets.alert(message)
+        return *listed(name), widgets.alert(f"Loaded {name}; it can be chosen in the other tabs, too.", "good")
+
+    def load_folder(path):
+        return load(lambda: service.load_folder(path.strip()))
+
+    def load_files(paths):
+        return load(lambda: service.load_files(paths or []))
+
+    gr.Markdown(INTRO, elem_classes="pv-intro")
+    with gr.Row(elem_classes="pv-columns"):
+        with gr.Column(scale=4, min_width=300):
+            name = gr.Radio([], label="Checkpoints", elem_classes="pv-list")
+            broken = gr.HTML(apply_default_css=False)
+            with gr.Group():
+                folder = gr.Textbox(
+                    label="Load another folder", info="its path on the computer that runs this app", lines=1
+                )
+                from_folder = gr.Button("Load folder", size="sm")
+            with gr.Group():
+                files = gr.File(
+                    label="Or upload config.json and model.safetensors",
+                    file_count="multiple",
+                    type="filepath",
+                    height=170,
+                    elem_id="checkpoint-files",
+                )
+                from_files = gr.Button("Load uploaded files", size="sm")
+            said = gr.HTML(apply_default_css=False, elem_id="checkpoint-message")
+        with gr.Column(scale=9, min_width=320):
+            glance = gr.HTML(apply_default_css=False)
+            figures = gr.HTML(apply_default_css=False)
+            with gr.Accordion("Model card", open=True):
+                card = gr.Markdown(elem_classes="pv-card")
+            with gr.Accordion("Configuration", open=False):
+                config = gr.Code(language="json", show_label=False, interactive=False)
+
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    shown = {"fn": show, "inputs": name, "outputs": [glance, figures, card, config], **quiet}
+    tab.select(listed, name, [name, broken], **quiet).then(**shown)
+    name.input(**shown)
+    from_folder.click(load_folder, folder, [name, broken, said], **quiet).then(**shown)
+    folder.submit(load_folder, folder, [name, broken, said], **quiet).then(**shown)
+    from_files.click(load_files, files, [name, broken, said], **quiet).then(**shown)

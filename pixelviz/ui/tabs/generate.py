@@ -1,0 +1,227 @@
+"""Draw images: one run of the network, or as many as one likes."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import gradio as gr
+import numpy as np
+
+from pixelviz import figures
+from pixelviz.samplers import SAMPLERS
+from pixelviz.ui import widgets
+from pixelviz.ui.jobs import TrainingJobs
+from pixelviz.ui.service import MODEL_QUEUE, Generation, Service, ServiceError, friendly
+
+FRAMES = 12
+MOST_IMAGES = 64
+NICE_PASSES = (1, 2, 5, 10, 50, 200)
+STARTS = (("consistent", "consistent"), ("as printed", "printed"))
+NO_CHECKPOINT = (
+    "No checkpoint here holds both a parallel U-Net and a scale VAE yet. Train one in the Train tab, or load a folder "
+    "in Checkpoints."
+)
+
+INTRO = """One run of the parallel U-Net $R_\\phi$ gives all T noise estimates at once. More passes look again on the
+way and cost more: choose your own balance of quality and time. Choose an image to see how it was made."""
+
+DIVERGES = """**Algorithm 1 as printed diverges, and this is why.** All T estimates come from one run, so no later step
+can correct an error. The printed update multiplies it by $1/\\sqrt\\alpha$ each time: by $e^{\\gamma x_0/2}$ over the
+whole way, for γ = 20 and a white pixel 22,000 times. The stable v-form shrinks errors by $\\sqrt\\alpha$ instead."""
+
+
+def parse_passes(text: str) -> int:
+    """The number of passes as typed; raises ServiceError."""
+    try:
+        return int(str(text).strip())
+    except ValueError:
+        raise ServiceError(f"passes must be a whole number, 1 for one run of the network; it is “{text}”.") from None
+
+
+def status(generation: Generation) -> str:
+    """One line on a run, finished or not."""
+    runs = f"{generation.network_evaluations} network evaluation{'s' if generation.network_evaluations != 1 else ''}"
+    if not generation.done:
+        return f"Step i = {generation.i} of {generation.T}, {runs}, {generation.seconds:.1f} s …"
+    images = f"{generation.n} image{'s' if generation.n != 1 else ''}"
+    return f"{images} in {generation.seconds:.2f} s."
+
+
+def costs(generation: Generation) -> str:
+    """What a finished run cost, as cards."""
+    per_image = generation.seconds_per_image
+    return widgets.cards(
+        [
+            ("Network evaluations", f"{generation.network_evaluations}", "runs of R_φ, for each image"),
+            ("Seconds", f"{generation.seconds:.2f}", f"for {generation.n} images together"),
+            ("Seconds per image", f"{per_image:.4f}", "measured here, now"),
+            (
+                "1000 closed-loop runs",
+                f"{generation.closed_loop_seconds:.2f}",
+                "seconds per image, computed from one measured run: "
+                f"{generation.closed_loop_seconds / per_image:.0f} times as long",
+            ),
+        ]
+    )
+
+
+def trajectory(generation: Generation, k: int) -> str:
+    """The reverse trajectory of image k as a row of frames."""
+    frames = generation.trajectory(k, FRAMES)
+    steps = generation.trajectory_steps(FRAMES)
+    row = widgets.figure_row(
+        (
+            (frame, f"i = {i}", "start" if i == generation.T else "image" if i == 0 else "")
+            for frame, i in zip(frames, steps, strict=True)
+        ),
+        kind="small",
+    )
+    return f"<h2>How image {k + 1} was made</h2>{row}"
+
+
+def growth(generation: Generation, gamma: float) -> str:
+    """Chart of the values' size, with the amplification of an error where x0 is 0.5 and 1."""
+    left = [generation.T - i for i, _ in generation.magnitudes]
+    bounds = {
+        f"e^(γx₀/2 · (T−i)/T), x₀ = {x0:g}": [math.exp(gamma * x0 * step / (2 * generation.T)) for step in left]
+        for x0 in (0.5, 1.0)
+    }
+    return figures.magnitudes(generation.magnitudes, bounds)
+
+
+def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
+    """The tab's components and events."""
+
+    def run(name, n, passes, start, sampler, seed):
+        """The sheet, growing, then the costs and the first image's trajectory."""
+        busy = gr.Button(interactive=False), gr.Button(interactive=True)
+        free = gr.Button(interactive=True), gr.Button(interactive=False)
+        keep = gr.skip()
+        if not name:
+            yield keep, keep, keep, keep, keep, widgets.alert(NO_CHECKPOINT, "info"), *free
+            return
+        try:
+            steps = service.generate(name, n, parse_passes(passes), start, sampler, seed)
+            waiting = figures.sample_sheet(None, "Starting …", progress=0.0, done=False)
+            yield waiting, "", "", None, None, "", *busy
+            for generation in steps:
+                if not generation.done:
+                    yield (
+                        figures.sample_sheet(
+                            generation.x, status(generation), progress=generation.progress, done=False
+                        ),
+                        *(keep for _ in range(7)),
+                    )
+            sheet = figures.sample_sheet(generation.images, status(generation), chosen=0)
+            chart = growth(generation, service.find(name).config.gamma) if sampler == "printed" else None
+            said = widgets.alert(" ".join(generation.notes) or None, "info")
+            yield sheet, costs(generation), trajectory(generation, 0), chart, generation, said, *free
+        except Exception as error:
+            yield (
+                figures.sample_sheet(None, "", keep=True),
+                keep,
+                keep,
+                keep,
+                keep,
+                widgets.alert(friendly(error)),
+                *free,
+            )
+
+    def first_run(generation, *settings):
+        """A first sheet when the tab is opened, so that it is never empty."""
+        if generation is None:
+            yield from run(*settings)
+        else:
+            yield tuple(gr.skip() for _ in range(8))
+
+    def stopped():
+        """What remains of a run that was stopped."""
+        return (
+            figures.sample_sheet(None, "Stopped. The settings are kept; generate again when you like.", keep=True),
+            gr.Button(interactive=True),
+            gr.Button(interactive=False),
+        )
+
+    def choose(generation, event: gr.EventData):
+        """The trajectory of the image that was clicked, and the sheet with it marked."""
+        if generation is None:
+            return gr.skip(), gr.skip()
+        k = int(np.clip(event.index, 0, generation.n - 1))
+        return (
+            figures.sample_sheet(generation.images, status(generation), chosen=k),
+            trajectory(generation, k),
+        )
+
+    def refresh(name):
+        names = service.names("parallel_unet", "scale_vae")
+        return gr.Dropdown(choices=names, value=name if name in names else next(iter(names), None))
+
+    def reach(name, passes):
+        """The choices of passes for a checkpoint's T."""
+        if not name:
+            return gr.skip()
+        try:
+            T = service.find(name).config.T
+        except Exception as error:
+            widgets.warn(friendly(error))
+            return gr.skip()
+        choices = [str(k) for k in NICE_PASSES if k < T] + [str(T)]
+        return gr.Dropdown(choices=choices, info=f"from 1 (one run) to T = {T} (closed loop)")
+
+    def sampler_changed(sampler):
+        """Algorithm 1 makes one pass; the note on why it diverges comes with it."""
+        several = SAMPLERS[sampler].passes
+        passes = gr.Dropdown(interactive=several) if several else gr.Dropdown(value="1", interactive=False)
+        return passes, gr.Markdown(visible=not several)
+
+    generation = gr.State(None, time_to_live=1800)
+    gr.Markdown(INTRO, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
+    with gr.Row(elem_classes="pv-columns"):
+        with gr.Column(scale=4, min_width=300):
+            with gr.Group():
+                name = gr.Dropdown([], label="Checkpoint", elem_id="generate-checkpoint")
+                n = gr.Slider(1, MOST_IMAGES, 16, step=1, label="Images")
+                passes = gr.Dropdown(
+                    [str(k) for k in NICE_PASSES],
+                    value="1",
+                    allow_custom_value=True,
+                    label="Passes",
+                    info="runs of the network, from 1 to T",
+                    elem_id="passes",
+                )
+                start = gr.Radio(
+                    STARTS,
+                    value="consistent",
+                    label="Start",
+                    info="Consistent: a scale from the prior, then its x_T. As printed: x_T from N(0, I).",
+                )
+                sampler = gr.Radio([(s.title, key) for key, s in SAMPLERS.items()], value="parallel", label="Sampler")
+                with gr.Row(equal_height=True, elem_classes="pv-seed"):
+                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=120, elem_id="seed")
+                    dice = gr.Button("New seed", size="sm", min_width=80, elem_classes="pv-beside")
+            with gr.Row():
+                go = gr.Button("Generate", variant="primary", scale=3, elem_id="generate")
+                stop = gr.Button("Stop", variant="stop", interactive=False, scale=1, min_width=80)
+            why = gr.Markdown(DIVERGES, visible=False, latex_delimiters=widgets.LATEX, elem_classes="pv-intro")
+        with gr.Column(scale=9, min_width=320):
+            message = gr.HTML(apply_default_css=False, elem_id="generate-message")
+            sheet = widgets.sample_sheet(elem_id="sheet")
+            cost = gr.HTML(apply_default_css=False)
+            film = gr.HTML(apply_default_css=False, elem_id="film")
+            chart = widgets.line_chart()
+
+    settings = [name, n, passes, start, sampler, seed]
+    outputs = [sheet, cost, film, chart, generation, message, go, stop]
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    waiting = {"show_progress": "minimal", "show_progress_on": sheet}  # the place in the queue
+    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, **quiet, **waiting}
+
+    ready = tab.select(refresh, name, name, **quiet).then(reach, [name, passes], passes, **quiet)
+    first = ready.then(first_run, [generation, *settings], outputs, **model)
+    started = go.click(run, settings, outputs, **model)
+    stop.click(stopped, None, [sheet, go, stop], cancels=[started, first], queue=False, **quiet)
+    dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
+    name.input(reach, [name, passes], passes, **quiet)
+    sampler.input(sampler_changed, sampler, [passes, why], **quiet)
+    sheet.select(choose, generation, [sheet, film], **quiet)

@@ -1,0 +1,159 @@
+"""Estimate the scale x_delta of an image from its noisy version x_i."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from pixelviz import figures
+from pixelviz.images import EXAMPLES
+from pixelviz.ui import widgets
+from pixelviz.ui.jobs import TrainingJobs
+from pixelviz.ui.service import MODEL_QUEUE, ScaleResult, Service, friendly
+
+DEFAULT_EXAMPLE = 6
+CURVE_POINTS = 12
+MAX_CURVES = 4
+NO_CHECKPOINT = "No checkpoint here holds a scale VAE yet. Train one in the Train tab, or load a folder in Checkpoints."
+
+INTRO = """The network $G_\\theta$ sees only the noisy $x_i$ and estimates the image's scale
+$x_\\delta=e^{-\\gamma x_0}$, which sets every pixel's noise schedule. How close does it come, and
+what does its twin, trained on $x_0$, see?"""
+
+WHY = """**Where the paper's 0.86–0.99 comes from.** At the paper's floor of 0.004 a dark pixel never turns into noise
+(its variance stays near 0.08 at γ = 20): the true $x_T$ still shows the image, so its scale can be read off even at
+i = T. At the higher floor that generation needs, this **terminal gap** is closed, less of the image survives in $x_T$,
+and the curve falls."""
+
+
+def pictures(result: ScaleResult) -> str:
+    """The estimates beside the truth, as HTML."""
+    shown = [
+        ("x0", "x₀", "the image"),
+        ("x_i", "xᵢ", f"i = {result.i}: all the network sees"),
+        ("x_delta", "x_δ", "true scale, exp(−γx₀)"),
+        ("x_delta_hat", "x̂_δ", "estimated from xᵢ"),
+        ("x0_hat", "−log x̂_δ / γ", "the same, read as an image"),
+    ]
+    if result.twin_x0_hat is not None:
+        shown.append(("twin_x0_hat", "x̂₀ of the twin", "trained on x₀ itself (Fig. 6)"))
+    if result.ssim_alpha_bar is not None:
+        shown += [("alpha_bar", "ᾱᵢ", "true (Fig. 5)"), ("alpha_bar_hat", "ᾱᵢ estimated", "from x̂_δ")]
+    return widgets.figure_row((result.picture(name), title, text) for name, title, text in shown)
+
+
+def numbers(result: ScaleResult) -> str:
+    """SSIM as cards."""
+    bar = "–" if result.ssim_alpha_bar is None else f"{result.ssim_alpha_bar:.3f}"
+    return widgets.cards(
+        [
+            ("SSIM of x̂_δ", f"{result.ssim_x_delta:.3f}", "against x_δ, on the range that x_δ really has"),
+            ("SSIM of ᾱᵢ", bar, "against the true ᾱᵢ (Fig. 5)" if result.i else "at i = 0 it is 1 everywhere"),
+        ]
+    )
+
+
+def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
+    """The tab's components and events."""
+
+    def estimate(source, name, i, seed):
+        """Pictures, SSIM, notes and message at one i; the old ones stay on an error."""
+        if not name:
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), widgets.alert(NO_CHECKPOINT, "info")
+        try:
+            result = service.scale(name, source["path"], i, seed)
+        except Exception as error:
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), widgets.alert(friendly(error))
+        drawn = figures.picture(
+            result.picture("x0"), f"The image as the checkpoint {name} sees it", example=source["example"]
+        )
+        return drawn, pictures(result), numbers(result), widgets.notes(result.notes), ""
+
+    def curves(source, name, i, seed):
+        """SSIM over i of the chosen checkpoint and of the others that take the same kind of image, and its chart."""
+        if not name:
+            return gr.skip(), gr.skip()
+        try:
+            channels = service.find(name).config.channels
+            found = {}
+            for other in [name, *(n for n in service.names("scale_vae") if n != name)]:
+                config = service.find(other).config
+                if config.channels == channels and len(found) < MAX_CURVES:
+                    steps = figures.frame_steps(config.T, CURVE_POINTS)
+                    found[f"{other} (floor {config.floor:g})"] = service.scale_over_i(
+                        other, source["path"], seed, steps
+                    )
+            return found, figures.ssim_over_i(found, i)
+        except Exception as error:
+            widgets.warn(friendly(error))
+            return gr.skip(), gr.skip()
+
+    def choose(path, example, name, i, seed):
+        """A new picture; the old one stays where it cannot be used."""
+        try:
+            service.read(path)
+        except Exception as error:
+            message = friendly(error)
+            widgets.warn(message)
+            return *(gr.skip() for _ in range(5)), widgets.alert(message)
+        source = {"path": path, "example": example}
+        return source, *estimate(source, name, i, seed)
+
+    def upload(path, *settings):
+        return choose(path, None, *settings)
+
+    def pick_example(event: gr.EventData, *settings):
+        return choose(str(EXAMPLES[event.example][1]), event.example, *settings)
+
+    def refresh(name):
+        """The checkpoints there are now, the chosen one kept."""
+        names = service.names("scale_vae")
+        return gr.Dropdown(choices=names, value=name if name in names else next(iter(names), None))
+
+    def reach(name, i):
+        """The step slider for a checkpoint's T."""
+        if not name:
+            return gr.skip()
+        try:
+            T = service.find(name).config.T
+        except Exception as error:
+            widgets.warn(friendly(error))
+            return gr.skip()
+        return gr.Slider(maximum=T, value=min(i, T))
+
+    path = str(EXAMPLES[DEFAULT_EXAMPLE][1])
+    points = gr.State({})
+    source = gr.State({"path": path, "example": DEFAULT_EXAMPLE})
+    gr.Markdown(INTRO, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
+    with gr.Row(elem_classes="pv-columns"):
+        with gr.Column(scale=4, min_width=300):
+            picture = widgets.picture("scale-upload")
+            uploader = widgets.upload_button("scale-upload")
+            note = gr.HTML(apply_default_css=False)
+            with gr.Group():
+                name = gr.Dropdown([], label="Checkpoint", elem_id="scale-checkpoint")
+                i = gr.Slider(0, 200, 100, step=1, label="Step i", info="0: the clean image; T: the most noise")
+                seed = gr.Number(0, label="Seed", precision=0, minimum=0)
+        with gr.Column(scale=9, min_width=320):
+            message = gr.HTML(apply_default_css=False, elem_id="scale-message")
+            shown = gr.HTML(apply_default_css=False)
+            score = gr.HTML(apply_default_css=False)
+            gr.HTML("<h2>SSIM over i</h2>", apply_default_css=False, elem_classes="pv-heading")
+            chart = widgets.line_chart()
+            gr.Markdown(WHY, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
+
+    settings = [name, i, seed]
+    outputs = [picture, shown, score, note, message]
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    waiting = {"show_progress": "minimal", "show_progress_on": shown}  # the place in the queue
+    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, **quiet, **waiting}
+    draw = {"fn": estimate, "inputs": [source, *settings], "outputs": outputs, **model}
+    plot = {"fn": curves, "inputs": [source, *settings], "outputs": [points, chart], **model}
+
+    tab.select(refresh, name, name, **quiet).then(reach, [name, i], i, **quiet).then(**draw).then(**plot)
+    name.input(reach, [name, i], i, **quiet).then(**draw).then(**plot)
+    seed.change(**draw, trigger_mode="always_last").then(**plot)
+    i.change(**draw, trigger_mode="always_last").then(
+        lambda found, i: figures.ssim_over_i(found, i) if found else gr.skip(), [points, i], chart, **quiet
+    )
+    uploader.upload(upload, [uploader, *settings], [source, *outputs], **model).then(**plot)
+    picture.input(pick_example, settings, [source, *outputs], **model).then(**plot)

@@ -1,0 +1,163 @@
+"""Train a model in the background and watch it."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from pixelviz import figures
+from pixelviz.config import PRESETS
+from pixelviz.ui import widgets
+from pixelviz.ui.jobs import TrainingJobs, TrainStatus
+from pixelviz.ui.service import Service, friendly
+
+POLL_SECONDS = 1.0
+NEW_RUN = "a new model"
+FOLDER = "a folder of images …"
+DATA = (
+    ("Fashion-MNIST, 10,000 images (bundled)", "fashion-mnist-10k"),
+    ("Fashion-MNIST, all 60,000", "fashion-mnist"),
+    (FOLDER, FOLDER),
+)
+PREVIEW_ROWS = ("images", "G_θ's estimate of them", "new samples, one pass")
+
+INTRO = """The scale VAE, its twin and the parallel U-Net learn together. Training runs on in the background when you
+close this tab or look at another; its checkpoint appears in the other tabs as soon as it is saved."""
+
+
+def clock(seconds: float | None) -> str:
+    """Seconds as 1 h 2 min, 3 min 4 s, or 5 s."""
+    if seconds is None:
+        return "–"
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def progress(status: TrainStatus) -> str:
+    """State, bar and pace, as HTML."""
+    share = status.step / status.steps if status.steps else 0
+    state = {
+        "idle": "Nothing is running. Start a training: its losses, previews and the time left appear here.",
+        "preparing": "Preparing the data …",
+    }.get(status.state, status.message or status.state)
+    bar = (
+        f'<div class="pv-bar" role="progressbar" aria-label="Training" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{100 * share:.0f}"><i style="width:{100 * share:.2f}%"></i></div>'
+    )
+    if status.error:
+        return widgets.alert(status.error)
+    if status.state == "idle":
+        return widgets.alert(state, "info")
+    cards = widgets.cards(
+        [
+            ("Step", f"{status.step:,} of {status.steps:,}", status.checkpoint or ""),
+            ("Images per second", f"{status.images_per_second:.0f}" if status.images_per_second else "–", "trained on"),
+            (
+                "Time left",
+                clock(status.eta_seconds) if status.running else "–",
+                f"{'running' if status.running else 'it ran'} for {clock(status.seconds)}",
+            ),
+        ]
+    )
+    kind = "info" if status.running else "good"
+    return bar + widgets.alert(state, kind) + cards
+
+
+def previews(status: TrainStatus) -> str:
+    """The preview images, a labelled row each, as HTML."""
+    if status.preview is None:
+        return ""
+    rows = [(figures.tile(row, len(row)), title, "") for row, title in zip(status.preview, PREVIEW_ROWS, strict=False)]
+    return "<h2>Preview</h2>" + widgets.figure_row(rows, kind="rows")
+
+
+def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
+    """The tab's components and events."""
+
+    def show(status: TrainStatus):
+        """Everything that follows a run, whether to look again soon, and the runs that can be gone on with."""
+        return (
+            progress(status),
+            figures.losses(status.losses),
+            previews(status),
+            gr.Button(interactive=not status.running),
+            gr.Button(interactive=status.running),
+            gr.Timer(active=status.running),
+            gr.skip() if status.running else gr.Dropdown(choices=[NEW_RUN, *jobs.resumable()]),
+        )
+
+    def look():
+        return show(jobs.status())
+
+    def start(data, folder, preset, resume, steps, batch, rate, request: gr.Request):
+        """Start a run; what forbids it is said, and the running one stays in view."""
+        try:
+            status = jobs.start(
+                request.session_hash,
+                data=folder.strip() if data == FOLDER else data,
+                preset=preset,
+                steps=steps,
+                batch=batch,
+                learning_rate=rate,
+                resume=None if resume == NEW_RUN else resume,
+            )
+            return "", *show(status)
+        except Exception as error:
+            message = friendly(error)
+            widgets.warn(message)
+            return widgets.alert(message), *look()
+
+    def stop(request: gr.Request):
+        """Stop and save."""
+        try:
+            return "", *show(jobs.stop(request.session_hash))
+        except Exception as error:
+            message = friendly(error)
+            widgets.warn(message)
+            return widgets.alert(message), *look()
+
+    gr.Markdown(INTRO, elem_classes="pv-intro")
+    with gr.Row(elem_classes="pv-columns"):
+        with gr.Column(scale=4, min_width=300):
+            with gr.Group():
+                data = gr.Dropdown(DATA, value="fashion-mnist-10k", label="Data set")
+                folder = gr.Textbox(
+                    label="Folder",
+                    info="on the computer that runs this app; images in it and below it are used",
+                    visible=False,
+                )
+                resume = gr.Dropdown(
+                    [NEW_RUN], value=NEW_RUN, label="Train", info="or go on with an earlier run", elem_id="resume"
+                )
+                preset = gr.Dropdown(list(PRESETS), value="compact", label="Preset")
+                steps = gr.Number(
+                    2000,
+                    label="Steps",
+                    info="in all, a resumed run's earlier ones included",
+                    precision=0,
+                    minimum=1,
+                    elem_id="steps",
+                )
+                with gr.Row():
+                    batch = gr.Number(64, label="Batch", precision=0, minimum=1, min_width=100)
+                    rate = gr.Number(1e-3, label="Learning rate", min_width=100, step=1e-4)
+            with gr.Row():
+                go = gr.Button("Start training", variant="primary", scale=3, elem_id="train-start")
+                halt = gr.Button("Stop", variant="stop", interactive=False, scale=1, min_width=80, elem_id="train-stop")
+        with gr.Column(scale=9, min_width=320):
+            message = gr.HTML(apply_default_css=False, elem_id="train-message")
+            state = gr.HTML(apply_default_css=False, elem_id="train-status")
+            chart = widgets.line_chart()
+            preview = gr.HTML(apply_default_css=False, elem_id="train-preview")
+    timer = gr.Timer(POLL_SECONDS, active=False)
+
+    seen = [state, chart, preview, go, halt, timer, resume]
+    quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    tab.select(look, None, seen, **quiet)
+    timer.tick(look, None, seen, **quiet)
+    go.click(start, [data, folder, preset, resume, steps, batch, rate], [message, *seen], **quiet)
+    halt.click(stop, None, [message, *seen], **quiet)
+    data.input(lambda chosen: gr.Textbox(visible=chosen == FOLDER), data, folder, **quiet)
+    resume.input(lambda chosen: gr.Dropdown(interactive=chosen == NEW_RUN), resume, preset, **quiet)

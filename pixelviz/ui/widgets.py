@@ -1,0 +1,184 @@
+"""The app's own components: gr.HTML with a script from static/, and small pieces of HTML made in Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from html import escape as _escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from pixelviz import figures
+from pixelviz.images import EXAMPLES, fit_square, read_image
+
+STATIC = Path(__file__).with_name("static")
+THUMBNAIL_SIDE = 48
+IMAGE_TYPES = ["image"]
+LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
+
+_PICTURE = """
+<div class="pv-picture">
+  <canvas role="img" aria-label="The picture" hidden></canvas>
+  <p class="pv-drop-hint">Upload, drop or paste a picture, or choose an example.</p>
+  <div class="pv-thumbs" role="group" aria-label="Examples"></div>
+</div>
+"""
+
+_EXPLORER = """
+<div class="pv-explorer">
+  <div class="pv-views">
+    <figure class="pv-view" data-key="pixel_aware">
+      <canvas role="img" aria-label="Pixel-aware process at the chosen time"></canvas>
+      <figcaption><b>Pixel-aware</b><span>α&#772;ᵢ = exp(−γ i x₀/T)</span></figcaption>
+    </figure>
+    <figure class="pv-view" data-key="ddpm">
+      <canvas role="img" aria-label="Linear-beta DDPM at the chosen time"></canvas>
+      <figcaption><b>Linear-beta DDPM</b><span>same noise, one rate for all pixels</span></figcaption>
+    </figure>
+    <figure class="pv-view" data-key="ahead">
+      <canvas role="img" aria-label="Where the pixel-aware mean is ahead at the chosen time"></canvas>
+      <figcaption><b>Who is ahead</b><span class="pv-ahead-share">white: ours</span></figcaption>
+    </figure>
+  </div>
+  <div class="pv-scrub">
+    <button type="button" class="pv-play">▶ Play</button>
+    <input type="range" min="0" max="30" step="1" value="5" aria-label="Time">
+    <output class="pv-time"></output>
+  </div>
+  <div class="pv-films">
+    <span class="pv-film-name">Pixel-aware</span><div class="pv-film" data-key="pixel_aware"></div>
+    <span class="pv-film-name">DDPM</span><div class="pv-film" data-key="ddpm"></div>
+    <span class="pv-film-name">step i</span><div class="pv-film-steps"></div>
+  </div>
+  <h2>Signal-to-noise ratio of the chosen pixels</h2>
+  <div class="pv-snr"></div>
+  <div class="pv-pair">
+    <div><h2>Mean over the image</h2><div class="pv-mean"></div></div>
+    <div><h2>Variance over the image</h2><div class="pv-variance"></div></div>
+  </div>
+</div>
+"""
+
+_SHEET = """
+<div class="pv-sheet">
+  <div class="pv-bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" hidden>
+    <i></i>
+  </div>
+  <p class="pv-status" aria-live="polite"></p>
+  <div class="pv-samples" role="group" aria-label="Samples"></div>
+</div>
+"""
+
+
+@cache
+def _script(name: str) -> str:
+    """A widget's script, after the chart library that they share."""
+    return "\n".join((STATIC / part).read_text(encoding="utf-8") for part in ("chart.js", name))
+
+
+def _widget(template: str, script: str, value: str | None = None, **settings: Any) -> gr.HTML:
+    return gr.HTML(
+        value, html_template=template, js_on_load=_script(script), apply_default_css=False, container=False, **settings
+    )
+
+
+@cache
+def _thumbnails() -> tuple[tuple[str, str], ...]:
+    """(label, data URI) of every bundled example."""
+    return tuple(
+        (label, figures.data_uri(figures.as_bytes(fit_square(read_image(path), THUMBNAIL_SIDE, 3).pixels), lossy=True))
+        for label, path in EXAMPLES
+    )
+
+
+def picture(upload_id: str, value: str | None = None) -> gr.HTML:
+    """The picture with its markers and example thumbnails; value: `figures.picture`.
+
+    Events: `select` with row and col of a click, `input` with the index of an example.
+    """
+    return _widget(_PICTURE, "picture.js", value, upload_id=upload_id, examples=[list(e) for e in _thumbnails()])
+
+
+def upload_button(elem_id: str) -> gr.UploadButton:
+    """The button that a dropped or pasted file also goes through. It passes the file untouched.
+
+    gr.Image would decode uploads itself: 16-bit pictures saturate, damaged ones fail without a reason.
+    """
+    return gr.UploadButton("Upload a picture", file_types=IMAGE_TYPES, size="sm", elem_id=elem_id)
+
+
+def explorer() -> gr.HTML:
+    """The Forward tab's frames, curves and time slider; value: `figures.explorer`."""
+    return _widget(_EXPLORER, "forward.js", elem_id="explorer")
+
+
+def line_chart(**settings: Any) -> gr.HTML:
+    """A line chart; value: `figures.chart`."""
+    return _widget('<div class="pv-line-chart"></div>', "line_chart.js", **settings)
+
+
+def sample_sheet(**settings: Any) -> gr.HTML:
+    """A grid of samples with a progress bar; value: `figures.sample_sheet`. Event: `select` with an index."""
+    return _widget(_SHEET, "sheet.js", **settings)
+
+
+# --- Pieces of HTML
+
+# One letter of the paper's, perhaps with a hat or bar, and its index: x_T, x̂_δ, R_φ.
+_INDEXED = re.compile(r"(?<!\w)([A-Za-zαγ][\u0302\u0304]?)_([A-Za-z0-9δθφ])(?!\w)")
+
+
+def escape(text: str) -> str:
+    """Text as HTML, with the symbols' indices lowered."""
+    return _INDEXED.sub(r"\1<sub>\2</sub>", _escape(text))
+
+
+def warn(message: str) -> None:
+    """A message that slides in. Gradio shows it as HTML, and it may quote what a visitor sent."""
+    gr.Warning(_escape(message))
+
+
+def alert(message: str | None, kind: str = "error") -> str:
+    """A message for a person; kind error, info or good. Empty for None."""
+    role = "alert" if kind == "error" else "status"
+    return f'<p class="pv-alert pv-{kind}" role="{role}">{escape(message)}</p>' if message else ""
+
+
+def notes(lines: Iterable[str]) -> str:
+    """What was done to a picture, as a quiet list; empty for none."""
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f'<ul class="pv-notes">{items}</ul>' if items else ""
+
+
+def cards(values: Iterable[tuple[str, str, str]]) -> str:
+    """Numbers to read at a glance: (label, value, explanation)."""
+    items = "".join(
+        f'<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd><dd class="pv-why">{escape(text)}</dd></div>'
+        for label, value, text in values
+    )
+    return f'<dl class="pv-cards">{items}</dl>'
+
+
+def figure_row(items: Iterable[tuple[np.ndarray, str, str]], *, kind: str = "large") -> str:
+    """Images uint8 (H, W, C) in a row, each with a title and a smaller line; kind large or small."""
+    cells = "".join(
+        f'<figure><img src="{figures.data_uri(image)}" alt="{_escape(title)}">'
+        f"<figcaption><b>{escape(title)}</b><span>{escape(text)}</span></figcaption></figure>"
+        for image, title, text in items
+    )
+    return f'<div class="pv-figures pv-{kind}">{cells}</div>'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
+    """A plain table; the first cell of a row is its heading."""
+    columns = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    lines = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in rows
+    )
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f'<div class="pv-table"><table>{title}<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>'

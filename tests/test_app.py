@@ -1,0 +1,161 @@
+"""The house's rule of imports, and the app as it is built (no browser here)."""
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+import pixelviz
+from pixelviz.ui.app import TABS, build_app, launch_options
+from pixelviz.ui.jobs import TrainingJobs
+from pixelviz.ui.service import Service, ServiceError
+from pixelviz.ui.tabs import forward, generate, train
+
+PACKAGE = Path(pixelviz.__file__).parent
+CHAIN = ("config", "process", "models", "samplers", "training", "ui")
+ARRAYS_ONLY = ("figures", "metrics")
+
+
+def imports(path):
+    """Dotted names of all that a file imports, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room(name):
+    """The top-level module of the package that a dotted name lies in, or None."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "pixelviz" and len(parts) > 1 else None
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+ROOM_OF = {path: path.relative_to(PACKAGE).with_suffix("").parts[0] for path in FILES}
+
+
+def test_imports_point_one_way():
+    for path, own in ROOM_OF.items():
+        if own in CHAIN:
+            later = CHAIN[CHAIN.index(own) + 1 :]
+            wrong = sorted(name for name in imports(path) if room(name) in later)
+            assert not wrong, f"{path.name} in {own} imports {wrong}"
+
+
+def test_only_the_screen_knows_gradio_and_only_the_screen_and_the_command_line_know_the_screen():
+    for path, own in ROOM_OF.items():
+        names = imports(path)
+        if own != "ui":
+            assert not any(name.split(".")[0] == "gradio" for name in names), path
+        if own not in ("ui", "__main__"):
+            assert not any(room(name) == "ui" for name in names), path
+
+
+@pytest.mark.parametrize("name", ["service", "jobs"])
+def test_the_service_is_usable_without_gradio(name):
+    assert not any(found.split(".")[0] == "gradio" for found in imports(PACKAGE / "ui" / f"{name}.py"))
+
+
+def test_metrics_and_figures_see_arrays_only():
+    for name in ARRAYS_ONLY:
+        found = {room(n) for n in imports(PACKAGE / f"{name}.py")} - {None, "assets"}
+        assert not found, f"{name} imports {found}"
+    assert "torch" not in {n.split(".")[0] for n in imports(PACKAGE / "figures.py")}
+
+
+@pytest.fixture
+def app(tmp_path):
+    service = Service([tmp_path / "checkpoints", tmp_path / "runs"], device="cpu")
+    return build_app(service, TrainingJobs(service))
+
+
+def test_the_app_builds_with_its_five_tabs_and_no_checkpoint(app):
+    titles = [block.label for block in app.blocks.values() if isinstance(block, gr.Tab)]
+    assert titles == [title for title, _ in TABS] == ["Forward", "Scale", "Generate", "Train", "Checkpoints"]
+
+
+def test_every_control_has_a_label(app):
+    controls = (gr.Slider, gr.Number, gr.Textbox, gr.Dropdown, gr.Radio, gr.Checkbox, gr.File)
+    found = [block for block in app.blocks.values() if isinstance(block, controls)]
+    assert len(found) > 20
+    assert all(block.label for block in found)
+    assert all(block.value for block in app.blocks.values() if isinstance(block, gr.Button))
+
+
+def test_events_of_the_screen_are_private_and_the_documented_endpoints_are_not(app):
+    names = {name for name in app.get_api_info()["named_endpoints"]}
+    assert names == {"/curves", "/scale", "/generate", "/train_start", "/train_status", "/train_stop"}
+
+
+def test_model_work_goes_one_at_a_time(app):
+    shared = [fn for fn in app.fns.values() if fn.concurrency_id == "model"]
+    assert len(shared) >= 6
+    assert {fn.concurrency_limit for fn in shared} == {1}
+
+
+def test_the_queue_is_bounded(app):
+    assert app._queue.max_size == 64
+
+
+def test_launch_options_are_arguments_of_launch_and_bound_uploads():
+    options = launch_options()
+    assert options["max_file_size"]
+    assert options["ssr_mode"] is False
+    assert options["run_history"] is False
+    assert all(Path(path).is_file() for path in options["css_paths"])
+    fonts = [*options["theme"]._font, *options["theme"]._font_mono]
+    assert not any(isinstance(font, gr.themes.GoogleFont) for font in fonts)
+
+
+def test_the_space_entry_exposes_demo():
+    path = PACKAGE.parent / "app.py"
+    spec = importlib.util.spec_from_file_location("space_entry", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert isinstance(module.demo, gr.Blocks)
+
+
+def test_static_files_are_free_of_addresses():
+    for path in (PACKAGE / "ui" / "static").iterdir():
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "://" not in text, path
+
+
+@pytest.mark.parametrize(
+    ("text", "pixels"),
+    [
+        ("", []),
+        (" ; ", []),
+        ("12, 40, 2", [(12, 40, 2)]),
+        ("12 40", [(12, 40, 0)]),
+        ("1,2,0; 3,4,1;", [(1, 2, 0), (3, 4, 1)]),
+    ],
+)
+def test_pixels_as_typed(text, pixels):
+    assert forward.parse_pixels(text) == pixels
+    assert forward.parse_pixels(forward.format_pixels(pixels)) == pixels
+
+
+@pytest.mark.parametrize("text", ["1", "a, b", "1,2,3,4", "1.5, 2, 0"])
+def test_pixels_that_are_none_say_how_to_write_them(text):
+    with pytest.raises(ServiceError, match="row, column, channel"):
+        forward.parse_pixels(text)
+
+
+def test_passes_as_typed():
+    assert generate.parse_passes(" 5 ") == 5
+    with pytest.raises(ServiceError, match="whole number"):
+        generate.parse_passes("many")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "–"), (0.4, "0 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (7260, "2 h 1 min")]
+)
+def test_clock(seconds, text):
+    assert train.clock(seconds) == text

@@ -1,0 +1,229 @@
+"""Pictures and chart specifications: decoded again with other tools, and compared with what went in."""
+
+import base64
+import io
+import json
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelviz import figures
+
+
+def decode(uri):
+    """The picture in a data URI, as an array."""
+    kind, _, data = uri.partition(";base64,")
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert kind == f"data:image/{image.format.lower()}"
+    return np.asarray(image)
+
+
+def unpack(text):
+    """Base64 of little-endian float32, read with struct."""
+    data = base64.b64decode(text)
+    return struct.unpack(f"<{len(data) // 4}f", data)
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+def luminance(colour):
+    """WCAG 2 relative luminance of #rrggbb."""
+    channels = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#f8fafc", "#0b1220", "#111a2c"])
+def test_curve_colours_have_three_to_one_on_light_and_dark(background):
+    for colour in (*figures.PIXEL_COLOURS, *(c for _, c in figures.RGB_CHANNELS + figures.GRAY_CHANNEL)):
+        low, high = sorted((luminance(colour), luminance(background)))
+        assert (high + 0.05) / (low + 0.05) >= 3, (colour, background)
+
+
+def test_number_colours_are_all_different():
+    assert len(set(figures.PIXEL_COLOURS)) == figures.MAX_PIXELS_SHOWN == 6
+
+
+def test_as_bytes_rounds_clips_and_replaces_what_is_no_number():
+    values = np.array([-1, 0, 0.5, 1, 2, np.nan, np.inf, -np.inf])
+    assert figures.as_bytes(values).tolist() == [0, 0, 128, 255, 255, 0, 255, 0]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_data_uri_keeps_every_pixel(random, channels):
+    image = random.integers(0, 256, (5, 7, channels), dtype=np.uint8)
+    decoded = decode(figures.data_uri(image))
+    np.testing.assert_array_equal(decoded, image[..., 0] if channels == 1 else image)
+
+
+def test_data_uri_stores_gray_pictures_once(random):
+    gray = np.repeat(random.integers(0, 256, (5, 7, 1), dtype=np.uint8), 3, axis=2)
+    np.testing.assert_array_equal(decode(figures.data_uri(gray)), gray[..., 0])
+
+
+def test_tile_puts_image_k_in_row_k_over_columns(random):
+    images = random.integers(1, 256, (5, 2, 3, 3), dtype=np.uint8)
+    sheet = figures.tile(images, 3)
+    assert sheet.shape == (4, 9, 3)
+    for k, image in enumerate(images):
+        row, column = divmod(k, 3)
+        np.testing.assert_array_equal(sheet[2 * row : 2 * row + 2, 3 * column : 3 * column + 3], image)
+    assert not sheet[2:, 6:].any()
+
+
+@pytest.mark.parametrize(("n", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (16, 4), (64, 8)])
+def test_grid_columns(n, columns):
+    assert figures.grid_columns(n) == columns
+
+
+def test_thin_keeps_the_variance_of_noise(random):
+    frames = random.integers(0, 256, (1, 256, 200, 1), dtype=np.uint8)
+    thinned = figures.thin(frames)
+    assert thinned.shape == (1, 128, 100, 1)
+    # The mean of 2x2 pixels would have a quarter of it.
+    assert thinned.var() == pytest.approx(frames.var(), rel=0.05)
+    assert figures.thin(thinned).shape == thinned.shape
+
+
+@pytest.mark.parametrize("T", [1, 7, 40, 200, 5000])
+def test_frame_steps_span_the_way(T):
+    steps = figures.frame_steps(T)
+    assert steps[0] == 0
+    assert steps[-1] == T
+    assert steps == sorted(set(steps))
+    assert len(steps) == min(T + 1, figures.FRAMES)
+
+
+def test_suggested_pixels_are_dark_middling_and_bright():
+    rows, columns = np.mgrid[0:20, 0:30]
+    x0 = np.stack([np.zeros((20, 30)), (rows * 30 + columns) / 600, np.ones((20, 30))])
+    suggested = figures.suggest_pixels(x0)
+    assert [channel for _, _, channel in suggested] == [1, 1, 1]
+    values = [x0[channel, row, column] for row, column, channel in suggested]
+    inner = np.sort(x0[1, 2:18, 3:27].ravel())
+    for value, share in zip(values, (0.1, 0.5, 0.95), strict=True):
+        assert (inner < value).mean() == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (1, 28, 28)])
+def test_a_flat_image_suggests_one_pixel_inside_it(shape):
+    ((row, column, channel),) = figures.suggest_pixels(np.full(shape, 0.3))
+    assert 0 <= row < shape[1]
+    assert 0 <= column < shape[2]
+    assert 0 <= channel < shape[0]
+
+
+def explorer_arguments(random, channels, side, pixels):
+    T, steps = 6, [0, 3, 6]
+    both = ("pixel_aware", "ddpm")
+    return {
+        "T": T,
+        "steps": steps,
+        "frames": {name: random.integers(0, 256, (3, side, side, 3), dtype=np.uint8) for name in both},
+        "ahead": random.random((3, channels, side, side)) < 0.5,
+        "t": np.arange(T + 1) / T,
+        "snr": {name: np.concatenate([np.full((pixels, 1), np.inf), random.random((pixels, T))], 1) for name in both},
+        "mean": {name: random.random((channels, T + 1)) for name in both},
+        "variance": {name: random.random((channels, T + 1)) for name in both},
+        "pixels": [(k, 0, 0) for k in range(pixels)],
+        "x0_at_pixels": [0.1 * k for k in range(pixels)],
+    }
+
+
+@pytest.mark.parametrize(("channels", "pixels"), [(1, 0), (1, 2), (3, 6)])
+def test_explorer_carries_the_curves_in_the_order_that_the_browser_reads(random, channels, pixels):
+    given = explorer_arguments(random, channels, 8, pixels)
+    payload = json.loads(figures.explorer(**given))
+    numbers = iter(unpack(payload["curves"]))
+
+    def read(wanted):
+        for value in np.asarray(wanted).ravel():
+            found = next(numbers)
+            assert found == pytest.approx(value, rel=1e-6) or (np.isinf(value) and found > 1e38)
+
+    read(given["t"])
+    for moment in ("snr", "mean", "variance"):
+        for name in ("pixel_aware", "ddpm"):
+            read(given[moment][name])
+    assert next(numbers, None) is None
+    assert len(payload["channels"]) == channels
+    assert [p["number"] for p in payload["pixels"]] == list(range(1, pixels + 1))
+
+
+def test_explorer_sheets_hold_the_frames_and_the_share_ahead(random):
+    given = explorer_arguments(random, 3, 8, 1)
+    payload = json.loads(figures.explorer(**given))
+    sheet = decode(payload["sheets"]["ddpm"])
+    maps = decode(payload["sheets"]["ahead"])
+    for k in range(3):
+        row, column = divmod(k, payload["columns"])
+        place = np.s_[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+        np.testing.assert_array_equal(sheet[place], given["frames"]["ddpm"][k])
+        np.testing.assert_allclose(maps[place] / 255, given["ahead"][k].mean(0), atol=0.5 / 255)
+    assert unpack(payload["ahead_share"]) == pytest.approx([a.mean() for a in given["ahead"]], rel=1e-6)
+
+
+def test_explorer_axis_holds_every_finite_snr_up_to_its_limit(random):
+    given = explorer_arguments(random, 1, 8, 2)
+    given["snr"]["ddpm"][0, 3] = 1e-30
+    payload = json.loads(figures.explorer(**given))
+    finite = given["snr"]["pixel_aware"][:, 1:]
+    assert payload["snrHigh"] >= finite.max()
+    assert payload["snrLow"] == pytest.approx(payload["snrHigh"] / 10**figures.SNR_DECADES)
+
+
+def test_sample_sheet_holds_every_image_where_the_browser_looks(random):
+    images = random.integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
+    payload = json.loads(figures.sample_sheet(images, "five", chosen=2))
+    sheet = decode(payload["sheet"])
+    for k, image in enumerate(images):
+        row, column = divmod(k, payload["columns"])
+        np.testing.assert_array_equal(sheet[4 * row : 4 * row + 4, 4 * column : 4 * column + 4], image[..., 0])
+    assert (payload["count"], payload["size"], payload["chosen"], payload["progress"]) == (5, 4, 2, None)
+
+
+def test_sample_sheet_without_images():
+    payload = json.loads(figures.sample_sheet(None, "Starting", progress=0.0, done=False, keep=True))
+    assert payload["sheet"] is None
+    assert payload["keep"]
+    assert payload["progress"] == 0
+
+
+def test_chart_turns_what_json_cannot_hold_into_null():
+    text = figures.chart([("a", [0, 1, 2], [np.inf, np.nan, 0.123456789])], label="l", x_label="x", y_label="y")
+    (series,) = json.loads(text, parse_constant=lambda name: pytest.fail(name))["series"]
+    assert series["y"] == [None, None, 0.12346]
+
+
+def test_ssim_chart_has_a_curve_a_checkpoint_and_alpha_bar_of_the_first():
+    curves = {"a": [(0, 0.9, None), (100, 0.8, 0.7)], "b": [(0, 0.95, None), (200, 0.5, 0.4)]}
+    spec = json.loads(figures.ssim_over_i(curves, 100))
+    assert [(s["x"], s["y"]) for s in spec["series"]] == [
+        ([0, 100], [0.9, 0.8]),
+        ([0, 200], [0.95, 0.5]),
+        ([100], [0.7]),
+    ]
+    assert spec["cursor"] == 100
+    assert [bool(s["dash"]) for s in spec["series"]] == [False, False, True]
+
+
+def test_losses_before_the_first_step():
+    assert figures.losses({}) is None
+    assert figures.losses({"vae/kl": []}) is None
+
+
+def test_losses_are_drawn_on_a_log_axis():
+    spec = json.loads(figures.losses({"scale_vae/kl": [(1, 0.5), (2, 0.25)], "twin/x0": []}))
+    assert spec["log"]
+    assert [(s["x"], s["y"]) for s in spec["series"]] == [([1, 2], [0.5, 0.25])]
+
+
+def test_magnitudes_count_reverse_steps_from_the_start():
+    spec = json.loads(figures.magnitudes([(4, 1.0), (2, 3.0), (0, 9.0)], {"bound": [1.0, 2.0, 4.0]}))
+    assert [s["x"] for s in spec["series"]] == [[0, 2, 4], [0, 2, 4]]
+    assert [s["y"] for s in spec["series"]] == [[1, 3, 9], [1, 2, 4]]

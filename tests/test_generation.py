@@ -1,0 +1,205 @@
+"""Generations, and whose turn it is on the model: the same images as the sampler's, and nobody kept waiting."""
+
+import math
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from pixelviz.data import from_unit
+from pixelviz.samplers import draw
+from pixelviz.ui.generation import Film
+from pixelviz.ui.service import ServiceError
+from pixelviz.ui.turns import ModelTurn
+from tests.served import empty_service, photo, tiny_service, train_tiny
+from tests.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    return tiny_service(tmp_path_factory.mktemp("service"))
+
+
+@pytest.fixture
+def empty(tmp_path):
+    return empty_service(tmp_path)
+
+
+def last(steps):
+    *_, final = steps
+    return final
+
+
+def test_images_are_those_of_the_sampler(service):
+    made = last(service.generate("tiny", 3, 2, "printed", "parallel", 11))
+    *_, step = draw(
+        service.checkpoint("tiny").model, service.compute, n=3, passes=2, start="printed", sampler="parallel", seed=11
+    )
+    wanted = from_unit(step.x.float(), tiny_config().floor).permute(0, 2, 3, 1).numpy().astype(int)
+    assert made.images.shape == (3, 16, 16, 1)
+    assert np.abs(made.images.astype(int) - wanted).max() <= 1
+    assert made.network_evaluations == 2
+
+
+def test_the_same_seed_draws_the_same_images_whatever_n_is(service, monkeypatch):
+    five = last(service.generate("tiny", 5, 4, seed=3)).images.astype(int)
+    two = last(service.generate("tiny", 2, 4, seed=3)).images.astype(int)
+    monkeypatch.setattr("pixelviz.ui.generation.MOST_AT_ONCE", 2)
+    batches = last(service.generate("tiny", 5, 4, seed=3))
+    other = last(service.generate("tiny", 2, 4, seed=4)).images.astype(int)
+    assert np.abs(five[:2] - two).max() <= 1
+    assert np.abs(five - batches.images).max() <= 1
+    assert "3 batches" in batches.notes[0]
+    assert batches.trajectory_steps() == [8, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert np.array_equal(batches.trajectory(4)[-1], batches.images[4])
+    assert np.abs(two - other).max() > 10
+
+
+@pytest.mark.parametrize("passes", [1, 3, 8])
+def test_a_trajectory_runs_from_the_start_to_the_image(service, passes):
+    reports = list(service.generate("tiny", 3, passes, seed=1))
+    first, final = reports[0], reports[-1]
+    assert first.i == 8
+    assert first.progress == 0
+    assert not first.done
+    with pytest.raises(ServiceError):
+        _ = first.images
+    assert final.done
+    assert final.i == 0
+    assert final.progress == 1
+    assert final.network_evaluations == passes
+    film = final.trajectory(2, 4)
+    assert film.shape == (4, 16, 16, 1)
+    assert np.array_equal(film[-1], final.images[2])
+    *_, start = (step for step in draw(service.checkpoint("tiny").model, service.compute, n=3, seed=1) if step.i == 8)
+    x_T = from_unit(start.x.float(), tiny_config().floor).permute(0, 2, 3, 1).numpy().astype(int)
+    assert np.abs(film[0].astype(int) - x_T[2]).max() <= 1
+    steps = final.trajectory_steps(4)
+    assert steps[0] == 8
+    assert steps[-1] == 0
+    assert steps == sorted(steps, reverse=True)
+    assert final.magnitudes[0] == (8, pytest.approx(start.x.float().square().mean().sqrt().item(), rel=1e-3))
+    assert final.seconds > 0
+    assert final.seconds_per_image == pytest.approx(final.seconds / 3)
+    assert final.closed_loop_seconds > 0
+
+
+def test_a_long_film_keeps_a_bounded_number_of_frames():
+    film = Film(tiny_config(T=200), 256)
+    assert len(film.steps) <= 49
+    assert film.steps[0] == 200
+    assert film.steps[-1] == 0
+
+
+def test_what_is_not_finite_is_shown_as_black_or_white_and_told():
+    film, x = Film(tiny_config(), 3), torch.zeros(3, 1, 16, 16)
+    x[0], x[1], x[2] = math.inf, math.nan, -math.inf
+    film.record(8, 0, x)
+    film.record(0, 0, torch.full((3, 1, 16, 16), 3.0))
+    assert [film.of(k, [0]).max() for k in range(3)] == [255, 0, 0]
+    assert film.magnitudes()[1] == (0, pytest.approx(3.0))
+    assert not math.isfinite(film.magnitudes()[0][1])
+
+
+def test_the_printed_sampler_runs_too(service):
+    made = last(service.generate("tiny", 2, 1, "consistent", "printed", 0))
+    assert made.network_evaluations == 1
+    assert len(made.magnitudes) == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 0}, "n must be a whole number from 1 to 256"),
+        ({"n": 257}, "n must be"),
+        ({"n": 2.5}, "n must be"),
+        ({"n": "4"}, "n must be"),
+        ({"passes": 0}, "passes must be a whole number from 1 to 8"),
+        ({"passes": 9}, "passes must be a whole number from 1 to 8"),
+        ({"passes": math.nan}, "passes"),
+        ({"start": "somewhere"}, "start must be one of consistent, printed"),
+        ({"start": None}, "start"),
+        ({"sampler": "ddim++"}, "sampler must be one of"),
+        ({"sampler": ["parallel"]}, "sampler must be one of"),
+        ({"sampler": "printed", "passes": 2}, "one pass"),
+        ({"seed": -5}, "seed must be"),
+        ({"seed": 10**30}, "seed must be"),
+        ({"name": "/etc"}, "there is no checkpoint"),
+        ({"name": "x" * 10_000}, "there is no checkpoint"),
+    ],
+)
+def test_bad_input_to_generate_is_refused_before_the_first_step(service, changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        service.generate(**{"name": "tiny", "n": 1, **changes})
+    assert len(str(caught.value)) < 300
+
+
+def test_a_checkpoint_without_the_part_says_so(service, empty):
+    train_tiny(empty.runs / "only-scale", parts=("scale_vae",))
+    with pytest.raises(ValueError, match="no parallel_unet"):
+        empty.generate("only-scale", 1)
+    assert empty.scale("only-scale", photo(), 4).twin_x0_hat is None
+    with pytest.raises(ServiceError, match="no twin"):
+        empty.scale("only-scale", photo(), 4).picture("twin_x0_hat")
+
+
+# --- the turn
+
+
+def test_a_suspended_or_closed_generation_keeps_nobody_from_the_model(service):
+    suspended = service.generate("tiny", 2, 8)
+    next(suspended)
+    assert last(service.generate("tiny", 1)).done
+    suspended.close()
+    with pytest.raises(StopIteration):
+        next(suspended)
+    took = []
+    thread = threading.Thread(target=lambda: took.append(_take(service.turn.background)))
+    thread.start()
+    thread.join(10)
+    assert took
+    assert took[0] < service.turn.patience
+
+
+def _take(kind):
+    began = time.monotonic()
+    with kind():
+        return time.monotonic() - began
+
+
+def test_one_computation_at_a_time():
+    turn = ModelTurn(patience=0.05)
+    inside, most = [0], [0]
+
+    def work(kind):
+        for _ in range(20):
+            with kind():
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                time.sleep(0.001)
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work, args=(kind,)) for kind in (turn.foreground, turn.background) * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert most == [1]
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_training_waits_for_people_but_not_for_ever():
+    turn = ModelTurn(patience=0.3)
+    with turn.job():
+        assert _take(turn.background) >= 0.3
+    assert _take(turn.background) < 0.3
+
+
+def test_an_error_inside_frees_the_turn():
+    turn = ModelTurn()
+    for kind in (turn.foreground, turn.background):
+        with pytest.raises(RuntimeError), kind():
+            raise RuntimeError
+    assert _take(turn.foreground) < 1

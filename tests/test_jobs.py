@@ -1,0 +1,286 @@
+"""Training in the background: one at a time, stopped and saved, usable at once, and never in people's way."""
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from pixelviz import checkpoints, config
+from pixelviz.training import TrainingError, TrainStep
+from pixelviz.ui import jobs as jobs_module
+from pixelviz.ui.jobs import POINTS, Curve, TrainingJobs
+from pixelviz.ui.service import ServiceError
+from tests.served import empty_service, photo, train_tiny
+from tests.tiny import tiny_config, tiny_images
+
+LONG = 900_000  # steps that no test waits for
+
+
+@pytest.fixture(autouse=True)
+def tiny_everything(monkeypatch):
+    """A preset and a data set that train in milliseconds."""
+    monkeypatch.setitem(config.PRESETS, "tiny", tiny_config())
+    monkeypatch.setattr(jobs_module, "load_images", lambda *args, **kwargs: tiny_images())
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    found = TrainingJobs(empty_service(tmp_path))
+    yield found
+    found.stop()
+    wait(found, lambda status: not status.running)
+
+
+def wait(jobs, condition, seconds=30):
+    """Poll the status until the condition holds."""
+    ends = time.monotonic() + seconds
+    while not condition(status := jobs.status()):
+        assert time.monotonic() < ends, status
+        time.sleep(0.01)
+    return status
+
+
+def start(jobs, **changes):
+    return jobs.start("me", **{"preset": "tiny", "steps": 5, "batch": 4, **changes})
+
+
+def test_a_training_runs_to_its_end_and_is_selectable_at_once(jobs):
+    assert jobs.status().state == "idle"
+    assert start(jobs).running
+    done = wait(jobs, lambda status: not status.running)
+    assert done.state == "finished", done
+    assert (done.step, done.steps) == (5, 5)
+    assert done.error is None
+    assert done.checkpoint == "tiny-fashion-mnist-10k-1"
+    assert jobs.service.names() == [done.checkpoint]
+    assert "parallel_unet/head_i" in done.losses
+    assert [step for step, _ in done.losses["scale_vae/x_delta"]] == [1, 2, 3, 4, 5]
+    assert done.losses["scale_vae/x_delta"][-1][1] == done.latest["scale_vae/x_delta"]
+    assert done.preview.dtype == np.uint8
+    assert done.preview.shape == (3, 8, 16, 16, 1)
+    assert np.array_equal(done.preview[0, 0, ..., 0], tiny_images().images[0, 0].numpy())
+    assert done.images_per_second > 0
+    record = checkpoints.read_config(jobs.service.runs / done.checkpoint)[2]
+    assert record.steps["parallel_unet"] == 5
+    *_, drawn = jobs.service.generate(done.checkpoint, 2)
+    assert drawn.images.shape == (2, 16, 16, 1)
+    json.dumps(done.to_json(), allow_nan=False)
+    assert "preview" not in done.to_json()
+
+
+def test_a_second_start_is_refused_with_what_is_running(jobs):
+    start(jobs, steps=LONG)
+    wait(jobs, lambda status: status.step >= 2)
+    with pytest.raises(
+        ServiceError, match=r"already running \(tiny-fashion-mnist-10k-1: step \d+ of 900,000, started 0"
+    ):
+        start(jobs)
+    assert jobs.status().running
+
+
+def test_only_one_of_many_starts_at_once_wins(jobs):
+    refused = []
+
+    def attempt():
+        try:
+            start(jobs, steps=LONG)
+        except ServiceError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=attempt) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(refused) == 7
+
+
+def test_stop_stops_and_saves(jobs):
+    start(jobs, steps=LONG)
+    wait(jobs, lambda status: status.step >= 3)
+    jobs.stop()
+    done = wait(jobs, lambda status: not status.running)
+    assert done.state == "stopped"
+    assert f"step {done.step}" in done.message
+    assert jobs.service.names() == [done.checkpoint]
+    record = checkpoints.read_config(jobs.service.runs / done.checkpoint)[2]
+    assert record.steps["twin"] == done.step
+    assert jobs.stop().message == "No training is running."
+    assert start(jobs).running  # and another may start
+
+
+def test_what_is_saved_on_the_way_can_be_used_while_the_training_goes_on(jobs):
+    jobs.save_every_seconds = 0.0
+    start(jobs, steps=LONG)
+    wait(jobs, lambda status: jobs.service.names("parallel_unet"))
+    *_, drawn = jobs.service.generate(jobs.status().checkpoint, 1)
+    assert drawn.done
+    assert jobs.status().running
+
+
+def test_resume_goes_on_from_the_last_step(jobs):
+    start(jobs, name="mine")
+    wait(jobs, lambda status: not status.running)
+    assert jobs.resumable() == ["mine"]
+    start(jobs, resume="mine", steps=8, preset="nonsense is not looked at")
+    done = wait(jobs, lambda status: not status.running)
+    assert done.state == "finished", done
+    assert [step for step, _ in done.losses["twin/x0"]] == [6, 7, 8]
+    assert jobs.service.names() == ["mine"]
+    start(jobs, resume="mine", steps=8)
+    failed = wait(jobs, lambda status: not status.running)
+    assert failed.state == "failed"
+    assert "8 steps already" in failed.error
+
+
+def test_a_run_is_never_written_over(jobs):
+    for _ in range(2):
+        start(jobs, steps=1)
+        wait(jobs, lambda status: not status.running)
+    assert jobs.service.names() == ["tiny-fashion-mnist-10k-1", "tiny-fashion-mnist-10k-2"]
+    with pytest.raises(ServiceError, match="already is a checkpoint"):
+        start(jobs, name="tiny-fashion-mnist-10k-1")
+    (jobs.service.runs / "mine").mkdir()
+    (jobs.service.runs / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(ServiceError, match="already is a checkpoint"):
+        start(jobs, name="mine")
+    assert not jobs.status().running
+
+
+def test_bundled_checkpoints_are_not_trained_on(jobs):
+    train_tiny(jobs.service.runs.parent / "checkpoints" / "bundled")
+    with pytest.raises(ServiceError, match="was not trained here"):
+        start(jobs, resume="bundled")
+    assert jobs.resumable() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be a whole number from 1 to 1,000,000"),
+        ({"steps": 10**9}, "steps must be"),
+        ({"steps": 2.5}, "steps must be"),
+        ({"steps": "many"}, "steps must be"),
+        ({"batch": 0}, "batch must be a whole number from 1 to 512"),
+        ({"batch": 4096}, "batch must be"),
+        ({"learning_rate": 0}, "learning rate"),
+        ({"learning_rate": 5}, "learning rate"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number"),
+        ({"learning_rate": "fast"}, "learning_rate must be a number"),
+        ({"preset": "enormous"}, "preset must be one of compact"),
+        ({"preset": None}, "preset must be one of"),
+        ({"data": "imagenet"}, "data must be fashion-mnist-10k, fashion-mnist or a folder"),
+        ({"data": None}, "data must be"),
+        ({"data": "a\0b"}, "data must be"),
+        ({"data": "~nobody-of-this-name/x"}, "data must be"),
+        ({"name": "../outside"}, "letters, digits"),
+        ({"name": "/etc/passwd"}, "letters, digits"),
+        ({"name": "a" * 65}, "letters, digits"),
+        ({"name": ".hidden"}, "letters, digits"),
+        ({"name": 7}, "letters, digits"),
+        ({"resume": "nothing"}, "no checkpoint"),
+        ({"resume": "../x"}, "no checkpoint"),
+        ({"resume": ["x"]}, "no checkpoint"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(jobs, changes, message):
+    with pytest.raises(ValueError, match=message):
+        start(jobs, **changes)
+    assert jobs.status().state == "idle"
+    assert not jobs.service.runs.exists()
+
+
+def test_a_folder_gives_the_run_its_name(jobs, tmp_path):
+    (tmp_path / "My photos (2)").mkdir()
+    assert start(jobs, data=str(tmp_path / "My photos (2)"), steps=1).checkpoint == "tiny-my-photos-2-1"
+
+
+def test_data_that_cannot_be_read_becomes_a_message(jobs, monkeypatch):
+    def fail(*args, **kwargs):
+        raise jobs_module.ServiceError("the folder holds no images; put some in it.")
+
+    monkeypatch.setattr(jobs_module, "load_images", fail)
+    start(jobs)
+    done = wait(jobs, lambda status: not status.running)
+    assert done.state == "failed"
+    assert done.error == "The folder holds no images; put some in it."
+    assert jobs.service.names() == []
+
+
+@pytest.mark.parametrize("error", [TrainingError("the loss is no longer a finite number"), KeyError("inside")])
+def test_a_crash_becomes_a_message_and_frees_everything(jobs, monkeypatch, error):
+    def crash(*args, **kwargs):
+        yield TrainStep(1, 9, {"a/b": 1.0}, 1.0, 1.0, 1.0)
+        raise error
+
+    monkeypatch.setattr(jobs_module, "train", crash)
+    start(jobs)
+    done = wait(jobs, lambda status: not status.running)
+    assert done.state == "failed"
+    assert done.step == 1
+    assert "inside" not in done.error
+    with jobs.service.turn.foreground():
+        pass
+
+
+def test_stopping_while_the_data_is_read_saves_nothing(jobs, monkeypatch):
+    reading = threading.Event()
+
+    def slow(*args, **kwargs):
+        reading.wait(20)
+        return tiny_images()
+
+    monkeypatch.setattr(jobs_module, "load_images", slow)
+    monkeypatch.setattr(jobs_module, "STOP_SECONDS", 0.05)
+    assert start(jobs, steps=LONG).state == "preparing"
+    assert jobs.stop("you").running  # answers although the thread is busy
+    assert "another visitor" in jobs.status().message
+    reading.set()
+    done = wait(jobs, lambda status: not status.running)
+    assert done.state == "stopped"
+    assert "nothing was saved" in done.message
+    assert jobs.service.names() == []
+
+
+def test_people_draw_images_while_a_training_runs(jobs):
+    train_tiny(jobs.service.runs / "ready")
+    start(jobs, steps=LONG)
+    wait(jobs, lambda status: status.step >= 2)
+    *_, drawn = jobs.service.generate("ready", 2, 8, seed=5)
+    assert drawn.done
+    jobs.service.scale("ready", photo(), 3)
+    assert jobs.status().running
+    at = jobs.status().step
+    wait(jobs, lambda status: status.step > at + 2)
+    jobs.stop()
+    wait(jobs, lambda status: not status.running)
+    *_, again = jobs.service.generate("ready", 2, 8, seed=5)
+    assert np.array_equal(drawn.images, again.images)  # the training's random numbers are its own
+
+
+def test_training_goes_on_while_a_generation_is_left_open(jobs):
+    train_tiny(jobs.service.runs / "ready")
+    jobs.service.turn.patience = 0.05
+    start(jobs, steps=LONG)
+    wait(jobs, lambda status: status.step >= 1)
+    forgotten = jobs.service.generate("ready", 2, 8)
+    next(forgotten)
+    at = jobs.status().step
+    wait(jobs, lambda status: status.step > at + 2)
+    forgotten.close()
+
+
+def test_curves_are_thinned_to_means_of_blocks():
+    curve, values = Curve(), np.random.default_rng(0).random(12_345)
+    for step, value in enumerate(values, start=1):
+        curve.add(step, float(value))
+    points = curve.means()
+    assert POINTS / 2 <= len(points) <= POINTS
+    block = points[0][0]
+    assert block & (block - 1) == 0
+    for k, (step, mean) in enumerate(points):
+        first = k * block
+        assert step == min(first + block, len(values))
+        assert mean == pytest.approx(values[first : first + block].mean())

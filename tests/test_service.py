@@ -1,0 +1,308 @@
+"""The service without any screen: its numbers against the core's and SciPy's, and what it says to bad input."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import brentq
+
+from pixelviz.data import from_unit
+from pixelviz.images import Picture
+from pixelviz.process.forward import empirical_moments, noise, trajectory
+from pixelviz.process.schedules import LinearBeta, PixelAware
+from pixelviz.ui.checks import friendly
+from pixelviz.ui.service import METHODS, ServiceError
+from tests.served import empty_service, photo, png, tiny_service
+from tests.tiny import tiny_config
+
+FLOOR = 4e-3
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    return tiny_service(tmp_path_factory.mktemp("service"))
+
+
+# --- forward
+
+
+def test_snr_of_a_pixel_is_the_formula_for_the_pixel_that_was_named(service):
+    image = photo()
+    answer = service.curves(image, 12.0, 40, FLOOR, [[3, 5, 2], [19, 23, 0]])
+    x0 = [FLOOR + (1 - FLOOR) * image[3, 5, 2] / 255, FLOOR + (1 - FLOOR) * image[19, 23, 0] / 255]
+    assert answer["x0"] == pytest.approx(x0)
+    assert answer["t"] == pytest.approx([i / 40 for i in range(41)])
+    for pixel, values in zip(x0, answer["pixel_aware"]["snr"], strict=True):
+        assert values[0] is None  # infinite
+        assert values[1:] == pytest.approx([pixel**2 / (math.exp(12 * i / 40 * pixel) - 1) for i in range(1, 41)])
+    bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 40))
+    for pixel, values in zip(x0, answer["ddpm"]["snr"], strict=True):
+        assert values[1:] == pytest.approx(pixel**2 * bar / (1 - bar))
+
+
+def test_rescaled_ddpm_reaches_noise_and_the_printed_range_does_not(service):
+    image = photo(100, 100)
+    printed, rescaled = (service.curves(image, 12.0, 100, FLOOR, [], 0, flag)["ddpm"] for flag in (False, True))
+    bar = np.prod(1 - np.linspace(1e-4, 0.02, 100))
+    wanted = 1 - bar + bar * (image[..., 0] / 255 * (1 - FLOOR)).var()
+    assert printed["variance"][0][-1] == pytest.approx(wanted, rel=0.07)
+    assert rescaled["variance"][0][-1] == pytest.approx(1, rel=0.07)
+    assert wanted < 0.8
+
+
+def test_moments_and_frames_are_those_of_the_exact_chain_with_one_noise_for_both(service):
+    found = service.forward(photo(), 12.0, 30, FLOOR, seed=7)
+    x0 = torch.from_numpy(found.x0)
+    for method, schedule in {"pixel_aware": PixelAware(30, 12.0), "ddpm": LinearBeta(30)}.items():
+        moments = empirical_moments(schedule, x0, noise(7, x0.shape, 30))
+        np.testing.assert_allclose(found.mean[method], moments.mean.T, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(found.variance[method], moments.variance.T, rtol=1e-10)
+        states = trajectory(schedule, x0, noise(7, x0.shape, 30), [0, 4, 30])
+        frames = found.frames(method, [0, 4, 30]).astype(int)
+        wanted = from_unit(states, FLOOR).permute(0, 2, 3, 1).numpy()
+        assert frames.shape == (3, 20, 24, 3)
+        assert np.abs(frames - wanted).max() <= 1
+    assert np.array_equal(found.frame("ddpm", 0), photo())
+
+
+def test_frames_that_are_not_kept_are_computed_again(service, monkeypatch):
+    whole = service.forward(photo(seed=5), 12.0, 30, FLOOR)
+    monkeypatch.setattr("pixelviz.ui.forward_view.FILM_BYTES", 5 * whole.x0.size)
+    sparse = empty_service(service.runs).forward(photo(seed=5), 12.0, 30, FLOOR)
+    assert len(whole.kept_steps) == 31
+    assert len(sparse.kept_steps) == 5
+    assert {0, 30} <= set(sparse.kept_steps)
+    for method in METHODS:
+        assert np.array_equal(sparse.frames(method, [1, 30, 17]), whole.frames(method, [1, 30, 17]))
+
+
+def test_mean_and_variance_follow_the_expectation_of_a_uniform_image(service):
+    image = np.full((100, 100), 128, np.uint8)
+    answer = service.curves(image, 10.0, 20, FLOOR, [[0, 0, 0]])
+    x0, t = answer["x0"][0], np.array(answer["t"])
+    assert answer["pixel_aware"]["mean"][0] == pytest.approx(x0 * np.exp(-10 * x0 * t / 2), abs=0.05)
+    assert answer["pixel_aware"]["variance"][0] == pytest.approx(1 - np.exp(-10 * x0 * t), abs=0.06)
+    assert len(answer["ddpm"]["mean"]) == 1
+
+
+def test_pixels_of_larger_pictures_are_counted_in_the_shrunk_one_and_the_notes_say_so(service):
+    image = np.zeros((300, 512, 3), np.uint8)
+    image[:, 256:] = 255
+    answer = service.curves(image, 3.0, 4, FLOOR, [[149, 255, 0]])
+    assert answer["image"] == {"rows": 150, "columns": 256, "channels": 3}
+    assert answer["x0"] == pytest.approx([1.0], abs=0.02)
+    assert any("512x300" in note and "256x150" in note for note in answer["notes"])
+    assert any("counted in the shrunk picture" in note for note in answer["notes"])
+    with pytest.raises(ServiceError, match=r"row .* from 0 to 149"):
+        service.curves(image, 3.0, 4, FLOOR, [[150, 0, 0]])
+    assert service.curves(np.zeros((256, 256), np.uint8), 1.0, 2, FLOOR, [[255, 255, 0]])["notes"] == []
+
+
+def test_t_delta_is_where_the_derivatives_cross(service):
+    image = np.array([[51, 204]], np.uint8)
+    found = service.forward(image, 20.0, 100, 1e-6, pixels=[[0, 0, 0], [0, 1, 0]])
+    dark, bright = found.x0_at_pixels
+
+    def fall(x0, t):
+        u = 20 * t * x0
+        return 20 * x0**3 * math.exp(u) / (math.exp(u) - 1) ** 2
+
+    crossing = brentq(lambda t: fall(dark, t) - fall(bright, t), 0.05, 1)
+    assert found.t_delta == pytest.approx(crossing)
+    assert found.with_pixels([[0, 0, 0]]).t_delta is None
+    assert found.with_pixels([[0, 0, 0], [0, 0, 0]]).t_delta is None
+
+
+def test_who_is_ahead_and_the_gap_per_pixel(service):
+    found = service.forward(photo(), 20.0, 200, FLOOR)
+    bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 200))
+    assert np.array_equal(found.ahead(150), 20 * found.x0 * 150 / 200 > -np.log(bar[149]))
+    x0 = found.x0
+    variance = 1 - np.exp(-20 * x0)
+    kl = (np.exp(-20 * x0) * x0**2 + variance - 1 - np.log(variance)) / 2
+    np.testing.assert_allclose(found.gap_map, kl, rtol=1e-9, atol=1e-15)
+    assert found.gap["pixel_aware"].mean == pytest.approx(kl.mean())
+    assert found.gap["pixel_aware"].share_barely_noisy == pytest.approx((variance < 0.9).mean())
+
+
+def test_advice_meets_its_tolerance_and_little_less_does_not(service):
+    found = service.forward(photo(), 20.0, 200, FLOOR)
+    advice = found.advice(0.01)
+    assert service.forward(photo(), advice.gamma * 1.0001, 200, FLOOR).gap["pixel_aware"].mean <= 0.01
+    assert service.forward(photo(), advice.gamma * 0.99, 200, FLOOR).gap["pixel_aware"].mean > 0.01
+    assert service.forward(photo(), 20.0, 200, advice.floor * 1.0001).gap["pixel_aware"].mean <= 0.01
+    impossible = service.forward(np.zeros((4, 4), np.uint8), 5.0, 8, FLOOR).advice(1e-6)
+    assert impossible.gamma is None
+    assert impossible.notes
+
+
+def test_a_walk_is_made_once_whatever_pixels_are_asked_for(service, monkeypatch):
+    first = service.forward(photo(seed=9), 12.0, 20, FLOOR, pixels=[[0, 0, 0]])
+    monkeypatch.setattr("pixelviz.ui.service.build_forward", lambda *_: pytest.fail("walked again"))
+    second = service.forward(png(photo(seed=9)), 12.0, 20, FLOOR, pixels="[[1, 1, 1]]")
+    assert second.films is first.films
+    assert second.pixels == ((1, 1, 1),)
+
+
+def test_one_step_one_pixel(service):
+    answer = service.curves(np.array([[255]], np.uint8), 0.5, 1, FLOOR, [[0, 0, 0]])
+    assert answer["pixel_aware"]["snr"] == [[None, pytest.approx(1 / (math.exp(0.5) - 1))]]
+    assert answer["pixel_aware"]["variance"] == [[0, 0]]
+    json.dumps(answer, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source": None}, "upload one"),
+        ({"source": b"hello, this is text"}, "text file"),
+        ({"source": png(photo())[:200]}, "damaged"),
+        ({"gamma": math.nan}, "gamma must be a number"),
+        ({"gamma": math.inf}, "gamma must be a number"),
+        ({"gamma": "20"}, "gamma must be a number"),
+        ({"gamma": True}, "gamma must be a number"),
+        ({"gamma": [20]}, "gamma must be a number"),
+        ({"gamma": -1.0}, "greater than 0"),
+        ({"gamma": 200.0}, "below T"),
+        ({"T": 10**9}, "T must be a whole number from 1 to 5,000"),
+        ({"T": 20.5}, "T must be a whole number"),
+        ({"T": None}, "T must be a whole number"),
+        ({"T": math.inf}, "T must be a whole number"),
+        ({"floor": 0}, "floor must lie"),
+        ({"floor": 1.0}, "floor must lie"),
+        ({"floor": math.nan}, "floor must be a number"),
+        ({"pixels": [[20, 0, 0]]}, "row .* from 0 to 19"),
+        ({"pixels": [[0, 24, 0]]}, "column .* from 0 to 23"),
+        ({"pixels": [[0, 0, 3]]}, "channel .* from 0 to 2"),
+        ({"pixels": [[-1, 0, 0]]}, "row"),
+        ({"pixels": [[0.5, 0, 0]]}, "row .* whole number"),
+        ({"pixels": [["0", 0, 0]]}, "row .* whole number"),
+        ({"pixels": [[0, 0]]}, r"\[row, column, channel\]"),
+        ({"pixels": [7]}, r"\[row, column, channel\]"),
+        ({"pixels": [[0, 0, 0]] * 7}, "at most 6"),
+        ({"pixels": "[[1, 2"}, "JSON"),
+        ({"pixels": "hello"}, "JSON"),
+        ({"pixels": "[" * 100_000}, "JSON"),
+        ({"pixels": '{"row": 1}'}, "list"),
+        ({"pixels": 3}, "list"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**40}, "seed"),
+        ({"ddpm_rescaled": "yes"}, "true or false"),
+    ],
+)
+def test_bad_input_to_curves_is_answered_in_words(service, changes, message):
+    settings = {"source": photo(), "gamma": 20.0, "T": 20 if "gamma" not in changes else 100, "floor": FLOOR}
+    settings["gamma"] = 10.0
+    with pytest.raises(ValueError, match=message) as caught:
+        service.curves(**{**settings, **changes})
+    said = friendly(caught.value)
+    assert said[0].isupper()
+    assert len(said) < 400
+    assert "Something went wrong" not in said
+
+
+def test_what_nobody_foresaw_is_logged_and_not_shown(caplog):
+    said = friendly(KeyError("secret"))
+    assert "secret" not in said
+    assert "KeyError" in said
+    assert "secret" in caplog.text
+    assert "memory" in friendly(MemoryError())
+
+
+def test_markup_in_bad_input_is_not_passed_on(service):
+    with pytest.raises(ServiceError) as caught:
+        service.scale("<img src=x onerror=alert(1)>", photo(), 1)
+    assert "<" not in str(caught.value)
+
+
+# --- scale
+
+
+def test_scale_uses_the_networks_estimate_and_its_own_ranges(service):
+    image = photo(16, 16, channels=1)
+    result = service.scale("tiny", image, 5, 3)
+    config = tiny_config()
+    x0 = config.floor + (1 - config.floor) * image / 255
+    np.testing.assert_allclose(result.x0[0], x0)
+    np.testing.assert_allclose(result.x_delta, np.exp(-config.gamma * result.x0))
+    np.testing.assert_allclose(result.alpha_bar_hat, np.exp(-config.gamma * result.x0_hat * 5 / config.T), rtol=1e-6)
+    model = service.checkpoint("tiny").model
+    with torch.no_grad(), service.compute.autocast():
+        again = model.scale_vae(torch.from_numpy(result.x_i)[None].float(), torch.tensor([5]))
+        twin = model.twin(torch.from_numpy(result.x_i)[None].float(), torch.tensor([5]))
+    np.testing.assert_allclose(result.x_delta_hat, again[0].float().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(result.twin_x0_hat, twin[0].float().numpy(), rtol=1e-6)
+    deviation = (result.x_i - np.sqrt(result.alpha_bar) * result.x0) / np.sqrt(1 - result.alpha_bar)
+    assert abs(deviation.mean()) < 0.25
+    assert 0.7 < deviation.std() < 1.3
+    assert np.abs(result.picture("x0")[..., 0].astype(int) - image).max() == 0
+    assert result.picture("x_delta").shape == (16, 16, 1)
+    assert result.picture("x_delta")[..., 0][image == image.min()].min() > 200  # dark pixels have the largest scale
+
+
+def test_ssim_of_a_perfect_estimate_is_one_and_falls_with_an_error(service, monkeypatch):
+    def perfect(error):
+        def estimate(x_i, i):
+            truth = torch.from_numpy(x_delta).float()[None]
+            return (truth * (1 + error * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0)))).clamp(
+                1e-6, 1
+            )
+
+        return estimate
+
+    image = photo(16, 16, channels=1)
+    x_delta = service.scale("tiny", image, 5).x_delta
+    vae = service.checkpoint("tiny").model.scale_vae
+    monkeypatch.setattr(vae, "forward", perfect(0.0))
+    right = service.scale("tiny", image, 5)
+    monkeypatch.setattr(vae, "forward", perfect(0.5))
+    wrong = service.scale("tiny", image, 5)
+    assert right.ssim_x_delta == pytest.approx(1, abs=1e-6)
+    assert right.ssim_alpha_bar == pytest.approx(1, abs=1e-6)
+    assert wrong.ssim_x_delta < 0.9
+    assert wrong.ssim_alpha_bar < 0.95
+
+
+def test_scale_over_i_agrees_with_scale(service):
+    points = service.scale_over_i("tiny", photo(), 2, range(9))
+    assert [point.i for point in points] == list(range(9))
+    assert points[0].ssim_alpha_bar is None
+    one = service.scale("tiny", photo(), 6, 2)
+    assert points[6].ssim_x_delta == pytest.approx(one.ssim_x_delta, abs=1e-4)
+    assert points[6].ssim_alpha_bar == pytest.approx(one.ssim_alpha_bar, abs=1e-4)
+
+
+def test_any_upload_is_fitted_and_the_notes_say_how(service):
+    notes = " ".join(service.scale("tiny", photo(40, 20), 0).notes)
+    assert "gray" in notes
+    assert "middle 20x20" in notes
+    assert "from 20 to 16" in notes
+    assert "alpha_bar is 1 everywhere" in notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"i": 9}, "i must be a whole number from 0 to 8"),
+        ({"i": -1}, "i must be"),
+        ({"i": "3"}, "i must be"),
+        ({"seed": 1.5}, "seed"),
+        ({"source": None}, "upload one"),
+        ({"name": "other"}, "there are: tiny"),
+        ({"name": None}, "there are: tiny"),
+        ({"name": "../checkpoints/tiny"}, "there is no checkpoint"),
+        ({"name": {"a": 1}}, "there is no checkpoint"),
+    ],
+)
+def test_bad_input_to_scale(service, changes, message):
+    with pytest.raises(ValueError, match=message):
+        service.scale(**{"name": "tiny", "source": photo(), "i": 2, "seed": 0, **changes})
+
+
+def test_pictures_may_be_decoded_once(service):
+    picture = service.read(png(photo()))
+    assert isinstance(picture, Picture)
+    assert service.read(picture) is picture
+    assert service.forward(picture, 3.0, 5).x0.shape == (3, 20, 24)
