@@ -8,6 +8,7 @@ import pytest
 
 from pixelviz import checkpoints
 from pixelviz.ui.catalog import MAX_LOADED
+from pixelviz.ui.jobs import TrainingJobs
 from pixelviz.ui.service import Service, ServiceError
 from tests.served import empty_service, photo, tiny_service, train_tiny
 
@@ -170,3 +171,14 @@ def test_the_default_folders(monkeypatch, tmp_path):
     assert Service(device="cpu").runs == tmp_path / "mine"
     monkeypatch.delenv("PIXELVIZ_RUNS")
     assert Service(device="cpu").runs.name == "runs"
+
+
+def test_on_a_space_folders_of_the_server_cannot_be_named(empty, tmp_path, monkeypatch):
+    folder = train_tiny(tmp_path / "elsewhere" / "one")
+    monkeypatch.setenv("SPACE_ID", "someone/pixelviz")
+    with pytest.raises(ServiceError, match="public Space"):
+        empty.load_folder(str(folder))
+    with pytest.raises(ServiceError, match="public Space"):
+        TrainingJobs(empty).start("me", data=str(tmp_path))
+    monkeypatch.delenv("SPACE_ID")
+    assert empty.load_folder(str(folder)) == "one"

@@ -16,7 +16,7 @@ from typing import Any
 from pixelviz import checkpoints
 from pixelviz.checkpoints import CONFIG, PICKLES, WEIGHTS, Checkpoint, CheckpointError
 from pixelviz.config import ModelConfig
-from pixelviz.ui.checks import ServiceError, friendly, quoted
+from pixelviz.ui.checks import ServiceError, friendly, quoted, refuse_on_a_space
 
 MAX_LOADED = 4  # models in memory
 MAX_ADDED = 16  # folders that visitors named or sent
@@ -172,6 +172,7 @@ class Catalog:
         """Add a folder of the server's disk; returns its name. Raises ServiceError or CheckpointError."""
         if not isinstance(path, str) or not path.strip() or "\0" in path or len(path) > 4096:
             raise ServiceError("name the folder that holds config.json and model.safetensors.")
+        refuse_on_a_space()
         try:
             folder = Path(path.strip()).expanduser().resolve()
             if not folder.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -27,6 +28,14 @@ log = logging.getLogger(__name__)
 
 class ServiceError(ValueError):
     """Something a person can mend; the message says what and how."""
+
+
+def refuse_on_a_space() -> None:
+    """Raise ServiceError on a public Space: strangers must not look round its disk by naming folders."""
+    if os.environ.get("SPACE_ID"):
+        raise ServiceError(
+            "on a public Space no folder of the server can be named; upload files, or run the app yourself."
+        )
 
 
 SPEAKING = (

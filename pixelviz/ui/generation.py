@@ -18,7 +18,7 @@ from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.schedules import image_scale
 from pixelviz.samplers import SAMPLERS, STARTS, SamplerError, draw
 from pixelviz.ui.checks import MAX_SEED, ServiceError, choice, whole
-from pixelviz.ui.pictures import last_channel, to_bytes
+from pixelviz.ui.pictures import last_channel, stretched, to_bytes
 from pixelviz.ui.turns import ModelTurn
 
 MOST_IMAGES = 256
@@ -57,7 +57,10 @@ def check_settings(config: ModelConfig, n: Any, passes: Any, start: Any, sampler
 
 
 class Film:
-    """Frames of all images at some steps from T down to 0, and how large x_i is there."""
+    """Frames of all images at some steps from T down to 0, and how large x_i is there.
+
+    Every frame but the image itself is stretched to its own range (`pictures.stretched`).
+    """
 
     def __init__(self, config: ModelConfig, n: int) -> None:
         self.floor = config.floor
@@ -72,7 +75,7 @@ class Film:
     def record(self, i: int, first: int, x: Tensor) -> None:
         """Keep images first.. of step i, if it is one of `steps`."""
         if (k := self._place.get(i)) is not None:
-            self._frames[k, first : first + len(x)] = to_bytes(x, self.floor)
+            self._frames[k, first : first + len(x)] = stretched(x) if i else to_bytes(x, self.floor)
             self._squares[k] += x.double().square().sum().item()
             self._values[k] += x.numel()
 

@@ -20,7 +20,7 @@ from pixelviz import checkpoints
 from pixelviz.config import PARTS, PRESETS, ModelConfig, TrainConfig, preset
 from pixelviz.data import load_images
 from pixelviz.training import TrainStep, train
-from pixelviz.ui.checks import ServiceError, choice, friendly, number, quoted, whole
+from pixelviz.ui.checks import ServiceError, choice, friendly, number, quoted, refuse_on_a_space, whole
 from pixelviz.ui.pictures import last_channel
 from pixelviz.ui.service import Service
 
@@ -195,6 +195,8 @@ class TrainingJobs:
     # --- checking
 
     def _plan(self, owner, data, preset_name, steps, batch, learning_rate, name, resume) -> Plan:
+        if data not in DATA_SETS:
+            refuse_on_a_space()
         if not isinstance(data, str) or (data not in DATA_SETS and not _is_folder(data)):
             raise ServiceError(
                 f"data must be {', '.join(DATA_SETS)} or a folder of images on the computer that runs this app; it is "

@@ -77,7 +77,10 @@ def trajectory(generation: Generation, k: int) -> str:
         ),
         kind="small",
     )
-    return f"<h2>How image {k + 1} was made</h2>{row}"
+    return (
+        f"<h2>How image {k + 1} was made</h2>{row}"
+        "<p class='pv-note'>Each frame is stretched to its own range; the last is the image as it is.</p>"
+    )
 
 
 def growth(generation: Generation, gamma: float) -> str:
