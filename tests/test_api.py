@@ -16,13 +16,8 @@ from pixelviz import config
 from pixelviz.ui import jobs as jobs_module
 from pixelviz.ui.app import build_app, launch_options
 from pixelviz.ui.jobs import TrainingJobs
-from tests.served import photo, tiny_service
+from tests.served import photo
 from tests.tiny import tiny_config, tiny_images
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    return tiny_service(tmp_path_factory.mktemp("api"))
 
 
 @pytest.fixture(scope="module")

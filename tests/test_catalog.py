@@ -10,17 +10,7 @@ from pixelviz import checkpoints
 from pixelviz.ui.catalog import MAX_LOADED
 from pixelviz.ui.jobs import TrainingJobs
 from pixelviz.ui.service import Service, ServiceError
-from tests.served import empty_service, photo, tiny_service, train_tiny
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    return tiny_service(tmp_path_factory.mktemp("service"))
-
-
-@pytest.fixture
-def empty(tmp_path):
-    return empty_service(tmp_path)
+from tests.served import photo, train_tiny
 
 
 def test_names_follow_the_disk(empty):

@@ -18,6 +18,7 @@ from pixelviz.process.forward import (
     raise_to_floor,
     trajectory,
     walk,
+    walk_both,
 )
 from pixelviz.process.schedules import GeneralisedRate, LinearBeta, PixelAware
 
@@ -214,3 +215,16 @@ def test_raise_to_floor():
 def test_errors_say_what_is_wrong(call, says):
     with pytest.raises(ConfigError, match=says):
         call(SCHEDULES[0], image())
+
+
+@pytest.mark.parametrize(
+    "schedule", [PixelAware(12, 5.0), LinearBeta(12), LinearBeta(12, True), GeneralisedRate(12, 2.0)], ids=repr
+)
+def test_walk_in_place_is_the_same_walk(schedule):
+    x0 = np.linspace(0.01, 1.0, 24).reshape(1, 4, 6)
+    plain = walk(schedule, x0, noise(3, x0.shape, 12))
+    count = 0
+    for expected, (fast,) in zip(plain, walk_both([schedule], x0, 3), strict=True):
+        np.testing.assert_allclose(fast, expected.numpy(), rtol=1e-12, atol=1e-14)
+        count += 1
+    assert count == 13

@@ -13,18 +13,8 @@ from pixelviz.samplers import draw
 from pixelviz.ui.generation import Film
 from pixelviz.ui.service import ServiceError
 from pixelviz.ui.turns import ModelTurn
-from tests.served import empty_service, photo, tiny_service, train_tiny
+from tests.served import photo, train_tiny
 from tests.tiny import tiny_config
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    return tiny_service(tmp_path_factory.mktemp("service"))
-
-
-@pytest.fixture
-def empty(tmp_path):
-    return empty_service(tmp_path)
 
 
 def last(steps):

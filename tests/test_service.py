@@ -14,15 +14,10 @@ from pixelviz.process.forward import empirical_moments, noise, trajectory
 from pixelviz.process.schedules import LinearBeta, PixelAware
 from pixelviz.ui.checks import friendly
 from pixelviz.ui.service import METHODS, ServiceError
-from tests.served import empty_service, photo, png, tiny_service
+from tests.served import empty_service, photo, png
 from tests.tiny import tiny_config
 
 FLOOR = 4e-3
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    return tiny_service(tmp_path_factory.mktemp("service"))
 
 
 # --- forward

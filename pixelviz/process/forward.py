@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pixelviz.config import ConfigError
 from pixelviz.process.reverse import Gaussian
-from pixelviz.process.schedules import Schedule, as_float
+from pixelviz.process.schedules import LinearBeta, PixelAware, Schedule, as_float
 
 
 def raise_to_floor(pixels, floor: float) -> Tensor:
@@ -134,3 +136,34 @@ def expected_moments(schedule: Schedule, x0, steps: Iterable[float] | None = Non
         mean.append(pixel.mean.flatten(1).mean(1))
         variance.append(pixel.variance.flatten(1).mean(1) + pixel.mean.flatten(1).var(1, correction=0))
     return Moments(torch.stack(mean), torch.stack(variance))
+
+
+def _step_factors(schedule: Schedule, x0: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """sqrt(alpha_i) and sqrt(1 - alpha_i) for i = 1..T, no larger than they need be."""
+
+    def roots(log_alpha: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        return torch.exp(log_alpha / 2).numpy(), torch.expm1(log_alpha).neg().sqrt().numpy()
+
+    pixels = torch.from_numpy(x0)
+    if isinstance(schedule, PixelAware):  # one image for all steps (Eq. 8)
+        return repeat(roots(schedule.log_alpha(pixels, 1)), schedule.T)
+    if isinstance(schedule, LinearBeta):  # one number a step, whatever the pixel
+        return zip(*roots(schedule.log_alpha(1.0, torch.arange(1, schedule.T + 1))), strict=True)
+    return (roots(schedule.log_alpha(pixels, i)) for i in range(1, schedule.T + 1))
+
+
+def walk_both(schedules: Sequence[Schedule], x0: np.ndarray, seed: int) -> Iterator[list[np.ndarray]]:
+    """x_i of every schedule for i = 0, 1, ..., T, with one noise for all; the arrays are reused at each step.
+
+    The same numbers as `walk` with `noise(seed, ...)` gives, in place: a large picture's time goes into memory.
+    """
+    x0 = np.ascontiguousarray(x0)
+    factors = [_step_factors(schedule, x0) for schedule in schedules]
+    states, scratch = [x0.copy() for _ in schedules], np.empty_like(x0)
+    yield states
+    for xi, *step in zip(noise(seed, x0.shape, schedules[0].T), *factors, strict=True):
+        for x, (keep, add) in zip(states, step, strict=True):
+            x *= keep
+            np.multiply(xi.numpy(), add, out=scratch)
+            x += scratch
+        yield states

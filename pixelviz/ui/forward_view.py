@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from pixelviz.config import MAX_T, ConfigError, check_process
 from pixelviz.data import to_image, to_unit
 from pixelviz.images import Picture, fit
 from pixelviz.process import theory
-from pixelviz.process.forward import noise
+from pixelviz.process.forward import walk_both
 from pixelviz.process.schedules import LinearBeta, PixelAware, Schedule
 from pixelviz.ui.checks import MAX_SEED, ServiceError, check_pixels, choice, number, quoted, whole
 from pixelviz.ui.pictures import last_channel, to_bytes, to_rgb
@@ -31,30 +30,6 @@ class Suggestion(NamedTuple):
     gamma: float | None
     floor: float | None
     notes: tuple[str, ...]
-
-
-def walk_both(schedules: Sequence[Schedule], x0: np.ndarray, seed: int) -> Iterator[list[np.ndarray]]:
-    """x_i of every schedule for i = 0, 1, ..., T, with one noise for all; the arrays are reused at the next step.
-
-    The same numbers as `process.forward.walk` gives, in place: a large picture's time goes into memory.
-    """
-    x0 = np.ascontiguousarray(x0)
-    factors = []
-    for schedule in schedules:
-        # The paper's alpha is one image for all steps, DDPM's one number a step.
-        per_pixel = isinstance(schedule, PixelAware)
-        where = (torch.from_numpy(x0), 1) if per_pixel else (1.0, torch.arange(1, schedule.T + 1))
-        log_alpha = schedule.log_alpha(*where)
-        keep, add = torch.exp(log_alpha / 2).numpy(), torch.expm1(log_alpha).neg().sqrt().numpy()
-        factors.append(repeat((keep, add)) if per_pixel else zip(keep, add, strict=True))
-    states, scratch = [x0.copy() for _ in schedules], np.empty_like(x0)
-    yield states
-    for xi, *step in zip(noise(seed, x0.shape, schedules[0].T), *factors, strict=False):
-        for x, (keep, add) in zip(states, step, strict=True):
-            x *= keep
-            np.multiply(xi.numpy(), add, out=scratch)
-            x += scratch
-        yield states
 
 
 def _moments(x: np.ndarray, scratch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
