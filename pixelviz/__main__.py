@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -153,7 +154,8 @@ def sample(
         Image.fromarray(evaluation.sheet(images)).save(out)
     console.print(
         f"{n} images, {done[-1].network_evaluations} network evaluations each, "
-        f"{seconds:.2f} s ({seconds / n:.4f} s per image) -> {out}"
+        f"{seconds:.2f} s ({seconds / n:.4f} s per image) -> {out}",
+        soft_wrap=True,
     )
 
 
@@ -167,6 +169,7 @@ def evaluate(
     passes: Annotated[str, typer.Option(help="Numbers of passes, with commas.")] = ",".join(
         map(str, evaluation.PASSES)
     ),
+    starts: Annotated[str, typer.Option(help="Starts, with commas.")] = ",".join(STARTS),
     write: Annotated[bool, typer.Option(help="Store the figures in the checkpoint and its card.")] = False,
     seed: int = 0,
     device: Device = "auto",
@@ -187,7 +190,8 @@ def evaluate(
             compute,
             test.images,
             samples=samples if fits else 0,
-            passes=tuple(int(k) for k in passes.split(",")),
+            passes=_passes(passes),
+            starts=_listed("--starts", starts, STARTS),
             reference=metrics.load_statistics() if fits else None,
             extractor=FeatureExtractor(load_classifier()) if fits else None,
             seed=seed,
@@ -198,6 +202,20 @@ def evaluate(
     if write:
         checkpoints.update_figures(loaded, figures)
     _write_json(json_file, {"checkpoint": checkpoint.name, "data": test.name, **figures})
+
+
+def _passes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(k) for k in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"--passes takes whole numbers with commas, such as 1,5,10; it is {text!r}.") from None
+
+
+def _listed(option: str, text: str, known: Iterable[str]) -> tuple[str, ...]:
+    chosen = tuple(name.strip() for name in text.split(","))
+    if unknown := [name for name in chosen if name not in known]:
+        raise typer.BadParameter(f"{option} knows {', '.join(known)}, not {unknown[0]!r}.")
+    return chosen
 
 
 def _print_figures(figures: dict, data: str) -> None:

@@ -114,11 +114,12 @@ def test_blocks_draw_from_the_skip_posterior():
     x_T = torch.full_like(x0, 0.9)
     model.parallel_unet = Oracle(PixelAware(10, 4.0), x0)
     states = {s.i: s.x for s in SAMPLERS["parallel"].run(model, Start(x_T, x_delta), ImageNoise(1, 3000), passes=2)}
-    abar5, abar10 = torch.exp(torch.tensor(-4.0 * 0.6 / 2)), torch.exp(torch.tensor(-4.0 * 0.6))
-    variance = (1 - abar5) * (1 - abar10 / abar5) / (1 - abar10)
-    mean = ((abar10 / abar5).sqrt() * (1 - abar5) * 0.9 + abar5.sqrt() * (1 - abar10 / abar5) * 0.6) / (1 - abar10)
-    assert states[5].mean() == pytest.approx(float(mean), abs=0.01)
-    assert states[5].var() == pytest.approx(float(variance), rel=0.03)
+    middle = boundaries(10, 2)[1]
+    abar_m, abar_T = torch.exp(torch.tensor(-4.0 * 0.6 * middle / 10)), torch.exp(torch.tensor(-4.0 * 0.6))
+    variance = (1 - abar_m) * (1 - abar_T / abar_m) / (1 - abar_T)
+    mean = ((abar_T / abar_m).sqrt() * (1 - abar_m) * 0.9 + abar_m.sqrt() * (1 - abar_T / abar_m) * 0.6) / (1 - abar_T)
+    assert states[middle].mean() == pytest.approx(float(mean), abs=0.01)
+    assert states[middle].var() == pytest.approx(float(variance), rel=0.03)
 
 
 @pytest.mark.parametrize("passes", [1, 3, 8])
@@ -140,15 +141,18 @@ def test_one_step_process():
     assert torch.isfinite(last.x).all()
 
 
-def test_boundaries_are_even_and_end_at_zero():
+def test_boundaries_are_whole_steps_that_grow_denser_towards_the_image():
     assert boundaries(200, 1) == [200, 0]
-    assert boundaries(200, 5) == [200, 160, 120, 80, 40, 0]
+    assert boundaries(50, 50) == list(range(50, -1, -1))
     for passes in range(1, 51):
         steps = boundaries(50, passes)
         gaps = [a - b for a, b in itertools.pairwise(steps)]
         assert len(gaps) == passes
-        assert max(gaps) - min(gaps) <= 1
+        assert (steps[0], steps[-1]) == (50, 0)
         assert min(gaps) >= 1
+    coarse = boundaries(1000, 4)
+    for k, step in enumerate(coarse):
+        assert step == pytest.approx(1000 * (1 - k / 4) ** 3, abs=0.5)
 
 
 @pytest.mark.parametrize("start", STARTS)

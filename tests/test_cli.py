@@ -1,0 +1,138 @@
+"""The command line as its users run it, on the smallest real checkpoint."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pixelviz import __main__ as cli
+from pixelviz import config
+from pixelviz.data import load_images
+from tests.served import train_tiny
+from tests.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return train_tiny(tmp_path_factory.mktemp("cli") / "tiny")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run `python -m pixelviz ...`; gives (exit status, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pixelviz", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+            raise SystemExit(0)
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.mark.parametrize("passes", [1, 4])
+def test_sample_npz(run, checkpoint, tmp_path, passes):
+    out = tmp_path / "s.npz"
+    status, text, _ = run("sample", "--checkpoint", checkpoint, "--n", 3, "--passes", passes, "--seed", 2, "--out", out)
+    assert status == 0
+    assert "s per image" in text
+    with np.load(out) as data:
+        assert data["images"].shape == (3, 16, 16, 1)
+        assert data["images"].dtype == np.uint8
+        assert int(data["network_evaluations"]) == passes
+        assert float(data["seconds"]) > 0
+        first = data["images"]
+    run("sample", "--checkpoint", checkpoint, "--n", 2, "--passes", passes, "--seed", 2, "--out", out)
+    with np.load(out) as data:
+        assert np.abs(data["images"].astype(int) - first[:2]).max() <= 1
+
+
+def test_sample_png_and_the_printed_way(run, checkpoint, tmp_path):
+    out = tmp_path / "new" / "s.png"
+    status, _, _ = run(
+        "sample", "--checkpoint", checkpoint, "--n", 4, "--start", "printed", "--sampler", "printed", "--out", out
+    )
+    assert status == 0
+    assert Image.open(out).size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--passes", 9], "passes must be between 1"),
+        (["--sampler", "magic"], "no sampler 'magic'"),
+        (["--start", "cold"], "no start 'cold'"),
+        (["--n", 0], "at least 1"),
+        (["--device", "abacus"], "not available"),
+    ],
+)
+def test_wrong_settings_are_one_line_without_a_traceback(run, checkpoint, tmp_path, arguments, message):
+    status, out, err = run("sample", "--checkpoint", checkpoint, "--out", tmp_path / "s.npz", *arguments)
+    assert status != 0
+    assert message in " ".join((out + err).split())
+    assert "Traceback" not in out + err
+
+
+def test_a_wrong_folder_and_a_wrong_file(run, checkpoint, tmp_path):
+    status, _, err = run("sample", "--checkpoint", tmp_path / "none", "--out", tmp_path / "s.npz")
+    assert status == 1
+    assert "is not a folder" in err
+    torch.save({}, tmp_path / "model.pt")
+    status, _, err = run("inspect", "--checkpoint", tmp_path / "model.pt")
+    assert status == 1
+    assert "refused" in err
+    status, _, err = run("sample", "--checkpoint", checkpoint, "--out", tmp_path / "s.gif")
+    assert status != 0
+    assert ".npz" in err
+
+
+def test_inspect(run, checkpoint, tmp_path):
+    status, text, _ = run("inspect", "--checkpoint", checkpoint, "--json", tmp_path / "i.json")
+    assert status == 0
+    assert "parallel_unet" in text
+    written = json.loads((tmp_path / "i.json").read_text())
+    assert written["config"]["T"] == 8
+    weights = sum(p.numel() for p in cli.checkpoints.load(checkpoint).model.scale_vae.parameters())
+    assert written["parts"]["scale_vae"]["parameters"] == weights
+    assert run("inspect")[0] != 0
+
+
+def test_train_resume_and_evaluate(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(config.PRESETS, "tiny", tiny_config())
+    images = tmp_path / "images"
+    images.mkdir()
+    for k in range(20):
+        Image.fromarray(np.full((16, 16), 12 * k, np.uint8)).save(images / f"{k:02}.png")
+    out = tmp_path / "run"
+    common = ["train", "--preset", "tiny", "--data", images, "--batch", 4, "--out", out]
+    assert run(*common, "--steps", 2)[0] == 0
+    status, _, err = run(*common, "--steps", 2)
+    assert status == 1
+    assert "already holds a checkpoint" in err
+    assert run(*common, "--steps", 3, "--resume")[0] == 0
+    assert cli.checkpoints.load(out).record.steps["twin"] == 3
+    status, text, _ = run(
+        "evaluate", "--checkpoint", out, "--data", images, "--json", tmp_path / "e.json", "--write", "--images", 2
+    )
+    assert status == 0
+    assert "Mean SSIM" in text
+    figures = json.loads((tmp_path / "e.json").read_text())
+    assert list(figures["ssim_x_delta"]) == ["1", "2", "4", "8"]
+    assert "generation" not in figures  # no reference statistics for these images
+    assert cli.checkpoints.load(out).record.figures["ssim_x_delta"] == figures["ssim_x_delta"]
+
+
+def test_evaluate_refuses_nonsense(run, checkpoint):
+    for option, value in (("--passes", "one"), ("--starts", "cold")):
+        status, _, err = run("evaluate", "--checkpoint", checkpoint, option, value, "--images", 1)
+        assert status != 0
+        assert option in err
+
+
+def test_bundled_test_images_serve_the_evaluation():
+    assert len(load_images("fashion-mnist-10k", split="test", size=32, channels=1, limit=500)) == 500
