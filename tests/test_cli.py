@@ -26,11 +26,13 @@ def run(monkeypatch, capsys):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["pixelviz", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
+        status = 0
+        try:
             cli.main()
-            raise SystemExit(0)
+        except SystemExit as stop:
+            status = stop.code or 0
         captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
+        return status, captured.out, captured.err
 
     return call
 
