@@ -107,7 +107,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def refresh(name):
         """The checkpoints there are now, the chosen one kept."""
         names = service.names("scale_vae")
-        return gr.Dropdown(choices=names, value=name if name in names else next(iter(names), None))
+        first = next(iter(service.names("scale_vae", "twin") or names), None)  # with a twin there is more to see
+        return gr.Dropdown(choices=names, value=name if name in names else first)
 
     def reach(name, i):
         """The step slider for a checkpoint's T."""
