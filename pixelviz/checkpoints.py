@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from pixelviz.config import PARTS, ConfigError, ModelConfig, TrainConfig
+from pixelviz.config import PARTS, ConfigError, ModelConfig
 from pixelviz.models.pixel_aware import PixelAwareModel
 
 WEIGHTS, CONFIG, CARD, STATE = "model.safetensors", "config.json", "README.md", "training.safetensors"
@@ -188,14 +188,7 @@ def model_card(name: str, model: PixelAwareModel, record: Record) -> str:
     lines += ["", f"Trained on {record.data}, {record.seconds / 60:.0f} minutes in all on {record.device}."]
     if record.figures:
         lines += ["", "## Measured", *_table(record.figures)]
-        if description := record.figures.get("description"):
-            lines += ["", description]
     if record.notes:
         lines += ["", "## What was tried", "", *(f"- {note}" for note in record.notes)]
     lines += ["", "Load it with `pixelviz.checkpoints.load(folder)`."]
     return "\n".join(lines) + "\n"
-
-
-def train_config_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain values of a TrainConfig, for Record.training."""
-    return asdict(config)

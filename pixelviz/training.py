@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -194,7 +194,6 @@ class Run:
     optimiser: torch.optim.Optimizer
     record: Record
     step: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def averaged(self) -> PixelAwareModel:

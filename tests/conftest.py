@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,3 +20,9 @@ def service(tmp_path_factory):
 def empty(tmp_path):
     """A service that finds no checkpoint."""
     return empty_service(tmp_path)
+
+
+@pytest.fixture
+def rng():
+    """The same numbers in every test."""
+    return np.random.default_rng(0)

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import io
 import socket
 import struct
 import threading
@@ -28,23 +27,6 @@ from pixelviz.data import (
     to_unit,
     write_idx,
 )
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
-def rgb(rng):
-    """A small color picture, unlike any of its own mirror images."""
-    return rng.integers(0, 256, (6, 9, 3), dtype=np.uint8)
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def idx_bytes(values: np.ndarray) -> bytes:

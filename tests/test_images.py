@@ -18,11 +18,6 @@ from pixelviz.images import EXAMPLES, MAX_PIXELS, ImageError, Picture, fit, fit_
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
 def rgb(rng):
     """A small color picture, unlike any of its own mirror images."""
     return rng.integers(0, 256, (6, 9, 3), dtype=np.uint8)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pixelviz.config import ConfigError, check_process
+from pixelviz.config import check_process
 
 DDPM_BETAS = (1e-4, 0.02)  # Ho et al. 2020, over 1000 steps; the paper keeps the range whatever T is
 DDPM_STEPS = 1000
@@ -189,15 +189,3 @@ class GeneralisedRate(Schedule):
 
 
 SCHEDULES = {"pixel-aware": PixelAware, "ddpm": LinearBeta, "generalised": GeneralisedRate}
-
-__all__ = [
-    "SCHEDULES",
-    "ConfigError",
-    "GeneralisedRate",
-    "LinearBeta",
-    "PixelAware",
-    "Schedule",
-    "as_float",
-    "image_from_scale",
-    "image_scale",
-]
