@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pixelviz import assets_build, checkpoints, evaluation, metrics, training
-from pixelviz.config import PARTS, PRESETS, TrainConfig, preset
+from pixelviz.config import PAPER_PARTS, PRESETS, TrainConfig, preset
 from pixelviz.data import load_images
 from pixelviz.devices import choose
 from pixelviz.models.classifier import FeatureExtractor, load_classifier
@@ -62,7 +62,7 @@ def train(
     steps: Annotated[int, typer.Option(help="Steps in all, a resumed run's earlier ones included.")] = 20_000,
     batch: Annotated[int, typer.Option(help="Images per step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Adam's peak learning rate.")] = 1e-3,
-    parts: Annotated[str, typer.Option(help="What to train, with commas.")] = ",".join(PARTS),
+    parts: Annotated[str, typer.Option(help="What to train, with commas.")] = ",".join(PAPER_PARTS),
     floor: Annotated[float | None, typer.Option(help="Least pixel value; the paper's is 0.004.")] = None,
     gamma: Annotated[float | None, typer.Option(help="Rate of the process, below T.")] = None,
     steps_of_process: Annotated[int | None, typer.Option("--T", help="Steps of the process.")] = None,

@@ -113,7 +113,8 @@ class ModelConfig:
         return asdict(self)
 
 
-PARTS = ("scale_vae", "twin", "parallel_unet")
+PARTS = ("scale_vae", "twin", "parallel_unet", "linear_twin")
+PAPER_PARTS = PARTS[:3]  # what a new model has; the linear-beta twin is for comparisons
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class TrainConfig:
     steps: int = 2000
     batch: int = 64
     learning_rate: float = 1e-3
-    parts: tuple[str, ...] = PARTS
+    parts: tuple[str, ...] = PAPER_PARTS
     ema: float = 0.999
     clip: float = 1.0
     warmup: int = 200

@@ -14,18 +14,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pixelviz import checkpoints
 from pixelviz.checkpoints import Record
 from pixelviz.config import ModelConfig, TrainConfig
 from pixelviz.data import ImageSet, from_unit, to_unit
 from pixelviz.devices import Compute, choose
+from pixelviz.losses import forward_noise, linear_twin_loss, unet_loss, vae_loss
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.prior import fit_mixture
 from pixelviz.models.scale_vae import ScaleVAE
-from pixelviz.process.reverse import head_coefficients, skip_posterior
-from pixelviz.process.schedules import image_scale
 from pixelviz.samplers import draw
 
 PRIOR_IMAGES = 20_000  # codes that the prior is fitted to, at most
@@ -64,90 +62,6 @@ def batches(n: int, batch: int, seed: int, step: int) -> Tensor:
         for e in epochs.unique()
     }
     return torch.stack([order[int(e)][p % n] for e, p in zip(epochs, positions, strict=True)])
-
-
-def forward_noise(model: PixelAwareModel, rate_x0: Tensor, x0: Tensor, i: Tensor, noise: Tensor) -> Tensor:
-    """x_i of Eq. 9 for a batch: i (B,), the schedule built from rate_x0."""
-    i = i[:, None, None, None].to(x0.dtype)
-    schedule = model.schedule
-    return schedule.alpha_bar(rate_x0, i).sqrt() * x0 + schedule.noise_variance(rate_x0, i).sqrt() * noise
-
-
-def vae_loss(vae: ScaleVAE, x0: Tensor, x_i: Tensor, i: Tensor, config: TrainConfig) -> tuple[Tensor, dict]:
-    """Reconstruction of x_delta (of x0 for the twin) from x_i, plus the KL term.
-
-    x_delta is compared both relative to its range and by its logarithm: the first alone says nothing of
-    bright pixels, where exp(-gamma x0) is flat, and the schedule needs exactly log x_delta_hat.
-    """
-    code = vae.encode(x_i, i)
-    estimate = vae.decode(code.sample(), i).float()
-    gamma, floor = vae.config.gamma, vae.config.floor
-    if vae.output == "x0":
-        wanted, span = x0, 1 - floor
-        loss = (estimate - x0).square().mean()
-        losses = {"x0": loss.detach()}
-    else:
-        wanted, span = image_scale(x0, gamma), float(image_scale(floor, gamma) - image_scale(1.0, gamma))
-        scale_error = ((estimate - wanted) / span).square().mean()
-        log_error = (-torch.log(estimate) / gamma - x0).square().mean()
-        loss = config.scale_weight * scale_error + config.log_weight * log_error
-        losses = {"x_delta": scale_error.detach(), "log_x_delta": log_error.detach()}
-    if config.ssim_weight:
-        # In float32: SSIM's variances are differences of squares, which bfloat16 would wipe out.
-        with torch.autocast(x0.device.type, enabled=False):
-            ssim = structural_similarity_index_measure(estimate, wanted, data_range=span)
-        loss = loss + config.ssim_weight * (1 - ssim)
-        losses["ssim"] = ssim.detach()
-    kl = code.kl().mean() / x0[0].numel()
-    losses["kl"] = kl.detach()
-    return loss + config.kl_weight * kl, losses
-
-
-def choose_heads(i: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
-    """Which heads to train, (B, J) steps in 1..i: head i, and others uniformly below it."""
-    others = torch.rand(len(i), per_image - 1, generator=generator).to(i.device)
-    return torch.cat([i[:, None], 1 + (others * i[:, None]).long()], dim=1)
-
-
-def unet_loss(model: PixelAwareModel, x0: Tensor, i: Tensor, config: TrainConfig, generator: torch.Generator):
-    """Eq. 15 over the chosen heads.
-
-    "v" heads: the target is E[V^j | x_i, x0], which has the same minimiser as V^j itself and less
-    variance; each head's square error is multiplied by (1-abar_i)/(1-abar_j), the factor by which head
-    j's target is smaller than head i's, so that all heads count alike. "eps" heads: eps_j of a simulated
-    trajectory, unweighted, as printed.
-    """
-    vae, target = model.scale_vae, model.config.head_target
-    with torch.no_grad():
-        if model.config.true_scale:
-            x_delta = image_scale(x0, model.config.gamma)
-        else:
-            clean = torch.zeros_like(i)
-            x_delta = vae.decode(vae.encode(x0, clean).sample(), clean).float()
-        rate_x0 = model.rate_x0(x_delta)
-        x_i = forward_noise(model, rate_x0, x0, i, torch.randn(x0.shape, generator=generator).to(x0))
-    heads = choose_heads(i, config.heads_per_step, generator)
-    z = model.parallel_unet(x_i, x_delta, i, heads)
-    with torch.no_grad():
-        rate, first, wide = rate_x0[:, None], i[:, None, None, None, None].float(), x_i[:, None]
-        j = heads[:, :, None, None, None].float()
-        if target == "v":
-            skip, out = head_coefficients(model.schedule, rate, first, j)
-            wanted = skip * wide + out * x0[:, None]
-            weight = model.schedule.noise_variance(rate, first) / model.schedule.noise_variance(rate, j)
-        else:
-            mean, variance = skip_posterior(model.schedule, rate, first, j, wide, x0[:, None])
-            x_j = mean + variance.clamp(min=0).sqrt() * torch.randn(mean.shape, generator=generator).to(mean)
-            wanted = (x_j - model.schedule.alpha_bar(rate, j).sqrt() * x0[:, None]) / model.schedule.noise_variance(
-                rate, j
-            ).sqrt()
-            weight = torch.ones(())
-    error = (weight * (z - wanted).square()).mean(dim=(2, 3, 4))
-    at_end = i == model.config.T
-    losses = {"head_i": error[:, 0].mean().detach(), "all_heads": error.mean().detach()}
-    if at_end.any():
-        losses["head_T"] = error[at_end, 0].mean().detach()
-    return error.mean(), losses
 
 
 @torch.no_grad()
@@ -303,6 +217,10 @@ def _one_step(run: Run, x0: Tensor, train: TrainConfig, compute: Compute, genera
             loss, parts = unet_loss(model, x0, i.to(x0.device), train, generator)
             total = total + loss
             losses |= {f"parallel_unet/{k}": v for k, v in parts.items()}
+        if "linear_twin" in train.parts:
+            loss = linear_twin_loss(model.linear_twin, x0, config.floor, generator)
+            total = total + loss
+            losses["linear_twin/eps"] = loss.detach()
     run.optimiser.zero_grad(set_to_none=True)
     total.backward()
     norm = nn.utils.clip_grad_norm_([p for group in run.optimiser.param_groups for p in group["params"]], train.clip)

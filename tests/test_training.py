@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pixelviz import checkpoints, evaluation, training
+from pixelviz import checkpoints, evaluation, losses, training
 from pixelviz.checkpoints import CheckpointError
 from pixelviz.config import ConfigError, TrainConfig
 from pixelviz.devices import Compute, choose
@@ -95,7 +95,7 @@ def test_epochs_visit_every_image_once():
 
 def test_heads_are_within_the_mask_and_include_head_i():
     i = torch.tensor([1, 5, 8])
-    heads = training.choose_heads(i, 6, torch.Generator().manual_seed(0))
+    heads = losses.choose_heads(i, 6, torch.Generator().manual_seed(0))
     assert torch.equal(heads[:, 0], i)
     assert (heads >= 1).all()
     assert (heads <= i[:, None]).all()
@@ -121,12 +121,12 @@ def test_the_loss_s_minimiser_is_the_conditional_mean(target):
 
     model.parallel_unet.forward = perfect
     config = TrainConfig(heads_per_step=4)
-    loss, losses = training.unet_loss(model, x0, i, config, torch.Generator().manual_seed(1))
-    assert losses["head_i"] < 1e-8
+    loss, parts = losses.unet_loss(model, x0, i, config, torch.Generator().manual_seed(1))
+    assert parts["head_i"] < 1e-8
     if target == "v":
         assert loss < 1e-8
         return
-    heads = training.choose_heads(i, 4, _after_noise(x0))
+    heads = losses.choose_heads(i, 4, _after_noise(x0))
     j = heads[:, :, None, None, None].double()
     rate = x0[:, None].double()
     variance = schedule.noise_variance(rate, j) * (1 - schedule.alpha_bar(rate, 8) / schedule.alpha_bar(rate, j))
@@ -146,7 +146,7 @@ def test_forward_noise_has_the_moments_of_equation_9():
     model = tiny_model()
     x0 = torch.full((4000, 1, 4, 4), 0.7)
     i = torch.full((4000,), 5)
-    x_i = training.forward_noise(model, x0, x0, i, torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)))
+    x_i = losses.forward_noise(model, x0, x0, i, torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)))
     abar = math.exp(-4.0 * 5 / 8 * 0.7)
     assert x_i.mean() == pytest.approx(math.sqrt(abar) * 0.7, abs=0.01)
     assert x_i.var() == pytest.approx(1 - abar, rel=0.02)

@@ -91,32 +91,22 @@ class ParallelHeads(nn.Module):
         return torch.matmul(weight[:, :, 3].to(x.dtype), F.scaled_dot_product_attention(q, k, v).mT)
 
 
-class ParallelUNet(nn.Module):
-    """U-Net whose every level is two residual blocks with self-attention, with P_k(i) and H_k(x_delta_hat)
-    added at the input of every level, and T parallel heads behind the last decoder.
-
-    With `head_target` "v", head j's number F_j is an estimate of x0, which starts at -log(x_delta_hat)/gamma
-    and is turned into V^j by the known coefficients of E[V^j | x_i, x0] (a preconditioning, as in EDM):
-    what head j needs to know of x_i by algebra, it does not have to learn. With "eps" it is Z^j itself.
+class Backbone(nn.Module):
+    """U-Net whose every level is two residual blocks with self-attention, with P_k(i) and, where `scale` is set,
+    H_k(x_delta_hat) added at the input of every level.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, scale: bool) -> None:
         super().__init__()
         self.config = config
-        self.schedule = PixelAware(config.T, config.gamma)
         widths = config.unet_widths
 
         def block(c_in: int, c_out: int) -> ResidualBlock:
             return ResidualBlock(c_in, c_out, attention=True, tokens=config.attention_tokens)
 
         def level(c_in: int, c_out: int) -> nn.ModuleDict:
-            return nn.ModuleDict(
-                {
-                    "time": TimeMap(c_in),
-                    "scale": ScaleMap(config, c_in),
-                    "blocks": nn.Sequential(block(c_in, c_out), block(c_out, c_out)),
-                }
-            )
+            maps = {"time": TimeMap(c_in)} | ({"scale": ScaleMap(config, c_in)} if scale else {})
+            return nn.ModuleDict({**maps, "blocks": nn.Sequential(block(c_in, c_out), block(c_out, c_out))})
 
         unshuffled = config.channels * config.patch**2
         self.inlet = nn.Sequential(nn.PixelUnshuffle(config.patch), nn.Conv2d(unshuffled, widths[0], 3, padding=1))
@@ -129,17 +119,17 @@ class ParallelUNet(nn.Module):
             below = outs[k]
         self.decoder = nn.ModuleList(decoder)
         self.head_time = TimeMap(config.last_width)
-        self.head_scale = ScaleMap(config, config.last_width, folded=False)
+        self.head_scale = ScaleMap(config, config.last_width, folded=False) if scale else None
         self.head_inlet = nn.Conv2d(config.channels, config.last_width, 3, padding=1)
         self.head_norm = group_norm(config.last_width)
-        self.heads = ParallelHeads(config.T, config.last_width, config.channels, config.head_attention)
 
-    def backbone(self, x_i: Tensor, x_delta: Tensor, i: Tensor) -> Tensor:
-        """What all heads read: (B, last_width, H, W); arguments as for `forward`."""
+    def backbone(self, x_i: Tensor, x_delta: Tensor | None, i: Tensor) -> Tensor:
+        """What the heads read: (B, last_width, H, W), from x_i (B, C, H, W), x_delta alike, and i (B,)."""
         code = time_code(i)
 
         def run(level: nn.ModuleDict, h: Tensor) -> Tensor:
-            return level["blocks"](h + level["time"](code) + level["scale"](x_delta, h.shape[-1]))
+            h = h + level["time"](code)
+            return level["blocks"](h + level["scale"](x_delta, h.shape[-1]) if "scale" in level else h)
 
         h = self.inlet(x_i)
         skips = []
@@ -152,9 +142,43 @@ class ParallelUNet(nn.Module):
             h = torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), skips.pop()], dim=1) if k else h
             h = run(level, h)
         # Back at full resolution, where x_i and x_delta_hat are read once more, pixel by pixel.
-        h = F.pixel_shuffle(h, self.config.patch) + self.head_inlet(x_i)
-        h = h + self.head_time(code) + self.head_scale(x_delta, h.shape[-1])
+        h = F.pixel_shuffle(h, self.config.patch) + self.head_inlet(x_i) + self.head_time(code)
+        if self.head_scale is not None:
+            h = h + self.head_scale(x_delta, h.shape[-1])
         return F.silu(self.head_norm(h))
+
+
+class LinearTwin(Backbone):
+    """The control for all comparisons: R_phi's backbone with one head, as an ordinary DDPM (Ho et al. 2020).
+
+    Linear beta from 1e-4 to 0.02 over 1000 steps, images in [-1, 1], noise prediction.
+    """
+
+    STEPS = 1000
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config, scale=False)
+        self.outlet = nn.Conv2d(config.last_width, config.channels, 3, padding=1)
+        nn.init.zeros_(self.outlet.weight)
+        nn.init.zeros_(self.outlet.bias)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """x_t (B, C, H, W), t (B,) in 0..999 as diffusers counts -> the estimate of the noise, (B, C, H, W)."""
+        return self.outlet(self.backbone(x_t, None, t)).float()
+
+
+class ParallelUNet(Backbone):
+    """The backbone with the image scale at every level, and T parallel heads behind the last decoder.
+
+    With `head_target` "v", head j's number F_j is an estimate of x0, which starts at -log(x_delta_hat)/gamma
+    and is turned into V^j by the known coefficients of E[V^j | x_i, x0] (a preconditioning, as in EDM):
+    what head j needs to know of x_i by algebra, it does not have to learn. With "eps" it is Z^j itself.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config, scale=True)
+        self.schedule = PixelAware(config.T, config.gamma)
+        self.heads = ParallelHeads(config.T, config.last_width, config.channels, config.head_attention)
 
     def forward(self, x_i: Tensor, x_delta: Tensor, i: Tensor, heads: Tensor | None = None) -> Tensor:
         """Z^1..Z^T of one run (Eq. 14).

@@ -1,12 +1,12 @@
-"""The whole model: G_theta, its Appendix F twin and R_phi, with the process they were trained for."""
+"""The whole model: G_theta, its Appendix F twin, R_phi and its linear-beta twin, with their process."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from pixelviz.config import PARTS, ModelConfig
-from pixelviz.models.parallel_unet import ParallelUNet
+from pixelviz.config import PAPER_PARTS, PARTS, ModelConfig
+from pixelviz.models.parallel_unet import LinearTwin, ParallelUNet
 from pixelviz.models.scale_vae import ScaleVAE
 from pixelviz.process.schedules import PixelAware, image_from_scale
 
@@ -18,10 +18,10 @@ class MissingPart(ValueError):
 class PixelAwareModel(nn.Module):
     """The parts that a checkpoint may hold, any of which may be absent.
 
-    Args: config; parts, some of "scale_vae", "twin", "parallel_unet".
+    Args: config; parts, some of "scale_vae", "twin", "parallel_unet", "linear_twin".
     """
 
-    def __init__(self, config: ModelConfig, parts: tuple[str, ...] = PARTS) -> None:
+    def __init__(self, config: ModelConfig, parts: tuple[str, ...] = PAPER_PARTS) -> None:
         super().__init__()
         self.config = config
         self.schedule = PixelAware(config.T, config.gamma)
@@ -29,6 +29,7 @@ class PixelAwareModel(nn.Module):
             "scale_vae": lambda: ScaleVAE(config),
             "twin": lambda: ScaleVAE(config, output="x0"),
             "parallel_unet": lambda: ParallelUNet(config),
+            "linear_twin": lambda: LinearTwin(config),
         }
         for part in PARTS:
             setattr(self, part, build[part]() if part in parts else None)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pixelviz import checkpoints
-from pixelviz.config import PARTS, PRESETS, ModelConfig, TrainConfig, preset
+from pixelviz.config import PAPER_PARTS, PRESETS, ModelConfig, TrainConfig, preset
 from pixelviz.data import load_images
 from pixelviz.training import TrainStep, train
 from pixelviz.ui.checks import ServiceError, choice, friendly, number, quoted, refuse_on_a_space, whole
@@ -202,7 +202,7 @@ class TrainingJobs:
                 f"data must be {', '.join(DATA_SETS)} or a folder of images on the computer that runs this app; it is "
                 f"{quoted(data)}."
             )
-        parts: tuple[str, ...] = PARTS
+        parts: tuple[str, ...] = PAPER_PARTS
         if resume:
             found = self.service.find(resume)
             if found.folder.parent != self.service.runs:

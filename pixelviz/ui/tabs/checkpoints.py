@@ -16,6 +16,7 @@ PARTS = {
     "scale_vae": "scale VAE G_θ",
     "twin": "its twin, trained on x₀",
     "parallel_unet": "parallel U-Net R_φ",
+    "linear_twin": "linear-β DDPM on R_φ's backbone",
 }
 
 INTRO = """A checkpoint is a folder with `model.safetensors`, `config.json` and a model card. Pickled files are refused:
