@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pixelviz.assets import CLASSIFIER, EXAMPLES_DIR, FASHION_10K, FID_REFERENCE
+from pixelviz.assets import CIFAR_CLASSIFIER, CIFAR_REFERENCE, CLASSIFIER, EXAMPLES_DIR, FASHION_10K, FID_REFERENCE
 from pixelviz.data import FASHION_TOTALS, DataError, ImageSet, load_images, write_idx
 from pixelviz.metrics import feature_statistics, save_statistics
 from pixelviz.models.classifier import (
+    DESIGNS,
     SIZE,
     Classifier,
     FeatureExtractor,
@@ -66,32 +68,44 @@ def build_examples(out: Path = EXAMPLES_DIR) -> None:
         Image.fromarray(test.images[first, 0].numpy()).save(out / f"{name}.png", optimize=True)
 
 
-def build_classifier(out: Path = CLASSIFIER, epochs: int = 10, seed: int = 0) -> None:
-    """Train the classifier on all 60,000 images (a few minutes of two cores) and save it with its figures."""
-    train, test = _full_fashion("train"), _full_fashion("test")
+def _build_classifier(train: ImageSet, test: ImageSet, out: Path, reference: Path, seed: int = 0) -> None:
+    """Train the design that `out` is named for, save it with its figures, and the test images' statistics."""
     torch.manual_seed(seed)
-    classifier = Classifier()
+    classifier = Classifier(DESIGNS[out.stem])
     start, history = time.perf_counter(), []
-    for step in train_classifier(classifier, train.images, train.labels, epochs=epochs, seed=seed):
+    for step in train_classifier(classifier, train.images, train.labels, seed=seed):
         history.append({"epoch": step.epoch, "loss": round(step.loss, 4), "accuracy": round(step.accuracy, 4)})
-        print(f"epoch {step.epoch} of {epochs}: loss {step.loss:.3f}, accuracy {step.accuracy:.1%}", flush=True)
+        print(f"epoch {step.epoch}: loss {step.loss:.3f}, accuracy {step.accuracy:.1%}", flush=True)
+    save_classifier(classifier, {}, out)
+    classifier = load_classifier(out)  # as stored, so in half precision
     figures = {
         "data": train.name,
         "parameters": sum(p.numel() for p in classifier.parameters()),
         "test_images": len(test),
         "test_accuracy": accuracy(classifier, test.images, test.labels),
-        "epochs": epochs,
+        "epochs": len(history),
         "seed": seed,
         "seconds": round(time.perf_counter() - start),
         "history": history,
     }
     save_classifier(classifier, figures, out)
+    save_statistics(feature_statistics(test.images, FeatureExtractor(classifier)), reference)
 
 
-def build_fid_reference(out: Path = FID_REFERENCE) -> None:
-    """Feature statistics of the 10,000 test images under the bundled classifier; build the classifier first."""
-    extractor = FeatureExtractor(load_classifier())
-    save_statistics(feature_statistics(_full_fashion("test").images, extractor), out)
+def build_classifier() -> None:
+    """The Fashion-MNIST classifier, from all 60,000 images (a few minutes of two cores), and its FID reference."""
+    _build_classifier(_full_fashion("train"), _full_fashion("test"), CLASSIFIER, FID_REFERENCE)
+
+
+def build_cifar_classifier() -> None:
+    """The CIFAR-10 classifier (half an hour of two cores) and its FID reference.
+
+    From the folder in the environment variable PIXELVIZ_CIFAR, with train/ and test/ in class folders, else
+    as `load_images("cifar10")` finds it.
+    """
+    data = os.environ.get("PIXELVIZ_CIFAR", "cifar10")
+    train, test = (load_images(data, split=split, size=SIZE, channels=3) for split in ("train", "test"))
+    _build_classifier(train, test, CIFAR_CLASSIFIER, CIFAR_REFERENCE)
 
 
 # In the order in which they need each other.
@@ -99,5 +113,5 @@ BUILDERS: dict[str, Callable[[], None]] = {
     "dataset": build_dataset,
     "examples": build_examples,
     "classifier": build_classifier,
-    "fid-reference": build_fid_reference,
+    "cifar-classifier": build_cifar_classifier,
 }

@@ -1,6 +1,6 @@
-"""A small classifier of Fashion-MNIST, whose penultimate features the Frechet distance compares.
+"""Small classifiers of Fashion-MNIST and CIFAR-10, whose penultimate features the Frechet distance compares.
 
-The Inception network of the usual FID knows photographs of 299x299 pixels, not garments of 28x28; so the
+The Inception network of the usual FID knows photographs of 299x299 pixels, not images of 32x32; so the
 distance here is taken in features of a network that knows them. It compares models with each other, and
 not with published FIDs.
 """
@@ -20,8 +20,6 @@ from torch.nn import functional as F
 
 from pixelviz.assets import CLASSIFIER
 
-FEATURES = 128
-WIDTHS = (32, 64, 128, FEATURES)
 SIZE = 32
 
 
@@ -29,41 +27,86 @@ class ClassifierError(ValueError):
     """Classifier weights that cannot be loaded; the message says why."""
 
 
-class Classifier(nn.Module):
-    """Four 3x3 convolutions with batch norm; 242,000 parameters."""
+@dataclass(frozen=True)
+class Design:
+    """A classifier's shape and how it is trained.
 
-    def __init__(self, classes: int = 10) -> None:
+    widths: of the 3x3 convolutions, the last the number of features; pools: what each halves by; residual:
+    the levels that two more convolutions with a residual connection follow (He et al. 2016); mean and
+    deviation: about the data's; shift: pixels that training moves images by, at most.
+    """
+
+    channels: int
+    mean: float
+    deviation: float
+    widths: tuple[int, ...]
+    pools: tuple[int, ...]
+    residual: tuple[int, ...]
+    shift: int
+    epochs: int
+    learning_rate: float
+
+
+DESIGNS = {
+    "fashion-mnist": Design(1, 0.22, 0.32, (32, 64, 128, 128), (2, 2, 2, 1), (), 2, 10, 4e-3),
+    "cifar10": Design(3, 0.47, 0.25, (32, 80, 160, 256), (1, 2, 2, 2), (1, 3), 4, 8, 3e-3),
+}
+
+
+def _convolution(c_in: int, c_out: int) -> list[nn.Module]:
+    return [nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]
+
+
+class Residual(nn.Module):
+    """x plus two convolutions of it."""
+
+    def __init__(self, width: int) -> None:
         super().__init__()
-        blocks = []
-        for width_in, width_out, pool in zip((1, *WIDTHS), WIDTHS, (2, 2, 2, 1), strict=False):
-            blocks += [nn.Conv2d(width_in, width_out, 3, padding=1, bias=False), nn.BatchNorm2d(width_out), nn.ReLU()]
+        self.body = nn.Sequential(*_convolution(width, width), *_convolution(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width, H, W) -> the same shape."""
+        return x + self.body(x)
+
+
+class Classifier(nn.Module):
+    """3x3 convolutions with batch norm, mean over pixels, one linear layer; 242,000 parameters by default."""
+
+    def __init__(self, design: Design = DESIGNS["fashion-mnist"], classes: int = 10) -> None:
+        super().__init__()
+        self.design = design
+        blocks: list[nn.Module] = []
+        ins = (design.channels, *design.widths)
+        for level, (c_in, c_out, pool) in enumerate(zip(ins, design.widths, design.pools, strict=False)):
+            blocks += _convolution(c_in, c_out)
             blocks += [nn.MaxPool2d(pool)] if pool > 1 else []
+            blocks += [Residual(c_out)] if level in design.residual else []
         self.body = nn.Sequential(*blocks)
-        self.head = nn.Linear(FEATURES, classes)
+        self.head = nn.Linear(design.widths[-1], classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, 1, 32, 32) in [0, 1] to the penultimate features, (N, 128), >= 0."""
-        return self.body((images - 0.22) / 0.32).mean((2, 3))  # about the data's mean and deviation
+        """(N, C, 32, 32) in [0, 1] to the penultimate features, (N, 128 or as designed), >= 0."""
+        return self.body((images - self.design.mean) / self.design.deviation).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 1, 32, 32) in [0, 1] to logits, (N, 10)."""
+        """(N, C, 32, 32) in [0, 1] to logits, (N, 10)."""
         return self.head(self.features(images))
 
 
 class FeatureExtractor(nn.Module):
-    """uint8 images (N, 1, 32, 32) to features (N, 128), as torchmetrics' Frechet distance asks for them."""
-
-    num_features = FEATURES
+    """uint8 images (N, C, 32, 32) to features, as torchmetrics' Frechet distance asks for them."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier = classifier
+        self.num_features = classifier.design.widths[-1]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raises ValueError unless the images are uint8, gray and 32x32."""
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != (1, SIZE, SIZE):
+        """Raises ValueError unless the images are uint8, 32x32, and of the classifier's channels."""
+        channels = self.classifier.design.channels
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != (channels, SIZE, SIZE):
             raise ValueError(
-                f"the features need uint8 images of shape (N, 1, {SIZE}, {SIZE}); "
+                f"the features need uint8 images of shape (N, {channels}, {SIZE}, {SIZE}); "
                 f"these are {images.dtype} of shape {tuple(images.shape)}."
             )
         return self.classifier.features(images.float() / 255)
@@ -80,19 +123,20 @@ class ClassifierStep:
 
 @torch.no_grad()
 def accuracy(classifier: Classifier, images: Tensor, labels: Tensor, batch: int = 500) -> float:
-    """Share of uint8 images (N, 1, 32, 32) whose class is named rightly, in [0, 1]."""
+    """Share of uint8 images (N, C, 32, 32) whose class is named rightly, in [0, 1]."""
     right = 0
     for part, truth in zip(images.split(batch), labels.split(batch), strict=True):
         right += (classifier(part.float() / 255).argmax(1) == truth).sum().item()
     return right / len(labels)
 
 
-def _augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror half of the images, and shift the batch by up to two pixels either way (within its black border)."""
+def _augment(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
+    """Mirror half of the images, and shift each by up to `shift` pixels either way, its border mirrored."""
     mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
-    images = torch.where(mirrored, images.flip(-1), images)
-    shifts = torch.randint(-2, 3, (2,), generator=generator).tolist()
-    return images.roll(shifts, (2, 3))
+    images = F.pad(torch.where(mirrored, images.flip(-1), images), (shift,) * 4, mode="reflect")
+    windows = images.unfold(2, SIZE, 1).unfold(3, SIZE, 1)  # (N, C, shifts, shifts, 32, 32), a view
+    row, column = torch.randint(0, 2 * shift + 1, (2, len(images)), generator=generator)
+    return windows[torch.arange(len(images)), :, row, column]
 
 
 def train_classifier(
@@ -100,26 +144,29 @@ def train_classifier(
     images: Tensor,
     labels: Tensor,
     *,
-    epochs: int = 10,
+    epochs: int | None = None,
     batch: int = 250,
-    learning_rate: float = 4e-3,
     seed: int = 0,
 ) -> Iterator[ClassifierStep]:
     """Train in place, a record an epoch; the classifier is in eval mode once the iterator is used up.
 
-    Args: images, uint8 (N, 1, 32, 32), N >= batch; labels, int64 (N,). AdamW, one cycle of the learning
-    rate, bfloat16 autocast. The caller seeds the classifier's weights; `seed` draws the rest.
+    Args: images, uint8 (N, C, 32, 32), N >= batch; labels, int64 (N,); epochs, None for the design's. AdamW,
+    one cycle of the learning rate, bfloat16 autocast. The caller seeds the classifier's weights; `seed` draws the rest.
     """
     generator = torch.Generator().manual_seed(seed)
     classifier.train().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(classifier.parameters(), learning_rate, weight_decay=0.02)
+    design = classifier.design
+    epochs = epochs or design.epochs
+    optimiser = torch.optim.AdamW(classifier.parameters(), design.learning_rate, weight_decay=0.02)
     steps = len(images) // batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps * epochs)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, design.learning_rate, total_steps=steps * epochs)
     for epoch in range(1, epochs + 1):
         order = torch.randperm(len(images), generator=generator)[: steps * batch]
         total_loss, right = 0.0, 0
         for index in order.split(batch):
-            x = _augment(images[index].float() / 255, generator).contiguous(memory_format=torch.channels_last)
+            x = _augment(images[index].float() / 255, design.shift, generator).contiguous(
+                memory_format=torch.channels_last
+            )
             with torch.autocast("cpu", torch.bfloat16):
                 logits = classifier(x)
             loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=0.05)
@@ -137,18 +184,22 @@ def save_classifier(classifier: Classifier, figures: dict, path: Path = CLASSIFI
     """Weights as safetensors, and `figures` (accuracy, training settings) as JSON beside them."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in classifier.state_dict().items()}, path)
+    # In half precision: the accuracy stays, and the file is half as large.
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in classifier.state_dict().items()}, path)
     path.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def load_classifier(path: Path = CLASSIFIER) -> Classifier:
-    """The classifier in eval mode, without gradients; raises ClassifierError on a missing or unfit file."""
+    """The classifier in eval mode, without gradients, of the design that the file is named for (else the first).
+
+    Raises ClassifierError on a missing or unfit file.
+    """
     path = Path(path)
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ClassifierError(f"{path} cannot be read ({error}); restore the file from the repository.") from None
-    classifier = Classifier()
+    classifier = Classifier(DESIGNS.get(path.stem, DESIGNS["fashion-mnist"]))
     wanted = {name: tuple(value.shape) for name, value in classifier.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if wanted != found:
