@@ -1,4 +1,4 @@
-"""The command line: python -m pixelviz train | sample | evaluate | inspect | assets."""
+"""The command line: python -m pixelviz train | sample | evaluate | bench | inspect | assets."""
 
 from __future__ import annotations
 
@@ -19,13 +19,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pixelviz import assets_build, checkpoints, evaluation, metrics, training
-from pixelviz.config import PAPER_PARTS, PRESETS, TrainConfig, preset
-from pixelviz.data import load_images
-from pixelviz.devices import choose
+from pixelviz import assets_build, benchmark, checkpoints, compare, evaluation, metrics, peers, report, training
+from pixelviz.assets import ASSETS
+from pixelviz.config import PAPER_FLOOR, PAPER_PARAMETERS, PAPER_PARTS, PRESETS, ModelConfig, TrainConfig, preset
+from pixelviz.data import NAMED, load_images
+from pixelviz.devices import PRECISIONS, choose, out_of_memory, processes
+from pixelviz.export import EXTRAS, FORMATS, Request
+from pixelviz.export import export as export_zip
+from pixelviz.export_figures import FIGURES
+from pixelviz.export_view import View, read_settings
+from pixelviz.images import read_image
 from pixelviz.models.classifier import FeatureExtractor, load_classifier
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.samplers import SAMPLERS, STARTS
+from pixelviz.ui import benches
+from pixelviz.ui.checks import parse_pixels
+from pixelviz.ui.service import Service
 
 cli = typer.Typer(
     help="PixelViz: diffusion whose noise schedule depends on each pixel.",
@@ -35,7 +44,8 @@ cli = typer.Typer(
 )
 console = Console()
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1 and so on) or mps.")]
+Precision = Annotated[str, typer.Option(help=f"Of products: auto, {', '.join(PRECISIONS)}.")]
 Folder = Annotated[Path, typer.Option("--checkpoint", help="Folder of a checkpoint.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 
@@ -57,10 +67,12 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
     preset_name: Annotated[str, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.")] = "compact",
     data: Annotated[
-        str, typer.Option(help="fashion-mnist, fashion-mnist-10k (bundled), or a folder of images or IDX files.")
+        str, typer.Option(help=f"{', '.join(NAMED)}, or a folder of images or IDX files.")
     ] = "fashion-mnist",
+    limit: Annotated[int | None, typer.Option("--images", help="At most so many images of the data set.")] = None,
+    title: Annotated[str | None, typer.Option(help="What the model card calls the data set.")] = None,
     steps: Annotated[int, typer.Option(help="Steps in all, a resumed run's earlier ones included.")] = 20_000,
-    batch: Annotated[int, typer.Option(help="Images per step.")] = 64,
+    batch: Annotated[int, typer.Option(help="Images per step, of all processes together.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Adam's peak learning rate.")] = 1e-3,
     parts: Annotated[str, typer.Option(help="What to train, with commas.")] = ",".join(PAPER_PARTS),
     floor: Annotated[float | None, typer.Option(help="Least pixel value; the paper's is 0.004.")] = None,
@@ -77,8 +89,10 @@ def train(
     seed: int = 0,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
     device: Device = "auto",
+    precision: Precision = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Let torch.compile build the step; CUDA only.")] = False,
 ) -> None:
-    """Train a model; Ctrl-C stops and saves, --resume goes on."""
+    """Train a model; Ctrl-C stops and saves, --resume goes on. `accelerate launch` shares it between processes."""
     changes = {"floor": floor, "gamma": gamma, "T": steps_of_process, "head_target": heads, "latent": latent}
     config = preset(
         preset_name, true_scale=true_scale, **{key: value for key, value in changes.items() if value is not None}
@@ -97,11 +111,17 @@ def train(
     )
     if resume:
         config = checkpoints.read_config(out)[0]
-    images = load_images(data, size=config.image_size, channels=config.channels)
+    team = processes(device)
+    if not team.is_main_process:
+        console.quiet = True
+    with team.main_process_first():  # which may download
+        images = load_images(data, size=config.image_size, channels=config.channels, limit=limit, title=title)
     console.print(f"{images.name} -> {out}")
     if images.note:
         console.print(f"[yellow]{images.note}")
-    run = training.train(images, config, settings, out, resume=resume, device=device)
+    run = training.train(
+        images, config, settings, out, resume=resume, device=device, precision=precision, compiled=compiled
+    )
     with _progress() as progress:
         task = progress.add_task("training", total=steps)
         try:
@@ -115,6 +135,7 @@ def train(
         finally:
             run.close()
     console.print(f"Saved {out}")
+    team.destroy_process_group()
 
 
 @cli.command()
@@ -127,13 +148,14 @@ def sample(
     sampler: Annotated[str, typer.Option(help=f"One of: {', '.join(SAMPLERS)}.")] = "parallel",
     seed: int = 0,
     device: Device = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Draw images."""
     if out.suffix not in (".npz", ".png"):
         raise typer.BadParameter(f"--out must end in .npz or .png; it is {out.name}.")
     if n < 1:
         raise typer.BadParameter(f"--n must be at least 1; it is {n}.")
-    compute = choose(device)
+    compute = choose(device, precision)
     model = checkpoints.load(checkpoint, compute.device).model
     done: list[evaluation.Batch] = []
     with _progress() as progress:
@@ -173,9 +195,10 @@ def evaluate(
     write: Annotated[bool, typer.Option(help="Store the figures in the checkpoint and its card.")] = False,
     seed: int = 0,
     device: Device = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Measure SSIM of the scale from true x_i, and FID (in our classifier's features) over passes and starts."""
-    compute = choose(device)
+    compute = choose(device, precision)
     loaded = checkpoints.load(checkpoint, compute.device)
     config = loaded.model.config
     test = load_images(
@@ -240,6 +263,86 @@ def _print_figures(figures: dict, data: str) -> None:
 
 
 @cli.command()
+def bench(
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder of a checkpoint: measure it against its peers.")
+    ] = None,
+    preset_name: Annotated[
+        str | None, typer.Option("--preset", help=f"Measure what a model costs; one of: {', '.join(PRESETS)}.")
+    ] = None,
+    json_file: JsonFile = None,
+    samples: Annotated[int, typer.Option(help="Images per row and seed.")] = 10_000,
+    seeds: Annotated[int, typer.Option(help="Seeds per row; their spread is given.")] = 3,
+    methods: Annotated[
+        str, typer.Option(help=f"With commas, of {', '.join(compare.COMPARED)}; with passes as in ddim:10.")
+    ] = ",".join(compare.COMPARED),
+    peer: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a diffusers UNet2DModel to compare with, too.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="A small setting: under five minutes on two cores.")] = False,
+    batch: Annotated[int, typer.Option(help="With --preset: images per run.")] = 4,
+    repeats: Annotated[int, typer.Option(help="With --preset: runs per figure.")] = 5,
+    head_attention: Annotated[str | None, typer.Option(help="With --preset: the heads' attention.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Compare a checkpoint with its peers (stopped and started again, it goes on), or measure a preset's cost."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if preset_name is not None and checkpoint is None:
+        changes = {} if head_attention is None else {"head_attention": head_attention}
+        _bench_cost(preset_name, preset(preset_name, **changes), json_file, device, batch, repeats)
+        return
+    if preset_name is not None or checkpoint is None or json_file is None:
+        raise typer.BadParameter("give --checkpoint DIR and --json FILE, which is written row by row, or --preset.")
+    if quick:
+        samples, seeds, methods = compare.QUICK_SAMPLES, 1, ",".join(compare.QUICK_METHODS)
+    compute = choose(device)
+    loaded = checkpoints.load(checkpoint, compute.device)
+    run = compare.bench(
+        loaded,
+        compute,
+        json_file,
+        compare.bundled_reference(loaded, compute),
+        samples=samples,
+        seeds=seeds,
+        methods=methods.split(","),
+        peers=[peers.load(folder, compute.device) for folder in peer or ()],
+    )
+    with _progress() as progress:
+        task = progress.add_task("measuring", total=None)
+        for state in run:
+            progress.update(task, description=state.what, completed=state.done, total=state.total)
+    table = Table(*report.HEAD, title=f"{checkpoint.name} and its peers", caption=report.conditions(state.results))
+    for cells in report.table_rows(state.results):
+        table.add_row(*cells)
+    console.print(table)
+    for one in report.verdicts(state.results):
+        console.print(one.text)
+
+
+def _bench_cost(name: str, config: ModelConfig, json_file: Path | None, device: str, batch: int, repeats: int) -> None:
+    """What a preset costs, as a table and as JSON."""
+    with _progress() as progress:
+        task = progress.add_task("building", total=None)
+        for state in benchmark.measure(config, device=device, batch=batch, repeats=repeats):
+            progress.update(task, description=state.what, completed=state.done, total=state.total)
+    figures = state.figures
+    here = figures["environment"]
+    conditions = f"{here['machine']}; {here['device']}, {here['threads']} threads"
+    table = Table("what", "", title=f"{name}, batch {batch}", caption=conditions)
+    table.add_row("all T heads / one head", f"{figures['head_cost_ratio']:.3f}")
+    table.add_row("one pass, s per image", f"{figures['seconds_per_image']:.4f}")
+    table.add_row("training, images/s", f"{figures['images_per_second']:.2f}")
+    table.add_row("bare forward and backward, images/s", f"{figures['bare_images_per_second']:.2f}")
+    table.add_row("training / bare", f"{figures['training_ratio']:.3f}")
+    for what, peak in figures["peak_memory"].items():
+        table.add_row(f"peak memory, {what.replace('_', ' ')}", "unknown" if peak is None else f"{peak:,.0f} MiB")
+    console.print(table)
+    _write_json(json_file, {"preset": name, **figures})
+
+
+@cli.command()
 def inspect(
     preset_name: Annotated[str | None, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Folder of a checkpoint.")] = None,
@@ -252,11 +355,20 @@ def inspect(
         loaded = checkpoints.load(checkpoint)
         model, title = loaded.model, checkpoint.name
     else:
-        model, title = PixelAwareModel(preset(preset_name)), preset_name
+        with torch.device("meta"):  # only to be counted
+            model, title = PixelAwareModel(preset(preset_name)), preset_name
     counts = model.parameter_counts()
+    parts: dict[str, dict[str, float]] = {part: {"parameters": number} for part, number in counts.items()}
     table = Table("part", "parameters", title=title)
-    for part, number in counts.items():
-        table.add_row(part, f"{number:,}")
+    if paper := PAPER_PARAMETERS.get(preset_name, {}):
+        table.add_column("the paper's")
+        table.add_column("difference")
+    for part, entry in parts.items():
+        cells = [part, f"{entry['parameters']:,}"]
+        if part in paper:
+            entry |= {"paper": paper[part], "difference_percent": 100 * (entry["parameters"] / paper[part] - 1)}
+            cells += [f"{paper[part] / 1e6:.1f} M", f"{entry['difference_percent']:+.2f} %"]
+        table.add_row(*cells)
     console.print(table)
     console.print_json(data=model.config.to_dict())
     if checkpoint is not None:
@@ -270,9 +382,61 @@ def inspect(
         {
             "name": title,
             "config": model.config.to_dict(),
-            "parts": {part: {"parameters": number} for part, number in counts.items()},
+            "parts": parts,
         },
     )
+
+
+@cli.command()
+def export(
+    out: Annotated[Path, typer.Option(help="FILE.zip to write.")],
+    image: Annotated[Path | None, typer.Option(help="The picture; not needed with --settings of an export.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="settings.json of an earlier export, to make it again.")] = None,
+    gamma: Annotated[float, typer.Option(help="Rate of the process, below T.")] = 20.0,
+    steps_of_process: Annotated[int, typer.Option("--T", help="Steps of the process.")] = 200,
+    floor: Annotated[float, typer.Option(help="Least pixel value; the paper's is 0.004.")] = PAPER_FLOOR,
+    seed: int = 0,
+    t: Annotated[float, typer.Option(help="The time on the screen, 0 to 1.")] = 0.16,
+    pixels: Annotated[str, typer.Option(help="Pixels, as JSON [[row, column, channel], ...]; else suggested.")] = "[]",
+    ddpm_rescaled: Annotated[bool, typer.Option(help="Multiply DDPM's range by 1000/T.")] = False,
+    figures: Annotated[str, typer.Option(help="Figures, with commas.")] = ",".join(FIGURES),
+    formats: Annotated[str, typer.Option(help="Formats of the figures, with commas.")] = ",".join(FORMATS),
+    extras: Annotated[str, typer.Option(help="Other files, with commas.")] = ",".join(EXTRAS),
+    checkpoints_folder: Annotated[
+        Path, typer.Option("--checkpoints", help="Where the figures that need a model look for one.")
+    ] = ASSETS.parent / "checkpoints",
+    device: Device = "auto",
+) -> None:
+    """The paper's figures, the film, the curves and the settings of a picture, as one zip."""
+    if settings is not None:
+        view = read_settings(settings, image)
+    elif image is None:
+        raise typer.BadParameter("give --image, or --settings of an earlier export.")
+    else:
+        places = tuple(tuple(pixel) for pixel in parse_pixels(pixels))
+        view = View(read_image(image), image.stem, gamma, steps_of_process, floor, seed, places, t, ddpm_rescaled)
+    wanted = Request(*(tuple(filter(None, text.split(","))) for text in (figures, formats, extras)))
+    service = Service([checkpoints_folder, checkpoints_folder], device=device)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _progress() as progress:
+        task = progress.add_task("export", total=None)
+        for step in export_zip(view, wanted, out, lambda needs: benches.nearest(service, view, needs)):
+            progress.update(task, description=step.what, completed=step.done, total=step.total)
+    console.print(f"Saved {out}")
+
+
+@cli.command()
+def convert(
+    checkpoint: Folder,
+    out: Annotated[Path, typer.Option(help="Folder for the copy.")],
+    dtype: Annotated[str, typer.Option(help=f"One of: {', '.join(checkpoints.DTYPES)}.")] = "float16",
+) -> None:
+    """Copy a checkpoint with its weights in half the space; they are float32 again when it is loaded."""
+    if (out / checkpoints.CONFIG).exists():
+        raise checkpoints.CheckpointError(f"{out} already holds a checkpoint; choose another folder.")
+    loaded = checkpoints.load(checkpoint)
+    checkpoints.save(out, loaded.model, loaded.record, dtype)
+    console.print(f"Saved {out}, {(out / checkpoints.WEIGHTS).stat().st_size / 2**20:.1f} MiB", soft_wrap=True)
 
 
 @cli.command()
@@ -289,6 +453,12 @@ def main() -> None:
         cli()
     except (ValueError, training.TrainingError, OSError) as error:
         Console(stderr=True).print(f"[red]Error:[/red] {error}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        text = "there was not enough memory; ask for fewer images at a time, or choose a smaller preset."
+        Console(stderr=True).print(f"[red]Error:[/red] {text}", soft_wrap=True)
         raise SystemExit(1) from None
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pixelviz.assets import CIFAR_CLASSIFIER, CIFAR_REFERENCE, CLASSIFIER, EXAMPLES_DIR, FASHION_10K, FID_REFERENCE
 from pixelviz.data import FASHION_TOTALS, DataError, ImageSet, load_images, write_idx
-from pixelviz.metrics import feature_statistics, save_statistics
+from pixelviz.metrics import features_of, save_statistics
 from pixelviz.models.classifier import (
     DESIGNS,
     SIZE,
@@ -89,7 +89,20 @@ def _build_classifier(train: ImageSet, test: ImageSet, out: Path, reference: Pat
         "history": history,
     }
     save_classifier(classifier, figures, out)
-    save_statistics(feature_statistics(test.images, FeatureExtractor(classifier)), reference)
+    _save_reference(test, out, reference)
+
+
+def _save_reference(test: ImageSet, classifier: Path, reference: Path) -> None:
+    """The test images' features, and their statistics."""
+    save_statistics(features_of(test.images, FeatureExtractor(load_classifier(classifier))), reference)
+
+
+def build_references() -> None:
+    """The references of FID, KID, precision and recall alone, from the classifiers there are."""
+    _save_reference(_full_fashion("test"), CLASSIFIER, FID_REFERENCE)
+    if CIFAR_CLASSIFIER.is_file():
+        data = os.environ.get("PIXELVIZ_CIFAR", "cifar10")
+        _save_reference(load_images(data, split="test", size=SIZE, channels=3), CIFAR_CLASSIFIER, CIFAR_REFERENCE)
 
 
 def build_classifier() -> None:
@@ -114,4 +127,5 @@ BUILDERS: dict[str, Callable[[], None]] = {
     "examples": build_examples,
     "classifier": build_classifier,
     "cifar-classifier": build_cifar_classifier,
+    "references": build_references,
 }

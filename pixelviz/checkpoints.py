@@ -18,6 +18,9 @@ from safetensors.torch import load_file, save_file
 from pixelviz.config import PARTS, ConfigError, ModelConfig
 from pixelviz.models.pixel_aware import PixelAwareModel
 
+# How weights may be stored; a loaded model always has float32.
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_FLOATS = {"F64", "F32", "F16", "BF16"}  # safetensors' names
 WEIGHTS, CONFIG, CARD, STATE = "model.safetensors", "config.json", "README.md", "training.safetensors"
 FORMAT = 1
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
@@ -43,11 +46,14 @@ class Record:
 
 @dataclass
 class Checkpoint:
-    """A loaded checkpoint: the model (EMA weights, eval mode), its record, and its folder (None: never saved)."""
+    """A loaded checkpoint: the model (EMA weights, eval mode), its record, its folder (None: never saved), and how
+    its file stores the weights (a key of DTYPES).
+    """
 
     model: PixelAwareModel
     record: Record
     folder: Path | None = None
+    stored_as: str = "float32"
 
 
 def _write(path: Path, text: str) -> None:
@@ -64,12 +70,30 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[st
     os.replace(partial, path)
 
 
-def save(folder: Path, model: PixelAwareModel, record: Record) -> None:
-    """Write weights, configuration and card; each file is replaced atomically. Raises CheckpointError."""
+def _stored(model: PixelAwareModel, dtype: str) -> dict[str, torch.Tensor]:
+    """The model's tensors as a file holds them; raises CheckpointError for values that the dtype cannot hold."""
+    if dtype not in DTYPES:
+        raise CheckpointError(f"weights are stored as {', '.join(DTYPES)}; not as {dtype!r}.")
+    tensors = {}
+    for key, value in model.state_dict().items():
+        # The prior's log weights are few, and their exponentials must add up to one.
+        small = value.is_floating_point() and not key.endswith("prior_log_weight")
+        tensors[key] = value.to(DTYPES[dtype]) if small else value
+        if value.isfinite().all() and not tensors[key].isfinite().all():
+            raise CheckpointError(f"{key} has values that {dtype} cannot hold; store it as bfloat16 or float32.")
+    return tensors
+
+
+def save(folder: Path, model: PixelAwareModel, record: Record, dtype: str = "float32") -> None:
+    """Write weights, configuration and card; each file is replaced atomically. Raises CheckpointError.
+
+    dtype: a key of DTYPES; float16 and bfloat16 take half the space, and are float32 again when loaded.
+    """
+    tensors = _stored(model, dtype)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         config = {"format": FORMAT, "model": model.config.to_dict(), "parts": list(model.parts), **asdict(record)}
-        save_tensors(folder / WEIGHTS, model.state_dict(), {"format": "pt"})
+        save_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
         _write(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         _write(folder / CARD, model_card(folder.name, model, record))
     except OSError as error:
@@ -108,13 +132,16 @@ def _check_shapes(path: Path, model: PixelAwareModel) -> None:
     """Compare the file's header with the model before any weight is read."""
     try:
         with safe_open(path, framework="pt") as file:
-            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            found = {key: tuple(part.get_shape()) for key, part in slices.items()}
+            dtypes = {key: part.get_dtype() for key, part in slices.items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error}); copy it again.") from None
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     wrong = [f"{k} is {found[k]}, should be {wanted[k]}" for k in wanted if k in found and found[k] != wanted[k]]
     wrong += [f"{k} is missing" for k in wanted if k not in found]
     wrong += [f"{k} is not part of this model" for k in found if k not in wanted]
+    wrong += [f"{k} holds {d}, should be floating-point numbers" for k, d in dtypes.items() if d not in _FLOATS]
     if wrong:
         more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise CheckpointError(f"{path} does not fit its {CONFIG}: {'; '.join(wrong[:5])}{more}.")
@@ -132,9 +159,11 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     weights = load_file(path, device="cpu")
     if bad := [key for key, value in weights.items() if not torch.isfinite(value).all()]:
         raise CheckpointError(f"{path} holds values that are not finite, first in {bad[0]}.")
-    model.load_state_dict(weights)
+    model.load_state_dict(weights)  # into float32, whatever the file has
     model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    return Checkpoint(model, record, folder)
+    found = {weights[key].dtype for key, _ in model.named_parameters()}
+    stored_as = next((name for name, dtype in DTYPES.items() if found == {dtype}), "float32")
+    return Checkpoint(model, record, folder, stored_as)
 
 
 def update_figures(checkpoint: Checkpoint, figures: dict[str, Any]) -> None:
@@ -190,5 +219,13 @@ def model_card(name: str, model: PixelAwareModel, record: Record) -> str:
         lines += ["", "## Measured", *_table(record.figures)]
     if record.notes:
         lines += ["", "## What was tried", "", *(f"- {note}" for note in record.notes)]
-    lines += ["", "Load it with `pixelviz.checkpoints.load(folder)`."]
+    lines += [
+        "",
+        "```python",
+        "from pixelviz.hub import PixelAware",
+        "",
+        f'model = PixelAware.from_pretrained("{name}")  # this folder, or its name on the Hub',
+        "images = model.sample(8, passes=1, seed=0)",
+        "```",
+    ]
     return "\n".join(lines) + "\n"

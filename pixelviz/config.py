@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+HeadAttention = Literal["off", "full", "pooled", "linear", "shared"]
 PAPER_FLOOR = 4e-3  # Section 4: "a small epsilon = 4e-3 is added to all x_0"
 MAX_T = 5000
 MAX_SIZE = 1024  # of a width, a latent or an image's side
@@ -54,7 +55,7 @@ class ModelConfig:
     last_width: int  # channels of the last decoder, which the T heads read (512 in the paper)
     attention_tokens: int | None  # keys and values are pooled to at most this many; None: full attention
     head_target: Literal["v", "eps"] = "v"
-    head_attention: Literal["off", "full"] = "off"
+    head_attention: HeadAttention = "off"  # see pixelviz.models.heads; "full" is the paper's
     true_scale: bool = False  # as printed: build R_phi's training schedule from x_delta, not x_delta_hat
 
     def __post_init__(self) -> None:
@@ -88,7 +89,7 @@ class ModelConfig:
                 raise ConfigError(f"{name} must be a whole number from 1 to {MAX_SIZE}; it is {size!r}.")
         if self.prior_components * self.latent**2 > 2**26:
             raise ConfigError("the prior would hold over 67 million numbers; lower latent or prior_components.")
-        for name, choices in (("head_target", ("v", "eps")), ("head_attention", ("off", "full"))):
+        for name, choices in (("head_target", ("v", "eps")), ("head_attention", get_args(HeadAttention))):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} must be one of {', '.join(choices)}; it is {getattr(self, name)!r}.")
 
@@ -132,6 +133,7 @@ class TrainConfig:
     scale_weight: float = 1.0  # on (x_delta_hat - x_delta)^2, relative to x_delta's range
     log_weight: float = 1.0  # on (-log x_delta_hat / gamma - x0)^2
     ssim_weight: float = 0.0  # on 1 - SSIM of what a VAE outputs, over the range that it really has
+    step_power: float = 1.0  # the VAE's i is T u^power, u uniform in [0, 1): below 1 it sees late steps more often
     clean_share: float = 0.35  # share of the VAE's batch at i = 0, whose codes generation decodes
     terminal_share: float = 0.25  # share of R_phi's batch at i = T, which one-pass sampling uses
     heads_per_step: int = 8  # heads trained per image and step (head i always among them)
@@ -148,10 +150,25 @@ class TrainConfig:
             raise ConfigError(f"parts must be some of {', '.join(PARTS)}; it is {self.parts}.")
 
 
-#                            size  C    T  gamma floor  VAE widths     z  prior  U-Net widths   patch last tokens
+# The paper's presets have its sizes, T and gamma. Their floor is not its 4e-3 but 0.2, as the compact ones': from
+# there every pixel reaches noise (1 - exp(-gamma floor) > 0.98), so that N(0, I) is where the process ends.
+#                            size  C    T  gamma floor  VAE widths                           z  prior
+#                            U-Net widths                   patch last tokens, heads
 PRESETS: dict[str, ModelConfig] = {
-    "compact":     ModelConfig(32, 1, 200, 20.0, 0.2, (64, 96, 96),   64, 64, (64, 96, 96),      2, 24, 64),
-    "compact-rgb": ModelConfig(32, 3, 200, 20.0, 0.2, (64, 96, 128), 128, 64, (64, 128, 160),    2, 32, 64),
+    "compact":     ModelConfig(32, 1, 200, 20.0, 0.2, (64, 96, 96),                        64, 64,
+                               (64, 96, 96),                    2,  24, 64),
+    "compact-rgb": ModelConfig(32, 3, 200, 20.0, 0.2, (64, 96, 128),                      128, 64,
+                               (64, 128, 160),                  2,  32, 64),
+    "cifar10":     ModelConfig(32, 3, 200, 20.0, 0.2, (128, 512, 768, 48),               1024, 4,
+                               (128, 256, 256, 384),            1, 512, None, head_attention="shared"),
+    "celeba":      ModelConfig(128, 3, 500, 50.0, 0.2, (64, 128, 384, 768, 992, 48),     1024, 4,
+                               (64, 128, 256, 384, 448, 512),   1, 512, 256, head_attention="shared"),
+}  # fmt: skip
+
+# Tables 1 and 2 of the paper: trainable parameters per part (Appendix F's twin has as many as G_theta).
+PAPER_PARAMETERS: dict[str, dict[str, float]] = {
+    "cifar10": {"scale_vae": 30.3e6, "twin": 30.3e6, "parallel_unet": 41.2e6},
+    "celeba":  {"scale_vae": 61.3e6, "twin": 61.3e6, "parallel_unet": 84.2e6},
 }  # fmt: skip
 
 

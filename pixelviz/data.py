@@ -8,9 +8,10 @@ import os
 import re
 import socket
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixelviz.assets import FASHION_10K
-from pixelviz.images import IMAGE_SUFFIXES, MNIST_PAD, MNIST_SIDE, ImageError, fit_square, read_image
+from pixelviz.images import (
+    IMAGE_SUFFIXES,
+    LUMA,
+    MNIST_PAD,
+    MNIST_SIDE,
+    ImageError,
+    fit_square,
+    middle_square,
+    read_image,
+)
 from pixelviz.process.forward import raise_to_floor
 
 Split = Literal["train", "test"]
@@ -33,6 +43,8 @@ FASHION_TOTALS = {"train": 60_000, "test": 10_000}
 SYSTEM_FOLDERS = (Path("/usr/share/datasets/fashion-mnist"),)  # Debian's package dataset-fashion-mnist
 MAX_IDX_BYTES = 4 * 2**30
 HELD_OUT = 10  # one file in ten is the test split of a folder without train/ and test/
+CELEBA_CROP = 140  # the middle of its 178x218 pixels, as in Song et al. 2021 (score_sde, datasets.py)
+NAMED = ("fashion-mnist-10k", "fashion-mnist", "cifar10", "celeba")  # what `load_images` knows besides folders
 
 
 class DataError(ValueError):
@@ -130,22 +142,26 @@ def read_idx_pair(folder: Path, split: Split) -> tuple[np.ndarray, np.ndarray | 
 
 
 def _fit_batch(images: Tensor, size: int, channels: int) -> Tensor:
-    """(N, H, W) uint8 to (N, channels, size, size): 28x28 is zero-padded to 32x32, others are center-cropped."""
-    rows, columns = images.shape[1:]
-    if rows == columns == MNIST_SIDE:
+    """(N, 1 or 3, H, W) uint8 to (N, channels, size, size): gray 28x28 is zero-padded to 32x32, others are cropped."""
+    gray, (rows, columns) = images.shape[1] == 1, images.shape[2:]
+    if gray and rows == columns == MNIST_SIDE:
         images = F.pad(images, (MNIST_PAD,) * 4)
     elif rows != columns:
         side = min(rows, columns)
         top, left = (rows - side) // 2, (columns - side) // 2
-        images = images[:, top : top + side, left : left + side]
-    images = images[:, None]
-    if images.shape[-1] != size:
-        resized = [
-            F.interpolate(part.float(), size=(size, size), mode="bicubic", antialias=True, align_corners=False)
-            for part in images.split(4096)
-        ]
-        images = torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in resized])
+        images = images[:, :, top : top + side, left : left + side]
+    if images.shape[-1] != size or (channels == 1 and not gray):
+        images = torch.cat([_resample(part.float(), size, channels) for part in images.split(4096)])
     return images.expand(-1, channels, -1, -1).contiguous()
+
+
+def _resample(images: Tensor, size: int, channels: int) -> Tensor:
+    """Floats 0..255 (N, C, H, H), in gray where one channel is asked for, resized: uint8 (N, C or 1, size, size)."""
+    if channels == 1 and images.shape[1] == 3:
+        images = (images * torch.tensor(LUMA, dtype=images.dtype)[:, None, None]).sum(1, keepdim=True)
+    if images.shape[-1] != size:
+        images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+    return images.round().clamp(0, 255).to(torch.uint8)
 
 
 def _spread(count: int, limit: int | None) -> np.ndarray:
@@ -166,7 +182,7 @@ def _from_idx(
     """ImageSet of a folder of IDX files; `total`: the size of the whole set, where the folder holds a part."""
     images, labels = read_idx_pair(folder, split)
     keep = _spread(len(images), limit)
-    tensor = _fit_batch(torch.from_numpy(images[keep]), size, channels)
+    tensor = _fit_batch(torch.from_numpy(images[keep])[:, None], size, channels)
     name = f"{title} ({_count(len(keep), total or len(images), split)})"
     return ImageSet(tensor, name, None, None if labels is None else torch.from_numpy(labels[keep].astype(np.int64)))
 
@@ -177,9 +193,14 @@ def _download_folder() -> Path:
     return Path(os.environ.get("PIXELVIZ_DATA") or cache)
 
 
+def _roots() -> tuple[Path, ...]:
+    """The folders that may hold data sets, PIXELVIZ_DATA first."""
+    return _download_folder(), Path("data"), Path(torch.hub.get_dir()).parent
+
+
 def _fashion_folders() -> Iterator[Path]:
-    """The folders where the full Fashion-MNIST may lie, PIXELVIZ_DATA first."""
-    for root in (_download_folder(), Path("data"), Path(torch.hub.get_dir()).parent):
+    """The folders where the full Fashion-MNIST may lie."""
+    for root in _roots():
         yield from (root, root / "fashion-mnist", root / "FashionMNIST" / "raw")
     yield from SYSTEM_FOLDERS
 
@@ -193,6 +214,13 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+DOWNLOAD_ERRORS = (RuntimeError, OSError, ImportError, HTTPException)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _download_fashion() -> None:
@@ -214,8 +242,8 @@ def _fashion(split: Split, size: int, channels: int, limit: int | None, allow_do
         try:
             _download_fashion()
             folder = found()
-        except (RuntimeError, OSError, ImportError, HTTPException) as error:
-            why = "the download failed: " + (str(error).strip().splitlines() or [type(error).__name__])[0]
+        except DOWNLOAD_ERRORS as error:
+            why = f"the download failed: {_first_line(error)}"
     if folder is not None:
         return _from_idx(folder, "Fashion-MNIST", split, size, channels, limit)
     bundled = _from_idx(FASHION_10K, "Fashion-MNIST", split, size, channels, limit, FASHION_TOTALS[split])
@@ -226,42 +254,143 @@ def _fashion(split: Split, size: int, channels: int, limit: int | None, allow_do
     return ImageSet(bundled.images, bundled.name, note, bundled.labels)
 
 
-def _image_files(folder: Path, split: Split) -> tuple[list[Path], str | None]:
-    """The split's image files, sorted, and a note where too few are there to hold any out."""
+def _of_torchvision(title: str, inside: str, open_set: Callable[[Path, bool], object], allow_download: bool):
+    """A torchvision data set from where it lies (its folder `inside` one of `_roots`), or downloaded.
+
+    `open_set(root, download)` checks the files' sums before it reads them. Raises DataError.
+    """
+    found = next((root for root in _roots() if (root / inside).is_dir()), None)
+    why = "downloading was not allowed"
+    if found is not None or allow_download:
+        root = found or _download_folder()
+        try:
+            with _socket_timeout(30):
+                return open_set(root, allow_download)
+        except DOWNLOAD_ERRORS as error:
+            what = f"{root / inside} is incomplete" if found else "the download failed"
+            why = f"{what}: {_first_line(error)}"
+    raise DataError(
+        f"{title} is not on this computer ({why}). Put its folder {inside} into a folder that the environment variable "
+        "PIXELVIZ_DATA names, or give a folder of images instead."
+    )
+
+
+def _cifar(split: Split, size: int, channels: int, limit: int | None, allow_download: bool) -> ImageSet:
+    from torchvision.datasets import CIFAR10
+
+    found = _of_torchvision(
+        "CIFAR-10",
+        CIFAR10.base_folder,
+        lambda root, download: CIFAR10(str(root), train=split == "train", download=download),
+        allow_download,
+    )
+    keep = _spread(len(found), limit)
+    images = torch.from_numpy(found.data[keep]).permute(0, 3, 1, 2)
+    labels = torch.tensor(found.targets)[torch.from_numpy(keep)]
+    return ImageSet(
+        _fit_batch(images, size, channels), f"CIFAR-10 ({_count(len(keep), len(found), split)})", None, labels
+    )
+
+
+def _celeba(split: Split, size: int, channels: int, limit: int | None, allow_download: bool) -> ImageSet:
+    from torchvision.datasets import CelebA
+
+    found = _of_torchvision(
+        "CelebA",
+        CelebA.base_folder,
+        lambda root, download: CelebA(str(root), split=split, target_type=[], download=download),
+        allow_download,
+    )
+    folder = Path(found.root) / found.base_folder / "img_align_celeba"
+    files = [folder / name for name in found.filename]
+    return _from_files(folder, "CelebA", files, split, size, channels, limit, crop=CELEBA_CROP)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Image files in a folder and below it, in order; what is hidden is left out."""
+    with os.scandir(folder) as entries:
+        seen = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in seen:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(folder / entry.name)
+        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():
+            yield folder / entry.name
+
+
+def _class_labels(root: Path, files: Sequence[Path]) -> np.ndarray | None:
+    """int64 class numbers where all files lie in two or more folders in `root`, numbered by name; otherwise None."""
+    classes = [path.relative_to(root).parts[:-1] for path in files]
+    if not all(classes):
+        return None
+    names = {name: k for k, name in enumerate(sorted({parts[0] for parts in classes}))}
+    return np.array([names[parts[0]] for parts in classes]) if len(names) > 1 else None
+
+
+def _from_folder(folder: Path, split: Split, size: int, channels: int, limit: int | None) -> ImageSet:
+    """ImageSet of a folder of image files, flat or nested; the folders below it or its split are classes."""
     has_splits = any((folder / name).is_dir() for name in SPLIT_FILES)
     root = folder / split if has_splits else folder
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    files = [p for p in files if p.is_file()]
+    files = list(_walk(root)) if root.is_dir() else []
     if not files:
         raise DataError(f"{root} holds no images; put PNG, JPEG or WebP files in it, or IDX files of the MNIST family.")
-    if has_splits:
-        return files, None
-    if len(files) < HELD_OUT:
-        return files, f"With {len(files)} images, none are held out for testing."
-    held = set(files[HELD_OUT - 1 :: HELD_OUT])
-    return [p for p in files if (p in held) == (split == "test")], None
+    labels, note = _class_labels(root, files), None
+    if not has_splits and len(files) < HELD_OUT:
+        note = f"With {len(files)} images, none are held out for testing."
+    elif not has_splits:
+        mine = [k for k in range(len(files)) if (k % HELD_OUT == HELD_OUT - 1) == (split == "test")]
+        files, labels = [files[k] for k in mine], None if labels is None else labels[mine]
+    return _from_files(folder, folder.name, files, split, size, channels, limit, labels=labels, note=note)
 
 
-def _from_images(folder: Path, split: Split, size: int, channels: int, limit: int | None) -> ImageSet:
-    """ImageSet of a folder of image files, flat or nested; unreadable files are skipped and named in the note."""
-    files, note = _image_files(folder, split)
-    chosen = [files[k] for k in _spread(len(files), limit)]
-    images, failures = [], []
-    for path in chosen:
+def _from_files(
+    folder: Path,
+    title: str,
+    files: Sequence[Path],
+    split: Split,
+    size: int,
+    channels: int,
+    limit: int | None,
+    *,
+    labels: np.ndarray | None = None,
+    note: str | None = None,
+    crop: int | None = None,
+) -> ImageSet:
+    """ImageSet of image files, read by several threads; unreadable ones are skipped and named in the note.
+
+    crop: only the middle of so many pixels a side is used.
+    """
+    keep = _spread(len(files), limit)
+    images = np.empty((len(keep), channels, size, size), np.uint8)
+
+    def read(k: int) -> str | None:
+        """Put file k of `keep` in its place; returns what is wrong with it."""
+        path = files[keep[k]]
         try:
-            pixels = fit_square(read_image(path), size, channels).pixels
+            picture = read_image(path)
+            pixels = fit_square(middle_square(picture, crop) if crop else picture, size, channels).pixels
         except ImageError as error:
-            failures.append(f"{path.relative_to(folder)}: {error}")
-            continue
-        images.append(np.round(pixels * 255).astype(np.uint8).transpose(2, 0, 1))
+            return f"{path.relative_to(folder)}: {error}"
+        images[k] = np.rint(pixels * 255).transpose(2, 0, 1)
+        return None
+
+    # Threads: decoding and waiting for the disk leave Python's lock to the others.
+    with ThreadPoolExecutor() as pool:
+        problems = list(pool.map(read, range(len(keep))))
+    failures = [problem for problem in problems if problem]
     notes = [note] if note else []
     if failures:
         more = f" And {len(failures) - 5} more." if len(failures) > 5 else ""
-        notes.append(f"{len(failures)} of {len(chosen)} files were skipped. " + " ".join(failures[:5]) + more)
-    if not images:
-        raise DataError(f"None of the {len(chosen)} image files in {folder} can be read. " + " ".join(failures[:3]))
-    tensor = torch.from_numpy(np.stack(images))
-    return ImageSet(tensor, f"{folder.name} ({_count(len(images), len(files), split)})", " ".join(notes) or None)
+        notes.append(f"{len(failures)} of {len(keep)} files were skipped. " + " ".join(failures[:5]) + more)
+        good = np.array([problem is None for problem in problems])
+        images, keep = images[good], keep[good]
+    if not len(images):
+        raise DataError(f"None of the {len(failures)} image files in {folder} can be read. " + " ".join(failures[:3]))
+    return ImageSet(
+        torch.from_numpy(images),
+        f"{title} ({_count(len(images), len(files), split)})",
+        " ".join(notes) or None,
+        None if labels is None else torch.from_numpy(labels[keep]),
+    )
 
 
 def load_images(
@@ -272,14 +401,16 @@ def load_images(
     channels: int,
     limit: int | None = None,
     allow_download: bool = True,
+    title: str | None = None,
 ) -> ImageSet:
     """Load a data set as uint8 images (N, channels, size, size).
 
     Args: data, "fashion-mnist-10k" (bundled: 10,000 training and 1,000 test images), "fashion-mnist"
     (60,000 and 10,000: from PIXELVIZ_DATA, ./data, the cache or the system's data sets, else downloaded
-    by torchvision, else the bundled part with a note), or a folder of IDX files or of images. A folder
-    of images is read below train/ or test/ where it has these, otherwise one file in ten is the test
-    split. limit, at most so many, evenly spaced. Raises DataError.
+    by torchvision, else the bundled part with a note), "cifar10" or "celeba" (found or downloaded in the
+    same way, without a substitute), or a folder of IDX files or of images. A folder of images is read
+    below train/ or test/ where it has these, otherwise one file in ten is the test split; folders in it are
+    classes. limit, at most so many, evenly spaced. title, what to call the set. Raises DataError.
     """
     if split not in SPLIT_FILES:
         raise DataError(f"split must be train or test; it is {split!r}.")
@@ -287,15 +418,23 @@ def load_images(
         raise DataError(f"limit must be at least 1; it is {limit}.")
     if size < 4 or channels not in (1, 3):
         raise DataError(f"size must be at least 4 and channels 1 or 3; they are {size} and {channels}.")
+    found = _load(data, split, size, channels, limit, allow_download)
+    if title is None:
+        return found
+    return replace(found, name=f"{title} ({found.name.rpartition(' (')[2]}")
+
+
+def _load(data: str, split: Split, size: int, channels: int, limit: int | None, allow_download: bool) -> ImageSet:
     if data == "fashion-mnist-10k":
         return _from_idx(FASHION_10K, "Fashion-MNIST", split, size, channels, limit, FASHION_TOTALS[split])
-    if data == "fashion-mnist":
-        return _fashion(split, size, channels, limit, allow_download)
+    if data in NAMED:
+        load = {"fashion-mnist": _fashion, "cifar10": _cifar, "celeba": _celeba}[data]
+        return load(split, size, channels, limit, allow_download)
     folder = Path(data).expanduser()
     if not folder.is_dir():
-        raise DataError(f"{data!r} is neither fashion-mnist, fashion-mnist-10k nor a folder; check the path.")
+        raise DataError(f"{data!r} is neither {', '.join(NAMED)} nor a folder; check the path.")
     folder = folder.resolve()
     if any(_idx_file(folder, s, "images-idx3") for s in SPLIT_FILES):
         title = "Fashion-MNIST" if re.fullmatch(r"fashion[-_ ]?mnist", folder.name, re.I) else folder.name
         return _from_idx(folder, title, split, size, channels, limit)
-    return _from_images(folder, split, size, channels, limit)
+    return _from_folder(folder, split, size, channels, limit)

@@ -1,31 +1,60 @@
-"""The one place that decides where networks run and in which precision."""
+"""The one place that decides where networks run, in which precision and layout, and what running out of memory is."""
 
 from __future__ import annotations
 
+import gc
+import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from accelerate import PartialState
+from accelerate.utils.memory import should_reduce_batch_size
+from torch import Tensor, nn
 
 from pixelviz.config import ConfigError
+
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "float32": None,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+Module = TypeVar("Module", bound=nn.Module)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, and the dtype that autocast uses on it (None: plain float32)."""
+    """A device, the dtype that autocast uses on it (None: plain float32), and whether training is compiled."""
 
     device: torch.device
     autocast_dtype: torch.dtype | None
+    compiled: bool = False
 
     def autocast(self) -> AbstractContextManager:
         """The context in which networks run."""
         enabled = self.autocast_dtype is not None
         return torch.autocast(self.device.type, self.autocast_dtype or torch.bfloat16, enabled=enabled)
 
+    def place(self, value: Module) -> Module:
+        """A network on the device; channels_last is what convolutions are fastest in on processors and on GPUs."""
+        return value.to(device=self.device, memory_format=torch.channels_last)
+
+    def images(self, values: Tensor) -> Tensor:
+        """Images (B, C, H, W) on the device, in the networks' layout."""
+        return values.to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Keeps float16 gradients from underflow; does nothing in other precisions."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.autocast_dtype == torch.float16)
+
     def describe(self) -> str:
         """For a person: device and precision."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type.upper()
-        return f"{name}, {'bfloat16' if self.autocast_dtype == torch.bfloat16 else 'float32'}"
+        precision = next(name for name, dtype in PRECISIONS.items() if dtype == self.autocast_dtype)
+        return f"{name}, {precision}"
 
 
 def _cpu_gains_from_bfloat16() -> bool:
@@ -34,17 +63,91 @@ def _cpu_gains_from_bfloat16() -> bool:
     return any(capabilities.get(name, False) for name in ("amx_bf16", "amx_tile", "avx512_bf16", "bf16"))
 
 
-def choose(device: str = "auto") -> Compute:
-    """Resolve auto | cpu | cuda | mps (or cuda:1, ...); raises ConfigError when that device is not there."""
+def _best_dtype(device: torch.device) -> torch.dtype | None:
+    """What the device multiplies fastest without a loss that shows."""
+    if device.type == "cuda":
+        # float16 for the cards before Ampere, which only emulate bfloat16.
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if device.type == "cpu" and _cpu_gains_from_bfloat16() else None
+
+
+def choose(device: str = "auto", precision: str = "auto", *, compiled: bool = False) -> Compute:
+    """Decide where and how networks run.
+
+    Args: device, auto | cpu | cuda | mps, or cuda:1 and so on; precision, auto | float32 | bfloat16 | float16,
+    that of the products, while weights stay float32; compiled, let torch.compile build the training step, which
+    pays on CUDA only. On CUDA, float32 products use TF32 unless float32 is asked for by name.
+    Raises ConfigError when that device is not there or cannot do it.
+    """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         device = next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there.get(device.split(":")[0], False):
+    kind, _, index = device.partition(":")
+    known = not index or (kind == "cuda" and index.isdecimal() and int(index) < torch.cuda.device_count())
+    if not there.get(kind, False) or not known:
         found = ", ".join(name for name, here in there.items() if here)
+        if there["cuda"]:
+            found += f" (cuda:0 to cuda:{torch.cuda.device_count() - 1})"
         raise ConfigError(f"device {device!r} is not available here; there is: {found}, or auto.")
-    kind = torch.device(device)
-    if kind.type == "cuda":
-        bfloat16 = torch.cuda.is_bf16_supported()
-    else:
-        bfloat16 = kind.type == "cpu" and _cpu_gains_from_bfloat16()
-    return Compute(kind, torch.bfloat16 if bfloat16 else None)
+    if precision not in ("auto", *PRECISIONS):
+        raise ConfigError(f"precision must be auto, {', '.join(PRECISIONS)}; it is {precision!r}.")
+    if compiled and kind != "cuda":
+        raise ConfigError(f"compiling pays on a CUDA device only; this is {kind}. Leave --compile out.")
+    chosen = torch.device(device)
+    if kind == "cuda":
+        torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+        torch.backends.cudnn.allow_tf32 = precision != "float32"
+    return Compute(chosen, _best_dtype(chosen) if precision == "auto" else PRECISIONS[precision], compiled)
+
+
+def processes(device: str = "auto") -> PartialState:
+    """The processes that `accelerate launch` or torchrun started together with this one, or this one alone."""
+    launched = "LOCAL_RANK" in os.environ
+    return PartialState(cpu=launched and (device == "cpu" or not torch.cuda.is_available()))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory did not suffice, on a processor or a GPU.
+
+    oneDNN does not say so: where its scratch memory cannot be had, it "could not create a primitive".
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, RuntimeError) and str(error).startswith(("could not create a ", "could not execute a ")):
+        return True
+    return isinstance(error, Exception) and should_reduce_batch_size(error)
+
+
+def release() -> None:
+    """Give back what a computation that ran out of a GPU's memory still held; a processor needs no help."""
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def halving(run: Callable[[int], Result], batch: int) -> tuple[Result, int]:
+    """run(batch), or of batch/2, batch/4, ... until memory suffices; returns its result, and the batch that it took.
+
+    The error that says that not even a batch of 1 fits is raised.
+    """
+    while True:
+        try:
+            return run(batch), batch
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or batch <= 1:
+                raise
+        # Only here: the error's traceback keeps alive what filled the memory.
+        release()
+        batch //= 2
+
+
+def largest_batch(attempt: Callable[[int], object], failed: int) -> int:
+    """The largest of failed/2, failed/4, ... for which `attempt` does not run out of memory; 0 where none is."""
+    try:
+        return halving(attempt, failed // 2)[1] if failed > 1 else 0
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return 0
+    finally:
+        release()

@@ -13,16 +13,23 @@ import torch
 from torch import Tensor
 
 from pixelviz.checkpoints import Checkpoint
+from pixelviz.config import ModelConfig
 from pixelviz.data import from_unit, to_unit
-from pixelviz.devices import Compute
+from pixelviz.devices import Compute, halving
 from pixelviz.metrics import FeatureStatistics, fid, scale_range, ssim
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
 from pixelviz.process.schedules import image_scale
-from pixelviz.samplers import STARTS, ImageNoise, draw
+from pixelviz.samplers import STARTS, ImageNoise, SampleStep, draw
 
 PASSES = (1, 5, 10, 50)
 BATCH = 100
+HEAD_VALUES = 2**26  # of all heads' output at once: 256 MB of float32
+
+
+def heads_batch(config: ModelConfig, most: int) -> int:
+    """How many images to draw at once, at most `most`: their heads are (B, T, C, H, W) together."""
+    return max(1, min(most, HEAD_VALUES // (config.T * math.prod(config.shape))))
 
 
 @dataclass(frozen=True)
@@ -91,22 +98,26 @@ def sample_images(
     start: str = "consistent",
     sampler: str = "parallel",
     seed: int = 0,
+    done: int = 0,
+    batch: int | None = None,
 ) -> Iterator[Batch]:
-    """Draw n images in batches; arguments as for `samplers.draw`."""
-    for first in range(0, n, BATCH):
+    """Draw images done..n-1, `batch` at once (None: as many as the heads allow), fewer where memory does not suffice.
+
+    Otherwise as `samplers.draw`.
+    """
+    settings = {"passes": passes, "start": start, "sampler": sampler, "seed": seed}
+    batch = batch or heads_batch(model.config, BATCH)
+
+    def run(size: int) -> SampleStep:
+        *_, last = draw(model, compute, n=size, first=done, **settings)
+        return last
+
+    while done < n:
         began = time.perf_counter()
-        *_, last = draw(
-            model,
-            compute,
-            n=min(BATCH, n - first),
-            passes=passes,
-            start=start,
-            sampler=sampler,
-            seed=seed,
-            first=first,
-        )
+        last, batch = halving(run, min(batch, n - done))
         images = from_unit(last.x.float().cpu(), model.config.floor)
         yield Batch(images, last.network_evaluations, time.perf_counter() - began)
+        done += batch
 
 
 def decode_prior(model: PixelAwareModel, compute: Compute, n: int, *, start: str, seed: int = 0) -> Tensor:

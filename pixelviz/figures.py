@@ -14,13 +14,11 @@ from PIL import Image
 
 # At least 3:1 against white and against the dark theme's background, so one set serves both.
 PIXEL_COLOURS = ("#2f7de1", "#d6510b", "#12924f", "#c2379a", "#8b62dc", "#9a7400")
-GRAY_CHANNEL = (("value", "#2f7de1"),)
+GRAY_CHANNEL = ("value", "#2f7de1")
 RGB_CHANNELS = (("red", "#e0463c"), ("green", "#12924f"), ("blue", "#2f7de1"))
 MAX_PIXELS_SHOWN = len(PIXEL_COLOURS)
 FRAMES = 31  # kept steps that the time slider walks through
-FRAME_SIDE = 128  # larger frames are thinned for the screen
-JPEG_FROM_SIDE = 48  # below, lossless PNG is small enough and keeps every pixel
-SNR_DECADES = 12  # of the SNR axis; lower values run out of the chart
+MAX_LEVELS = 4096  # of a picture in the browser, which computes per level and not per pixel
 
 
 # --- Images
@@ -29,15 +27,6 @@ SNR_DECADES = 12  # of the SNR axis; lower values run out of the chart
 def as_bytes(values: np.ndarray) -> np.ndarray:
     """uint8 of values in [0, 1], rounded; what lies outside is clipped, not-a-number becomes 0."""
     return (np.clip(np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0), 0, 1) * 255).round().astype(np.uint8)
-
-
-def thin(frames: np.ndarray, side: int = FRAME_SIDE) -> np.ndarray:
-    """Every k-th row and column of (N, H, W, C), so that neither side exceeds `side`.
-
-    Thinned, not averaged: averaging would make noise look weaker than it is.
-    """
-    k = math.ceil(max(frames.shape[1:3]) / side)
-    return frames[:, ::k, ::k]
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
@@ -93,11 +82,9 @@ def suggest_pixels(x0: np.ndarray) -> list[tuple[int, int, int]]:
 # --- Payloads of the browser's widgets (JSON strings)
 
 
-def _packed(arrays: Sequence[np.ndarray]) -> str:
-    """Arrays, flattened one after the other, as base64 of little-endian float32."""
-    flat = np.concatenate([np.asarray(a, np.float64).ravel() for a in arrays])
-    limit = float(np.finfo(np.float32).max)
-    return base64.b64encode(np.clip(flat, -limit, limit).astype("<f4").tobytes()).decode("ascii")
+def _packed(values: np.ndarray, dtype: str) -> str:
+    """An array, flattened, as base64 of little-endian numbers."""
+    return base64.b64encode(np.ascontiguousarray(values, dtype).tobytes()).decode("ascii")
 
 
 def markers(pixels: Sequence[tuple[int, int, int]]) -> list[dict[str, Any]]:
@@ -131,52 +118,26 @@ def picture(
     )
 
 
-def explorer(
-    *,
-    T: int,
-    steps: Sequence[int],
-    frames: Mapping[str, np.ndarray],
-    ahead: np.ndarray,
-    t: np.ndarray,
-    snr: Mapping[str, np.ndarray],
-    mean: Mapping[str, np.ndarray],
-    variance: Mapping[str, np.ndarray],
-    pixels: Sequence[tuple[int, int, int]],
-    x0_at_pixels: Sequence[float],
-) -> str:
-    """Everything that the Forward tab draws, as JSON.
+def instrument(pixels: np.ndarray, noise: np.ndarray, **about: Any) -> str:
+    """A picture for the instrument, which noises it in the browser.
 
-    Args: steps, K of 0..T; frames, uint8 (K, H, W, 3) for "pixel_aware" and "ddpm"; ahead, bool (K, C, H, W),
-    where our mean is ahead (Prop. 2); t, (T+1,); snr, (P, T+1), mean and variance, (C, T+1), of each method.
+    Args: pixels (C, H, W) in [0, 1], before any floor; noise (C, H, W), the eps that both methods share; about,
+    what goes along (example, seed, notes, ...). The picture travels as its distinct levels (float64) and an index
+    into them; where there are more than MAX_LEVELS they are rounded to that many steps.
     """
-    maps = thin(as_bytes(np.asarray(ahead, np.float64).mean(1))[..., None])
-    films = {name: thin(frames[name]) for name in ("pixel_aware", "ddpm")}
-    height, width = maps.shape[1:3]
-    columns = math.ceil(math.sqrt(len(steps)))
-    lossy = max(height, width) >= JPEG_FROM_SIDE
-    channels = RGB_CHANNELS if len(mean["pixel_aware"]) == 3 else GRAY_CHANNEL
-    both = ("pixel_aware", "ddpm")
-    finite = np.concatenate([np.asarray(snr[name], np.float64).ravel() for name in both])
-    finite = finite[np.isfinite(finite) & (finite > 0)]
-    high = 10.0 ** math.ceil(math.log10(finite.max())) if finite.size else 1.0
-    low = 10.0 ** math.floor(math.log10(finite.min())) if finite.size else high / 10
+    if len(np.unique(pixels)) > MAX_LEVELS:
+        pixels = np.rint(pixels * (MAX_LEVELS - 1)) / (MAX_LEVELS - 1)
+    levels, index = np.unique(pixels, return_inverse=True)
+    wide = len(levels) > 256
     return json.dumps(
         {
-            "T": T,
-            "steps": list(steps),
-            "width": width,
-            "height": height,
-            "columns": columns,
-            "sheets": {name: data_uri(tile(films[name], columns), lossy=lossy) for name in both}
-            | {"ahead": data_uri(tile(maps, columns))},
-            "ahead_share": _packed([np.asarray(ahead, np.float64).mean(axis=(1, 2, 3))]),
-            "pixels": [
-                {**marker, "x0": float(value)} for marker, value in zip(markers(pixels), x0_at_pixels, strict=True)
-            ],
-            "channels": [{"name": name, "color": color} for name, color in channels],
-            "snrHigh": high,
-            "snrLow": max(low, high / 10**SNR_DECADES),
-            "curves": _packed([t, *(v[name] for v in (snr, mean, variance) for name in both)]),
+            "shape": list(pixels.shape),
+            "levels": _packed(levels, "<f8"),
+            "index": _packed(index, "<u2" if wide else "<u1"),
+            "wide": wide,
+            "noise": _packed(noise, "<f4"),
+            "suggested": suggest_pixels(pixels),
+            **about,
         }
     )
 

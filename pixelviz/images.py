@@ -115,9 +115,49 @@ def fit_square(picture: Picture, size: int, channels: int) -> Picture:
 
     A gray picture of 28x28 gets a black border of 2, as the data sets of that size do.
     """
-    pixels = picture.pixels
-    gray = pixels.shape[2] == 1 or bool(np.ptp(pixels, axis=2).max() == 0)
-    notes = []
+    picture = _in_channels(picture, channels)
+    pixels, notes = picture.pixels, []
+    rows, columns = pixels.shape[:2]
+    if rows != columns:
+        side = min(rows, columns)
+        pixels = _middle(pixels, side, side)
+        notes.append(f"The middle {side}x{side} of {columns}x{rows} pixels was cut out.")
+    if len(pixels) != size:
+        notes.append(f"{'Shrunk' if len(pixels) > size else 'Enlarged'} from {len(pixels)} to {size} pixels a side.")
+        pixels = _resize(pixels, (size, size))
+    return picture._with(np.clip(pixels, 0, 1), *notes)
+
+
+def middle_square(picture: Picture, side: int) -> Picture:
+    """The middle of a picture, (side, side, C); a shorter picture keeps what it has."""
+    return replace(picture, pixels=_middle(picture.pixels, *(min(side, n) for n in picture.pixels.shape[:2])))
+
+
+def fit_between(picture: Picture, least: int, most: int, channels: int) -> Picture:
+    """(H, W, channels) with both sides from `least` to `most`: shrunk as `fit` does, gray or RGB as `fit_square` does.
+
+    A picture whose shorter side would be below `least` is enlarged to that, and the middle of its longer side kept.
+    """
+    picture = fit(_in_channels(picture, channels), most)
+    rows, columns = picture.pixels.shape[:2]
+    if min(rows, columns) >= least:
+        return picture
+    scale = least / min(rows, columns)
+    shape = round(rows * scale), round(columns * scale)
+    # Cut before it is resized: a line of one pixel by a thousand would otherwise become huge.
+    keep = min(rows, round(most / scale)), min(columns, round(most / scale))
+    pixels = _middle(picture.pixels, *keep)
+    pixels = _resize(pixels, (min(shape[0], most), min(shape[1], most)))
+    cut = " of its middle" if keep != (rows, columns) else ""
+    return picture._with(pixels, f"Enlarged from {columns}x{rows} to {pixels.shape[1]}x{pixels.shape[0]} pixels{cut}.")
+
+
+def _in_channels(picture: Picture, channels: int) -> Picture:
+    """Gray or RGB (Rec. 601 luma); a gray picture of 28x28 gets its black border."""
+    pixels, notes = picture.pixels, []
+    small = pixels.shape[0] == pixels.shape[1] == MNIST_SIDE
+    # Whether it is gray matters, and is looked for, only where it would change something.
+    gray = pixels.shape[2] == 1 or ((channels == 1 or small) and bool((pixels == pixels[..., :1]).all()))
     if channels == 1 and pixels.shape[2] == 3:
         if not gray:
             notes.append("Color was turned into gray (Rec. 601 luma).")
@@ -125,19 +165,16 @@ def fit_square(picture: Picture, size: int, channels: int) -> Picture:
     elif channels == 3 and pixels.shape[2] == 1:
         notes.append("Gray was repeated in three color channels.")
         pixels = np.repeat(pixels, 3, axis=2)
-    rows, columns = pixels.shape[:2]
-    if gray and rows == columns == MNIST_SIDE:
+    if gray and small:
         pixels = np.pad(pixels, ((MNIST_PAD, MNIST_PAD), (MNIST_PAD, MNIST_PAD), (0, 0)))
         notes.append(f"A black border took it from {MNIST_SIDE}x{MNIST_SIDE} to {len(pixels)}x{len(pixels)} pixels.")
-    elif rows != columns:
-        side = min(rows, columns)
-        top, left = (rows - side) // 2, (columns - side) // 2
-        pixels = pixels[top : top + side, left : left + side]
-        notes.append(f"The middle {side}x{side} of {columns}x{rows} pixels was cut out.")
-    if len(pixels) != size:
-        notes.append(f"{'Shrunk' if len(pixels) > size else 'Enlarged'} from {len(pixels)} to {size} pixels a side.")
-        pixels = _resize(pixels, (size, size))
-    return picture._with(np.clip(pixels, 0, 1), *notes)
+    return picture._with(pixels, *notes)
+
+
+def _middle(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The middle `rows` by `columns` of (H, W, C)."""
+    top, left = (pixels.shape[0] - rows) // 2, (pixels.shape[1] - columns) // 2
+    return pixels[top : top + rows, left : left + columns]
 
 
 def _resize(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

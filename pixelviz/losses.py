@@ -1,17 +1,86 @@
-"""What training minimises: the scale VAE's loss, R_phi's loss over its heads, and a differentiable SSIM."""
+"""What training minimises: the scale VAE's loss, R_phi's loss over its heads, and a differentiable SSIM.
+
+Every random number is drawn before the networks run, for the whole batch (`draw_step`): what is learnt does not
+depend on how many processes share the batch, and the objective is one function of tensors.
+"""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import NamedTuple
 
-from pixelviz.config import TrainConfig
+import torch
+from torch import Tensor, nn
+
+from pixelviz.config import ModelConfig, TrainConfig
+from pixelviz.devices import Compute
 from pixelviz.metrics import SSIM_WINDOW
 from pixelviz.models.parallel_unet import LinearTwin
 from pixelviz.models.pixel_aware import PixelAwareModel
-from pixelviz.models.scale_vae import ScaleVAE
+from pixelviz.models.scale_vae import Code, ScaleVAE
 from pixelviz.process.reverse import head_coefficients, skip_posterior
 from pixelviz.process.schedules import LinearBeta, image_scale
+
+
+class VAEDraws(NamedTuple):
+    """For one step of a scale VAE: i (B,) in 0..T, the noise of x_i (B, C, H, W), and that of z (B, latent)."""
+
+    i: Tensor
+    noise: Tensor
+    code: Tensor
+
+
+class UNetDraws(NamedTuple):
+    """For one step of R_phi: i (B,) in 1..T, noise and code as for `VAEDraws`, the heads to train (B, J) in 1..i,
+    and for "eps" heads the noise of x_j (B, J, C, H, W), otherwise None.
+    """
+
+    i: Tensor
+    noise: Tensor
+    code: Tensor
+    heads: Tensor
+    trajectory: Tensor | None
+
+
+class TwinDraws(NamedTuple):
+    """For one step of the linear-beta twin: t (B,) in 0..999, as diffusers counts, and the noise (B, C, H, W)."""
+
+    t: Tensor
+    noise: Tensor
+
+
+Draws = dict[str, VAEDraws | UNetDraws | TwinDraws]  # one a part
+
+
+def draw_step(config: ModelConfig, train: TrainConfig, n: int, generator: torch.Generator) -> Draws:
+    """All random numbers of one step for n images, on the generator's device, per trained part."""
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(n, *shape, generator=generator)
+
+    def steps(low: int, high: int) -> Tensor:
+        return torch.randint(low, high + 1, (n,), generator=generator)
+
+    draws: Draws = {}
+    for part in train.parts:
+        if part in ("scale_vae", "twin"):
+            i = 1 + (config.T * torch.rand(n, generator=generator) ** train.step_power).long()
+            i[torch.rand(n, generator=generator) < train.clean_share] = 0
+            draws[part] = VAEDraws(i, normal(*config.shape), normal(config.latent))
+        elif part == "parallel_unet":
+            i = steps(1, config.T)
+            i[torch.rand(n, generator=generator) < train.terminal_share] = config.T
+            heads = choose_heads(i, train.heads_per_step, generator)
+            later = normal(heads.shape[1], *config.shape) if config.head_target == "eps" else None
+            draws[part] = UNetDraws(i, normal(*config.shape), normal(config.latent), heads, later)
+        else:
+            draws[part] = TwinDraws(steps(0, LinearTwin.STEPS - 1), normal(*config.shape))
+    return draws
+
+
+def choose_heads(i: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
+    """Which heads to train, (B, J) steps in 1..i: head i, and others uniformly below it."""
+    others = torch.rand(len(i), per_image - 1, generator=generator)
+    return torch.cat([i[:, None], 1 + (others * i[:, None]).long()], dim=1)
 
 
 def _window_matrix(n: int) -> Tensor:
@@ -49,87 +118,120 @@ def forward_noise(model: PixelAwareModel, rate_x0: Tensor, x0: Tensor, i: Tensor
     return schedule.alpha_bar(rate_x0, i).sqrt() * x0 + schedule.noise_variance(rate_x0, i).sqrt() * noise
 
 
-def vae_loss(vae: ScaleVAE, x0: Tensor, x_i: Tensor, i: Tensor, config: TrainConfig) -> tuple[Tensor, dict]:
-    """Reconstruction of x_delta (of x0 for the twin) from x_i, plus the KL term.
+def _code(code: Code, noise: Tensor) -> Tensor:
+    """z = mean + standard deviation times noise."""
+    return code.mean + torch.exp(code.log_variance / 2) * noise
+
+
+def tally(mean: Tensor, images: Tensor | int) -> Tensor:
+    """(2,): a mean over images as their sum and their number, which several processes can add up."""
+    images = torch.as_tensor(images, device=mean.device)
+    return torch.stack([mean.detach().float() * images, images.float()])
+
+
+def vae_loss(
+    vae: ScaleVAE, x0: Tensor, x_i: Tensor, draws: VAEDraws, config: TrainConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Reconstruction of x_delta (of x0 for the twin) from x_i, plus the KL term; and what it is made of, as tallies.
 
     x_delta is compared both relative to its range and by its logarithm: the first alone says nothing of
     bright pixels, where exp(-gamma x0) is flat, and the schedule needs exactly log x_delta_hat.
     """
-    code = vae.encode(x_i, i)
-    estimate = vae.decode(code.sample(), i).float()
+    code = vae.encode(x_i, draws.i)
+    estimate = vae.decode(_code(code, draws.code), draws.i).float()
     gamma, floor = vae.config.gamma, vae.config.floor
     if vae.output == "x0":
         wanted, span = x0, 1 - floor
         loss = (estimate - x0).square().mean()
-        losses = {"x0": loss.detach()}
+        parts = {"x0": loss}
     else:
         wanted, span = image_scale(x0, gamma), float(image_scale(floor, gamma) - image_scale(1.0, gamma))
         scale_error = ((estimate - wanted) / span).square().mean()
         log_error = (-torch.log(estimate) / gamma - x0).square().mean()
         loss = config.scale_weight * scale_error + config.log_weight * log_error
-        losses = {"x_delta": scale_error.detach(), "log_x_delta": log_error.detach()}
+        parts = {"x_delta": scale_error, "log_x_delta": log_error}
     if config.ssim_weight:
-        ssim = structural_similarity(estimate, wanted, span)
-        loss = loss + config.ssim_weight * (1 - ssim)
-        losses["ssim"] = ssim.detach()
-    kl = code.kl().mean() / x0[0].numel()
-    losses["kl"] = kl.detach()
-    return loss + config.kl_weight * kl, losses
+        parts["ssim"] = structural_similarity(estimate, wanted, span)
+        loss = loss + config.ssim_weight * (1 - parts["ssim"])
+    parts["kl"] = code.kl().mean() / x0[0].numel()
+    return loss + config.kl_weight * parts["kl"], {key: tally(part, len(x0)) for key, part in parts.items()}
 
 
-def choose_heads(i: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
-    """Which heads to train, (B, J) steps in 1..i: head i, and others uniformly below it."""
-    others = torch.rand(len(i), per_image - 1, generator=generator).to(i.device)
-    return torch.cat([i[:, None], 1 + (others * i[:, None]).long()], dim=1)
-
-
-def unet_loss(model: PixelAwareModel, x0: Tensor, i: Tensor, config: TrainConfig, generator: torch.Generator):
-    """Eq. 15 over the chosen heads.
+def unet_loss(model: PixelAwareModel, x0: Tensor, draws: UNetDraws) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. 15 over the chosen heads; and the errors of head i, of all heads, and of head i where i = T, as tallies.
 
     "v" heads: the target is E[V^j | x_i, x0], which has the same minimiser as V^j itself and less
     variance; each head's square error is multiplied by (1-abar_i)/(1-abar_j), the factor by which head
     j's target is smaller than head i's, so that all heads count alike. "eps" heads: eps_j of a simulated
     trajectory, unweighted, as printed.
     """
-    vae, target = model.scale_vae, model.config.head_target
+    vae, target, i = model.scale_vae, model.config.head_target, draws.i
     with torch.no_grad():
         if model.config.true_scale:
             x_delta = image_scale(x0, model.config.gamma)
         else:
             clean = torch.zeros_like(i)
-            x_delta = vae.decode(vae.encode(x0, clean).sample(), clean).float()
+            x_delta = vae.decode(_code(vae.encode(x0, clean), draws.code), clean).float()
         rate_x0 = model.rate_x0(x_delta)
-        x_i = forward_noise(model, rate_x0, x0, i, torch.randn(x0.shape, generator=generator).to(x0))
-    heads = choose_heads(i, config.heads_per_step, generator)
-    z = model.parallel_unet(x_i, x_delta, i, heads)
+        x_i = forward_noise(model, rate_x0, x0, i, draws.noise)
+    z = model.parallel_unet(x_i, x_delta, i, draws.heads)
     with torch.no_grad():
         rate, first, wide = rate_x0[:, None], i[:, None, None, None, None].float(), x_i[:, None]
-        j = heads[:, :, None, None, None].float()
+        j = draws.heads[:, :, None, None, None].float()
         if target == "v":
             skip, out = head_coefficients(model.schedule, rate, first, j)
             wanted = skip * wide + out * x0[:, None]
             weight = model.schedule.noise_variance(rate, first) / model.schedule.noise_variance(rate, j)
         else:
             mean, variance = skip_posterior(model.schedule, rate, first, j, wide, x0[:, None])
-            x_j = mean + variance.clamp(min=0).sqrt() * torch.randn(mean.shape, generator=generator).to(mean)
+            x_j = mean + variance.clamp(min=0).sqrt() * draws.trajectory
             wanted = (x_j - model.schedule.alpha_bar(rate, j).sqrt() * x0[:, None]) / model.schedule.noise_variance(
                 rate, j
             ).sqrt()
             weight = torch.ones(())
     error = (weight * (z - wanted).square()).mean(dim=(2, 3, 4))
-    at_end = i == model.config.T
-    losses = {"head_i": error[:, 0].mean().detach(), "all_heads": error.mean().detach()}
-    if at_end.any():
-        losses["head_T"] = error[at_end, 0].mean().detach()
-    return error.mean(), losses
+    at_end = (i == model.config.T).float()
+    ends = at_end.sum()
+    head_T = (error[:, 0] * at_end).sum() / ends.clamp(min=1)
+    return error.mean(), {
+        "head_i": tally(error[:, 0].mean(), len(x0)),
+        "all_heads": tally(error.mean(), len(x0)),
+        "head_T": tally(head_T, ends),
+    }
 
 
-def linear_twin_loss(twin: LinearTwin, x0: Tensor, floor: float, generator: torch.Generator) -> Tensor:
+def linear_twin_loss(twin: LinearTwin, x0: Tensor, floor: float, draws: TwinDraws) -> Tensor:
     """Mean square error of the noise at uniform t (Ho et al. 2020, Eq. 14); x0 in [floor, 1] is put in [-1, 1]."""
     schedule = LinearBeta(twin.STEPS)
-    t = torch.randint(0, twin.STEPS, (len(x0),), generator=generator).to(x0.device)
-    noise = torch.randn(x0.shape, generator=generator).to(x0)
     # diffusers counts steps from 0: its t is the paper's i - 1.
-    alpha_bar = schedule.alpha_bar(torch.ones((), dtype=torch.float64), t.double() + 1)[:, None, None, None].to(x0)
-    x_t = alpha_bar.sqrt() * (2 * (x0 - floor) / (1 - floor) - 1) + (1 - alpha_bar).sqrt() * noise
-    return (twin(x_t, t) - noise).square().mean()
+    steps = torch.arange(1, twin.STEPS + 1, dtype=torch.float64)  # not on the device: MPS has no float64
+    alpha_bar = schedule.alpha_bar(torch.ones((), dtype=torch.float64), steps).to(x0)[draws.t, None, None, None]
+    x_t = alpha_bar.sqrt() * (2 * (x0 - floor) / (1 - floor) - 1) + (1 - alpha_bar).sqrt() * draws.noise
+    return (twin(x_t, draws.t) - draws.noise).square().mean()
+
+
+class TrainingObjective(nn.Module):
+    """The losses of all trained parts as one forward, the unit that processes share and torch.compile takes."""
+
+    def __init__(self, model: PixelAwareModel, train: TrainConfig, compute: Compute) -> None:
+        super().__init__()
+        self.model, self.train_config, self.compute = model, train, compute
+
+    def forward(self, x0: Tensor, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to minimise, (), and the reported losses, "part/name", as tallies; x0 (B, C, H, W)."""
+        model, train = self.model, self.train_config
+        total, reported = x0.new_zeros(()), {}
+        with self.compute.autocast():
+            for part in train.parts:
+                mine = draws[part]
+                if part in ("scale_vae", "twin"):
+                    x_i = forward_noise(model, x0, x0, mine.i, mine.noise)
+                    loss, parts = vae_loss(getattr(model, part), x0, x_i, mine, train)
+                elif part == "parallel_unet":
+                    loss, parts = unet_loss(model, x0, mine)
+                else:
+                    loss = linear_twin_loss(model.linear_twin, x0, model.config.floor, mine)
+                    parts = {"eps": tally(loss, len(x0))}
+                total = total + loss
+                reported |= {f"{part}/{key}": value for key, value in parts.items()}
+        return total, reported

@@ -1,4 +1,4 @@
-"""Arrays in, numbers out: structural similarity and the Frechet distance of features."""
+"""Arrays in, numbers out: structural similarity, and how far two sets of images are apart in a network's features."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import poly_mmd
 
 from pixelviz.assets import FID_REFERENCE
 
@@ -83,17 +84,22 @@ class FeatureStatistics:
 
 
 @torch.no_grad()
+def features_of(images: Tensor, extractor: nn.Module, batch: int = 250) -> Tensor:
+    """`extractor`'s features (N, D), float32 on the CPU, of uint8 images (N, C, H, W), N >= 1."""
+    return torch.cat([extractor(part).float().cpu() for part in images.split(batch)])
+
+
 def feature_statistics(images: Tensor, extractor: nn.Module, batch: int = 250) -> FeatureStatistics:
     """Statistics of `extractor`'s features (N, D) of uint8 images (N, C, H, W)."""
-    metric = _frechet(extractor)
-    for part in images.split(batch):
-        metric.update(part, real=True)
-    return FeatureStatistics(
-        metric.real_features_sum, metric.real_features_cov_sum, int(metric.real_features_num_samples)
-    )
+    return statistics_of(features_of(images, extractor, batch))
 
 
-@torch.no_grad()
+def statistics_of(features: Tensor) -> FeatureStatistics:
+    """Statistics of features (N, D)."""
+    features = features.double()
+    return FeatureStatistics(features.sum(0), features.T @ features, len(features))
+
+
 def fid(reference: FeatureStatistics, images: Tensor, extractor: nn.Module, batch: int = 250) -> float:
     """Frechet distance between the features of `images` (uint8, (N, C, H, W)) and the reference's.
 
@@ -104,36 +110,94 @@ def fid(reference: FeatureStatistics, images: Tensor, extractor: nn.Module, batc
         raise MetricError(f"the Frechet distance needs at least 2 images; there are {len(images)}.")
     if reference.sum.numel() != extractor.num_features:
         raise MetricError(f"the reference has {reference.sum.numel()} features, the network {extractor.num_features}.")
-    metric = _frechet(extractor)
-    for part in images.split(batch):
-        metric.update(part, real=False)
+    return frechet_distance(reference, features_of(images, extractor, batch))
+
+
+class _AsTheyAre(nn.Module):
+    """Stands where torchmetrics expects a network: the features are there already.
+
+    In float64, because torchmetrics rounds its result to the features' dtype.
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.double()
+
+
+def frechet_distance(reference: FeatureStatistics, features: Tensor) -> float:
+    """Frechet distance (Heusel et al. 2017) between the reference and features (N, D), N >= 2; >= 0."""
+    metric = FrechetInceptionDistance(feature=_AsTheyAre(features.shape[1]), normalize=False)
+    metric.update(features, real=False)
     metric.real_features_sum = reference.sum
     metric.real_features_cov_sum = reference.cov_sum
     metric.real_features_num_samples = torch.tensor(reference.number)
     return max(0.0, metric.compute().item())  # rounding can leave equal sets a hair below 0
 
 
-class _Double(nn.Module):
-    """torchmetrics rounds its result to the features' dtype: float32 would cost digits at small distances."""
+def kid(real: Tensor, fake: Tensor, *, subsets: int = 50, size: int = 1000, seed: int = 0) -> float:
+    """Kernel distance (Binkowski et al. 2018) of features (N, D) and (M, D): mean over random subsets.
 
-    def __init__(self, extractor: nn.Module) -> None:
-        super().__init__()
-        self.extractor = extractor
-        self.num_features = extractor.num_features
+    Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, unbiased, so it can fall below 0. Subsets of
+    at most `size` features; raises MetricError for fewer than 2.
+    """
+    _check_features(real, fake, least=2)
+    size = min(size, len(real), len(fake))
+    generator = torch.Generator().manual_seed(seed)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.extractor(images).double()
+    def draw(features: Tensor) -> Tensor:
+        return features[torch.randperm(len(features), generator=generator)[:size]].double()
+
+    return float(np.mean([poly_mmd(draw(real), draw(fake)).item() for _ in range(subsets)]))
 
 
-def _frechet(extractor: nn.Module) -> FrechetInceptionDistance:
-    # normalize only concerns the built-in Inception network; ours takes uint8 as it is.
-    return FrechetInceptionDistance(feature=_Double(extractor), normalize=False)
+class PrecisionRecall(NamedTuple):
+    """Shares in [0, 1]: of generated images that look real, and of real images that could be generated."""
+
+    precision: float
+    recall: float
 
 
-def save_statistics(statistics: FeatureStatistics, path: Path = FID_REFERENCE) -> None:
-    """Write statistics as safetensors."""
-    number = torch.tensor(statistics.number)
-    save_file({"sum": statistics.sum, "cov_sum": statistics.cov_sum, "number": number}, path)
+def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
+    """Improved precision and recall (Kynkaanniemi et al. 2019) of features (N, D) and (M, D).
+
+    A point counts as covered by a set where it is no farther from some member than that member's k-th nearest
+    neighbour in the set. Raises MetricError unless both sets have more than k points.
+    """
+    _check_features(real, fake, least=k + 1)
+    return PrecisionRecall(_covered(fake, real, k), _covered(real, fake, k))
+
+
+def _covered(points: Tensor, members: Tensor, k: int, chunk: int = 1000) -> float:
+    """Share of points inside the ball of any member."""
+    # The nearest of a member's neighbours is the member itself.
+    radii = torch.cat([torch.cdist(part, members).kthvalue(k + 1, dim=1).values for part in members.split(chunk)])
+    inside = [(torch.cdist(part, members) <= radii).any(1) for part in points.split(chunk)]
+    return torch.cat(inside).double().mean().item()
+
+
+def _check_features(real: Tensor, fake: Tensor, least: int) -> None:
+    if real.ndim != 2 or fake.ndim != 2 or real.shape[1] != fake.shape[1]:
+        raise MetricError(f"features must be (N, D) of equal D; they are {tuple(real.shape)} and {tuple(fake.shape)}.")
+    if min(len(real), len(fake)) < least:
+        raise MetricError(f"at least {least} images are needed on both sides; there are {len(real)} and {len(fake)}.")
+
+
+def save_statistics(features: Tensor, path: Path = FID_REFERENCE) -> None:
+    """Write the statistics of features (N, D), and the features themselves in half precision, as safetensors."""
+    found = statistics_of(features)
+    tensors = {"sum": found.sum, "cov_sum": found.cov_sum, "number": torch.tensor(found.number)}
+    save_file({**tensors, "features": features.half()}, path)
+
+
+def load_features(path: Path = FID_REFERENCE) -> Tensor:
+    """The real images' features (N, D), float32, that KID, precision and recall compare with. Raises MetricError."""
+    try:
+        return load_file(path)["features"].float()
+    except (OSError, SafetensorError, KeyError) as error:
+        raise MetricError(f"{path} holds no features ({error}); restore the file from the repository.") from None
 
 
 def load_statistics(path: Path = FID_REFERENCE) -> FeatureStatistics:

@@ -1,4 +1,8 @@
-"""Training as a generator of TrainStep records; it knows nothing of who is looking."""
+"""Training as a generator of TrainStep records; it knows nothing of who is looking.
+
+Alone, or on several GPUs or machines through Hugging Face accelerate (`accelerate launch -m pixelviz train ...`): each
+process takes its share of every batch, and the result is that of one process.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,23 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import send_to_device, slice_tensors
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from pixelviz import checkpoints
 from pixelviz.checkpoints import Record
-from pixelviz.config import ModelConfig, TrainConfig
+from pixelviz.config import ConfigError, ModelConfig, TrainConfig
 from pixelviz.data import ImageSet, from_unit, to_unit
-from pixelviz.devices import Compute, choose
-from pixelviz.losses import forward_noise, linear_twin_loss, unet_loss, vae_loss
+from pixelviz.devices import Compute, choose, halving, largest_batch, out_of_memory, processes
+from pixelviz.losses import Draws, TrainingObjective, draw_step
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.prior import fit_mixture
 from pixelviz.models.scale_vae import ScaleVAE
@@ -28,6 +35,7 @@ from pixelviz.samplers import draw
 
 PRIOR_IMAGES = 20_000  # codes that the prior is fitted to, at most
 PREVIEW_IMAGES = 8
+ENCODED_VALUES = 2**20  # of the images that are encoded at once for the prior
 
 
 class TrainingError(RuntimeError):
@@ -53,15 +61,16 @@ class TrainStep:
     saved: bool = False
 
 
+@lru_cache(maxsize=2)
+def _epoch(n: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+
 def batches(n: int, batch: int, seed: int, step: int) -> Tensor:
     """Indices of step's batch (step counts from 0): every epoch is its own permutation, the same on resume."""
     positions = torch.arange(step * batch, (step + 1) * batch)
     epochs = positions // n
-    order = {
-        int(e): torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + int(e)))
-        for e in epochs.unique()
-    }
-    return torch.stack([order[int(e)][p % n] for e, p in zip(epochs, positions, strict=True)])
+    return torch.cat([_epoch(n, seed, e)[positions[epochs == e] % n] for e in epochs.unique().tolist()])
 
 
 @torch.no_grad()
@@ -89,11 +98,17 @@ def fit_prior(vae: ScaleVAE, images: Tensor, compute: Compute, *, limit: int = P
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = images[torch.randperm(len(images), generator=generator)[:limit]]
-    codes = []
-    for part in chosen.split(256):
-        x0 = to_unit(part, vae.config.floor).to(compute.device)
-        with compute.autocast():
-            codes.append(vae.encode(x0, torch.zeros(len(x0), dtype=torch.int64, device=x0.device)).sample().float())
+
+    def encode(n: int) -> list[Tensor]:
+        codes = []
+        for part in chosen.split(n):
+            x0 = to_unit(part, vae.config.floor).to(compute.device)
+            with compute.autocast():
+                codes.append(vae.encode(x0, torch.zeros(len(x0), dtype=torch.int64, device=x0.device)).sample().float())
+        return codes
+
+    # Training that fitted in memory must not be lost because its last step, this one, does not.
+    codes, _ = halving(encode, max(1, min(256, ENCODED_VALUES // math.prod(vae.config.shape))))
     fitted = fit_mixture(torch.cat(codes).cpu(), vae.config.prior_components, generator)
     for name, value in zip(("prior_log_weight", "prior_mean", "prior_factor"), fitted, strict=True):
         getattr(vae, name).copy_(value)
@@ -101,12 +116,13 @@ def fit_prior(vae: ScaleVAE, images: Tensor, compute: Compute, *, limit: int = P
 
 @dataclass
 class Run:
-    """A training run in memory: raw and averaged weights, optimiser and counters."""
+    """A training run in memory: raw and averaged weights, optimiser, float16's scaler and counters."""
 
     model: PixelAwareModel
     average: AveragedModel
     optimiser: torch.optim.Optimizer
     record: Record
+    scaler: torch.amp.GradScaler
     step: int = 0
 
     @property
@@ -116,12 +132,11 @@ class Run:
 
 
 def _average(decay: float):
-    def blend(average: Tensor, value: Tensor, count: Tensor) -> Tensor:
+    @torch.no_grad()
+    def blend(averages: list[Tensor], values: list[Tensor], count: Tensor) -> None:
         # Until `decay` is reached the average spans the whole run so far, not the random start.
-        if not average.is_floating_point():
-            return value
         rate = min(decay, (1 + int(count)) / (10 + int(count)))
-        return torch.lerp(value, average, rate)
+        torch._foreach_lerp_(averages, values, 1 - rate)
 
     return blend
 
@@ -133,12 +148,13 @@ def _new_run(config: ModelConfig, train: TrainConfig, compute: Compute, record: 
     model = PixelAwareModel(config, present)
     if source is not None:
         model.load_state_dict(source.state_dict(), strict=False)
-    model.to(device=compute.device, memory_format=torch.channels_last)
-    average = AveragedModel(model, avg_fn=_average(train.ema), use_buffers=False)
+    compute.place(model)
+    average = AveragedModel(model, multi_avg_fn=_average(train.ema), use_buffers=False)
     for part in set(present) - set(train.parts):
         getattr(model, part).requires_grad_(False)
     trained = [p for part in train.parts for p in getattr(model, part).parameters()]
-    return Run(model, average, torch.optim.Adam(trained, lr=train.learning_rate), record)
+    optimiser = torch.optim.Adam(trained, lr=train.learning_rate, fused=compute.device.type in ("cpu", "cuda"))
+    return Run(model, average, optimiser, record, compute.scaler())
 
 
 def save_run(run: Run, folder: Path) -> None:
@@ -152,6 +168,7 @@ def save_run(run: Run, folder: Path) -> None:
         "step": str(run.step),
         "n_averaged": str(int(run.average.n_averaged)),
         "record": json.dumps(asdict(run.record)),
+        "scaler": json.dumps(run.scaler.state_dict()),
     }
     checkpoints.save_tensors(folder / checkpoints.STATE, tensors, metadata)
 
@@ -182,6 +199,13 @@ def _resume(folder: Path, train: TrainConfig, compute: Compute) -> Run:
         state.setdefault(int(index), {})[name] = value
     whole = run.optimiser.state_dict()
     run.optimiser.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    for parameter, moments in run.optimiser.state.items():
+        for name, value in moments.items():
+            if value.shape == parameter.shape:
+                # Fused Adam walks through memory, so the moments need the weights' layout, which a file does not keep.
+                moments[name] = torch.empty_like(parameter).copy_(value)
+    if run.scaler.is_enabled() and (scaler := json.loads(metadata.get("scaler", "{}"))):
+        run.scaler.load_state_dict(scaler)
     run.record, run.step = record, int(metadata["step"])
     return run
 
@@ -195,47 +219,110 @@ def learning_rate(train: TrainConfig, step: int) -> float:
     return train.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
-def _one_step(run: Run, x0: Tensor, train: TrainConfig, compute: Compute, generator: torch.Generator) -> dict:
-    """Forward, backward and update of every trained part; returns the losses."""
-    model, config = run.model, run.model.config
-    n = len(x0)
-    losses: dict[str, Tensor] = {}
-    total = x0.new_zeros(())
-    with compute.autocast():
-        for part in ("scale_vae", "twin"):
-            if part in train.parts:
-                i = torch.randint(1, config.T + 1, (n,), generator=generator)
-                i[torch.rand(n, generator=generator) < train.clean_share] = 0
-                i = i.to(x0.device)
-                x_i = forward_noise(model, x0, x0, i, torch.randn(x0.shape, generator=generator).to(x0))
-                loss, parts = vae_loss(getattr(model, part), x0, x_i, i, train)
-                total = total + loss
-                losses |= {f"{part}/{k}": v for k, v in parts.items()}
-        if "parallel_unet" in train.parts:
-            i = torch.randint(1, config.T + 1, (n,), generator=generator)
-            i[torch.rand(n, generator=generator) < train.terminal_share] = config.T
-            loss, parts = unet_loss(model, x0, i.to(x0.device), train, generator)
-            total = total + loss
-            losses |= {f"parallel_unet/{k}": v for k, v in parts.items()}
-        if "linear_twin" in train.parts:
-            loss = linear_twin_loss(model.linear_twin, x0, config.floor, generator)
-            total = total + loss
-            losses["linear_twin/eps"] = loss.detach()
-    run.optimiser.zero_grad(set_to_none=True)
-    total.backward()
-    norm = nn.utils.clip_grad_norm_([p for group in run.optimiser.param_groups for p in group["params"]], train.clip)
-    values = {k: float(v) for k, v in losses.items()}
-    # Checked before the update: weights that are not finite must never replace a good checkpoint.
-    if not all(map(math.isfinite, (*values.values(), float(norm)))):
-        raise TrainingError(
-            f"the loss or its gradient is no longer a finite number at step {run.step + 1}; lower the learning "
-            f"rate (it is {train.learning_rate:g}) and resume from the last checkpoint."
-        )
-    for group in run.optimiser.param_groups:
-        group["lr"] = learning_rate(train, run.step)
-    run.optimiser.step()
-    run.average.update_parameters(model)
-    return values
+def _processes(device: str, precision: str, compiled: bool) -> tuple[Accelerator, Compute]:
+    """Who trains together, and where this process runs its networks; raises ConfigError."""
+    state = processes(device)
+    # Precision and placing are decided by `devices`; no buffer changes in training, so none need to be sent round.
+    accelerator = Accelerator(
+        cpu=state.num_processes > 1 and state.device.type == "cpu",
+        mixed_precision="no",
+        device_placement=False,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    if state.num_processes > 1:
+        given = state.device
+        if device not in ("auto", given.type):
+            raise ConfigError(f"accelerate started this process for {given.type}, not {device}; leave --device out.")
+        device = str(given) if given.type == "cuda" else given.type
+    return accelerator, choose(device, precision, compiled=compiled)
+
+
+class _Steps:
+    """The optimiser steps of a run, shared by all processes: batch `training.batch` is that of all together."""
+
+    def __init__(self, run: Run, images: Tensor, train: TrainConfig, compute: Compute, accelerator: Accelerator):
+        share, rest = divmod(train.batch, accelerator.num_processes)
+        if rest:
+            raise TrainingError(
+                f"a batch of {train.batch} cannot be shared evenly by {accelerator.num_processes} processes; choose a "
+                f"multiple of {accelerator.num_processes}."
+            )
+        self.run, self.images, self.train, self.compute, self.accelerator = run, images, train, compute, accelerator
+        self.rows = slice(share * accelerator.process_index, share * (accelerator.process_index + 1))
+        self.alone = TrainingObjective(run.model, train, compute)
+        if compute.compiled:
+            self.alone.compile()
+        self.objective, self.optimiser = accelerator.prepare(self.alone, run.optimiser)
+        self.parameters = [p for group in run.optimiser.param_groups for p in group["params"]]
+        self.batch = self._prepare(run.step)
+
+    def _prepare(self, step: int) -> tuple[Tensor, Draws]:
+        """This process's rows of a step's images and random numbers, on its device."""
+        train, config, device = self.train, self.run.model.config, self.compute.device
+        generator = torch.Generator().manual_seed(train.seed * 7_919 + step)
+        draws = slice_tensors(draw_step(config, train, train.batch, generator), self.rows)
+        images = self.images[batches(len(self.images), train.batch, train.seed, step)[self.rows]].to(device)
+        return self.compute.images(to_unit(images, config.floor)), send_to_device(draws, device)
+
+    def next(self) -> dict[str, float]:
+        """Forward, backward and update of every trained part; returns the losses, means over the whole batch."""
+        try:
+            return self._next()
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        # Here and not above: the error's traceback keeps the failed step's tensors alive.
+        raise TrainingError(self._advice())
+
+    def _next(self) -> dict[str, float]:
+        run, train, accelerator = self.run, self.train, self.accelerator
+        total, tallies = self.objective(*self.batch)
+        self.optimiser.zero_grad()
+        accelerator.backward(run.scaler.scale(total))
+        run.scaler.unscale_(run.optimiser)
+        norm = accelerator.clip_grad_norm_(self.parameters, train.clip)
+        if run.step + 1 < train.steps:
+            self.batch = self._prepare(run.step + 1)  # while a GPU is still at work on this one
+        sums = accelerator.reduce(torch.stack(list(tallies.values())), "sum").tolist()
+        losses = {key: total / images for key, (total, images) in zip(tallies, sums, strict=True) if images}
+        overflow = run.scaler.is_enabled() and run.scaler.get_scale() >= 1  # float16's, after which the scale is halved
+        # Checked before the update: weights that are not finite must never replace a good checkpoint.
+        if not all(map(math.isfinite, losses.values())) or not (overflow or math.isfinite(norm)):
+            raise TrainingError(
+                f"the loss or its gradient is no longer a finite number at step {run.step + 1}; lower the learning "
+                f"rate (it is {train.learning_rate:g}) and resume from the last checkpoint."
+            )
+        for group in run.optimiser.param_groups:
+            group["lr"] = learning_rate(train, run.step)
+        run.scaler.step(self.optimiser)
+        run.scaler.update()
+        run.average.update_parameters(run.model)
+        run.step += 1
+        for part in train.parts:
+            run.record.steps[part] = run.record.steps.get(part, 0) + 1
+            run.record.images_seen[part] = run.record.images_seen.get(part, 0) + train.batch
+        return losses
+
+    def _advice(self) -> str:
+        """Which batch would fit, found by trying; the weights are not touched."""
+        x0, draws = self.batch
+        self.optimiser.zero_grad()
+        # Adam's two moments are made in the first update.
+        moments = [] if self.run.optimiser.state else [torch.empty_like(p) for p in self.parameters for _ in range(2)]
+
+        def attempt(n: int) -> None:
+            try:
+                total, _ = self.alone(x0[:n], slice_tensors(draws, slice(n)))
+                total.backward()
+            finally:
+                self.optimiser.zero_grad()
+
+        fits = largest_batch(attempt, len(x0)) * self.accelerator.num_processes
+        moments.clear()
+        need = f"there is not enough memory for a batch of {self.train.batch} on {self.compute.describe()}"
+        if fits:
+            return f"{need}. A batch of {fits} fits: train with that; what was saved before can be resumed."
+        return f"{need}, nor for a single image; choose a smaller preset, or a device with more memory."
 
 
 def train(
@@ -246,17 +333,20 @@ def train(
     *,
     resume: bool = False,
     device: str = "auto",
+    precision: str = "auto",
+    compiled: bool = False,
     preview_every: int = 200,
     save_every_seconds: float = 300.0,
 ) -> Iterator[TrainStep]:
     """Train until `training.steps`, yielding a TrainStep after every step.
 
     Args: images, uint8 (N, C, size, size); config, the model to build (on resume the checkpoint's own
-    configuration is used); out, the checkpoint folder, None to keep nothing; resume, go on from `out`.
-    Closing the generator (or any error in the caller) stops training and saves what there is.
+    configuration is used); out, the checkpoint folder, None to keep nothing; resume, go on from `out`;
+    device, precision, compiled, as for `devices.choose`. Of several processes only the main one writes and
+    draws previews. Closing the generator (or any error in the caller) stops training and saves what there is.
     Raises TrainingError, CheckpointError, or ConfigError.
     """
-    compute = choose(device)
+    accelerator, compute = _processes(device, precision, compiled)
     if out is not None and not resume and (out / checkpoints.CONFIG).exists():
         raise TrainingError(f"{out} already holds a checkpoint; resume it, or choose another folder.")
     if resume and out is None:
@@ -269,17 +359,20 @@ def train(
         raise TrainingError("R_phi learns from G_theta's estimate: train the part scale_vae too, or first.")
     if run.step >= training.steps:
         raise TrainingError(f"this checkpoint has made {run.step:,} steps already; ask for more than that in all.")
+    run.model.train()
+    steps = _Steps(run, images.images, training, compute, accelerator)
+    accelerator.wait_for_everyone()  # the main process writes into `out`, where the others have looked by now
     record = run.record
-    record.data, record.device, record.training = images.name, compute.describe(), asdict(training)
+    count = f" in each of {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
+    record.data, record.device, record.training = images.name, compute.describe() + count, asdict(training)
     fixed = to_unit(images.images[:PREVIEW_IMAGES], config.floor).to(compute.device)
     began = last_save = time.monotonic()
     before, window = record.seconds, []
-    run.model.train()
     start = run.step
 
     def save(final: bool) -> bool:
         record.seconds = before + time.monotonic() - began
-        if out is None:
+        if out is None or not accelerator.is_main_process:
             return False
         if final and "scale_vae" in training.parts:
             # A run that has seen few images is not worth a long fit.
@@ -293,20 +386,12 @@ def train(
 
     try:
         while run.step < training.steps:
-            generator = torch.Generator().manual_seed(training.seed * 7_919 + run.step)
-            torch.manual_seed(training.seed * 104_729 + run.step)  # the VAE's draws of z
-            index = batches(len(images), training.batch, training.seed, run.step)
-            x0 = to_unit(images.images[index], config.floor).to(compute.device)
-            losses = _one_step(run, x0.contiguous(memory_format=torch.channels_last), training, compute, generator)
-            run.step += 1
-            for part in training.parts:
-                record.steps[part] = record.steps.get(part, 0) + 1
-                record.images_seen[part] = record.images_seen.get(part, 0) + len(x0)
+            losses = steps.next()
             now = time.monotonic()
             window = [*window[-50:], now]
             pace = (len(window) - 1) / (now - window[0]) if len(window) > 1 else 1 / (now - began)
             done = run.step == training.steps
-            look = run.step % preview_every == 0 or done or run.step - start == 1
+            look = accelerator.is_main_process and (run.step % preview_every == 0 or done or run.step - start == 1)
             saved = not done and now - last_save > save_every_seconds and save(final=False)
             last_save = time.monotonic() if saved else last_save
             yield TrainStep(

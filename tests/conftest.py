@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from pixelviz import checkpoints
+from tests.browser import launched, served
 from tests.served import empty_service, tiny_service
+from tests.tiny import tiny_model
 
 # Beside other work, several threads on small tensors only wait for each other.
 torch.set_num_threads(1)
@@ -26,3 +29,25 @@ def empty(tmp_path):
 def rng():
     """The same numbers in every test."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser; not for longer than a module, for Playwright keeps an event loop running as long as it is open."""
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    """A server with one tiny checkpoint and an empty folder for runs."""
+    folder = tmp_path_factory.mktemp("app")
+    model = tiny_model()
+    record = checkpoints.Record(
+        data="squares",
+        steps=dict.fromkeys(model.parts, 3),
+        figures={"ssim_x_delta": {"1": 0.5, "8": 0.25}, "ssim_alpha_bar": {"1": 0.6, "8": 0.3}},
+    )
+    checkpoints.save(folder / "checkpoints" / "tiny", model, record)
+    with served(folder) as address:
+        yield address

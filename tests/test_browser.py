@@ -1,90 +1,22 @@
-"""The app in a real browser: what a visitor does first, in every tab, and what happens to bad uploads.
-
-Without a browser these tests are skipped, unless PIXELVIZ_REQUIRE_BROWSER=1. PIXELVIZ_BROWSER names another one.
-"""
+"""The app in a real browser: what a visitor does first, in every tab, and what happens to bad uploads."""
 
 import base64
-import contextlib
 import io
-import os
 import re
-import shutil
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pixelviz import checkpoints
 from pixelviz.images import EXAMPLES
-from pixelviz.process.schedules import PixelAware
-from pixelviz.ui.app import build_app, launch_options
-from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.service import Service
-from tests.tiny import tiny_model
+from pixelviz.ui.app import TABS
+from tests.browser import PATIENCE, served, watched
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE = 60_000  # milliseconds, for answers of a busy machine
-TABS = ("Forward", "Scale", "Generate", "Train", "Checkpoints")
 PHOTOGRAPH = dict(EXAMPLES)["Coffee"]
-
-
-def browser_path():
-    """The browser to drive, or None."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    return os.environ.get("PIXELVIZ_BROWSER") or next(filter(None, map(shutil.which, names)), None)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = browser_path()
-    if path is None:
-        if os.environ.get("PIXELVIZ_REQUIRE_BROWSER") == "1":
-            pytest.fail("no Chromium was found; install one, or set PIXELVIZ_BROWSER")
-        pytest.skip("no Chromium was found")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@contextlib.contextmanager
-def served(folder):
-    """The address of the app on the checkpoints and runs in a folder."""
-    service = Service([folder / "checkpoints", folder / "runs"], device="cpu")
-    jobs = TrainingJobs(service)
-    app = build_app(service, jobs)
-    _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
-    yield address
-    jobs.stop()
-    app.close()
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory):
-    """A server with one tiny checkpoint and an empty folder for runs."""
-    folder = tmp_path_factory.mktemp("app")
-    model = tiny_model()
-    record = checkpoints.Record(
-        data="squares",
-        steps=dict.fromkeys(model.parts, 3),
-        figures={"ssim_x_delta": {"1": 0.5, "8": 0.25}, "ssim_alpha_bar": {"1": 0.6, "8": 0.3}},
-    )
-    checkpoints.save(folder / "checkpoints" / "tiny", model, record)
-    with served(folder) as address:
-        yield address
 
 
 class Visit:
@@ -93,17 +25,9 @@ class Visit:
     def __init__(self, browser, url, width=1280, height=800, query=""):
         self.page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
         self.page.set_default_timeout(PATIENCE)
-        self.complaints = []
-        self.page.on("console", lambda m: m.type == "error" and self.complaints.append(m.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", self._stays_home)
-        self.host = url.split("//")[1].rstrip("/")
+        self.complaints = watched(self.page, url)
         self.page.goto(url + query)
         self.see(self.page.locator(".pv-cards dd").first)
-
-    def _stays_home(self, request):
-        if not request.url.startswith(("data:", "blob:")) and self.host not in request.url:
-            self.complaints.append(f"a request left this machine: {request.url}")
 
     def open(self, tab):
         self.page.get_by_role("tab", name=tab, exact=True).click()
@@ -114,16 +38,23 @@ class Visit:
     def button(self, name):
         return self.page.get_by_role("button", name=name, exact=True).filter(visible=True)
 
-    def upload(self, name, data=None):
-        """Through the hidden input of the upload button in the tab that is open."""
+    def upload(self, name, data=None, tab="forward"):
+        """Through the hidden input of a tab's upload button."""
         files = str(name) if data is None else {"name": name, "mimeType": "image/png", "buffer": data}
-        # Tabs that were opened once stay in the page; the input belongs to the visible button.
-        box = self.page.locator(".column").filter(has=self.button("Upload a picture")).last
-        box.locator("input[type=file]").first.set_input_files(files)
+        self.page.locator(f"#{tab}-upload").locator("xpath=..").locator("input[type=file]").set_input_files(files)
 
-    def curves(self):
-        """What the SNR chart shows, as its SVG paths."""
-        return self.page.locator(".pv-snr path.pv-line").evaluate_all("lines => lines.map(l => l.getAttribute('d'))")
+    def state(self):
+        """The instrument's state."""
+        return self.page.evaluate("document.querySelector('#instrument .pv-instrument').pvInstrument.state()")
+
+    def picture(self):
+        """The picture in the instrument, as text."""
+        return self.page.locator("#instrument [data-view=image] canvas").evaluate("c => c.toDataURL()")
+
+    def numbers(self):
+        """The instrument's table: the cells of each pixel."""
+        rows = self.page.locator("#instrument .pvi-numbers tbody tr")
+        return rows.evaluate_all("rows => rows.map((row) => [...row.cells].map((cell) => cell.textContent))")
 
     def until(self, condition, what):
         """Poll, as expect does for locators."""
@@ -144,39 +75,38 @@ def visit(browser, url):
 
 def test_forward_from_upload_to_time(visit):
     page = visit.page
-    before = visit.page.locator(".pv-picture canvas").first.screenshot()
+    before = visit.picture()
     visit.upload(PHOTOGRAPH)
-    visit.until(lambda: page.locator(".pv-picture canvas").first.screenshot() != before, "the photograph")
-    assert len(visit.curves()) == 6, "three suggested pixels, two methods"
+    visit.until(lambda: visit.picture() != before, "the photograph")
+    visit.until(lambda: len(visit.numbers()) == 3, "three suggested pixels")
+    assert visit.state()["example"] is None
 
-    gamma, before = page.locator("#gamma input[type=number]"), visit.curves()
+    before, gamma = visit.numbers(), page.get_by_label("gamma, typed")
     gamma.fill("40")
     gamma.press("Enter")
-    visit.until(lambda: visit.curves() != before, "curves for another gamma")
-    assert len(visit.curves()) == 6
+    visit.until(lambda: visit.numbers() != before, "numbers for another gamma")
+    assert visit.state()["gamma"] == 40
 
-    page.locator(".pv-picture canvas").first.click(position={"x": 40, "y": 50})
-    visit.until(lambda: len(visit.curves()) == 8, "the fourth pixel's curves")
-    assert page.locator("#pixels textarea").input_value().count(";") == 3
+    page.locator("#instrument [data-view=image] canvas").click(position={"x": 8, "y": 6})
+    visit.until(lambda: len(visit.numbers()) == 4, "the fourth pixel")
 
-    time = page.get_by_label("Time", exact=True)
-    view = page.locator(".pv-view[data-key=pixel_aware] canvas")
-    start, cursor = view.evaluate("c => c.toDataURL()"), page.locator(".pv-snr .pv-cursor")
-    at = cursor.get_attribute("x1")
-    time.fill("22")
-    expect(page.locator(".pv-time")).to_contain_text(re.compile(r"i = 1[45]\d of 200"))
+    view = page.locator("#instrument [data-view=ours] canvas")
+    start = view.evaluate("c => c.toDataURL()")
+    page.get_by_label("time", exact=True).fill("145")
+    expect(page.locator("#instrument .pvi-clock")).to_have_text("i = 145 of 200, t = 0.725")
     assert view.evaluate("c => c.toDataURL()") != start
-    assert float(cursor.get_attribute("x1")) > float(at)
 
-    visit.button("Clear pixels").click()
-    visit.see(page.get_by_text("Click the picture to add a pixel."))
+    visit.button("Clear").click()
+    visit.until(lambda: not visit.numbers(), "no pixels")
+    page.locator("#instrument [data-view=formulas]").scroll_into_view_if_needed()
+    visit.see(page.get_by_text("Pick a pixel to see its numbers."))
 
 
 DROP = """([event, data]) => {
   const transfer = new DataTransfer();
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
   transfer.items.add(new File([bytes], "photo.jpg", { type: "image/jpeg" }));
-  const target = document.querySelector(".pv-picture canvas");
+  const target = document.querySelector("#instrument .pvi-frame canvas");
   target.dispatchEvent(event === "drop"
     ? new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: transfer })
     : new ClipboardEvent("paste", { bubbles: true, clipboardData: transfer }));
@@ -185,21 +115,21 @@ DROP = """([event, data]) => {
 
 @pytest.mark.parametrize("event", ["drop", "paste"])
 def test_a_picture_can_be_dropped_or_pasted(visit, event):
-    before = visit.curves()
+    before = visit.picture()
     visit.page.evaluate(DROP, [event, base64.b64encode(PHOTOGRAPH.read_bytes()).decode()])
-    visit.until(lambda: visit.curves() != before, f"the {event} to be used")
+    visit.until(lambda: visit.picture() != before, f"the {event} to be used")
 
 
-def test_a_setting_that_cannot_work_says_so_and_the_curves_stay(visit):
-    before = visit.curves()
-    steps = visit.page.get_by_label("number input for T")
+def test_a_setting_that_cannot_work_says_so_and_comes_back(visit):
+    steps, warning = visit.page.get_by_label("T, typed"), visit.page.locator("#instrument .pvi-warn").first
     steps.fill("15")
     steps.press("Enter")
-    visit.see(visit.page.locator("#forward-message [role=alert]", has_text="gamma must stay below T"))
-    assert visit.curves() == before
+    expect(warning).to_contain_text("gamma must stay below T")
+    assert visit.state()["gamma"] < 15
     steps.fill("100")
     steps.press("Enter")
-    expect(visit.page.locator("#forward-message [role=alert]")).to_have_count(0)
+    expect(warning).to_be_hidden()
+    assert visit.state()["gamma"] == 20
 
 
 def png(array, **settings):
@@ -238,15 +168,15 @@ with io.BytesIO() as _buffer:
 
 
 def test_bad_uploads_get_a_message_and_the_picture_stays(visit):
-    before = visit.curves()
-    for name, (data, message) in REFUSED.items():
+    before, message = visit.picture(), visit.page.locator("#instrument .pvi-message")
+    for name, (data, words) in REFUSED.items():
         visit.upload(name, data)
-        visit.see(visit.page.locator("#forward-message [role=alert]", has_text=message))
-        assert visit.curves() == before, name
-    for name, (data, message) in ACCEPTED.items():
+        expect(message).to_contain_text(words, timeout=PATIENCE)
+        assert visit.picture() == before, name
+    for name, (data, words) in ACCEPTED.items():
         visit.upload(name, data)
-        visit.see(visit.page.locator(".pv-notes li", has_text=message))
-        expect(visit.page.locator("#forward-message [role=alert]")).to_have_count(0)
+        visit.see(visit.page.locator("#instrument .pv-notes li", has_text=words))
+        expect(message).to_be_hidden()
 
 
 def test_scale_estimates_and_takes_a_photograph(visit):
@@ -255,8 +185,17 @@ def test_scale_estimates_and_takes_a_photograph(visit):
     # x0, x_i, x_delta, its estimate, that as an image, the twin's, and alpha_bar_i twice.
     expect(visit.page.locator(".pv-figures img").filter(visible=True)).to_have_count(8)
     visit.see(visit.page.locator(".pv-line-chart svg[role=img]").filter(visible=True))
-    visit.upload(PHOTOGRAPH)
+    visit.upload(PHOTOGRAPH, tab="scale")
     visit.see(visit.page.locator(".pv-notes li", has_text="turned into gray").filter(visible=True))
+    visit.page.get_by_label("Tiled, at the picture's own size").check()
+    visit.see(visit.page.locator(".pv-cards dd", has_text=re.compile(r"256×\d+ pixels in \d+ tiles")))
+    visit.see(visit.page.locator(".pv-cards dd", has_text="at the checkpoint's size").first)
+    sizes = (
+        visit.page.locator(".pv-figures img")
+        .filter(visible=True)
+        .evaluate_all("images => images.map(image => image.naturalWidth)")
+    )
+    assert set(sizes) == {256}
 
 
 def test_generate_shows_images_their_cost_and_how_they_were_made(visit):
@@ -314,7 +253,7 @@ def test_checkpoints_are_described_and_bad_folders_refused(visit, tmp_path):
 @pytest.mark.parametrize(("width", "height", "query"), [(390, 844, "?__theme=dark"), (1280, 800, "")])
 def test_every_tab_fits_the_screen(browser, url, width, height, query):
     visit = Visit(browser, url, width, height, query)
-    for tab in TABS:
+    for tab, _ in TABS:
         visit.open(tab)
         visit.see(visit.page.locator(".pv-intro").filter(visible=True).first)
         visit.page.wait_for_timeout(1500)
@@ -334,10 +273,3 @@ def test_without_a_checkpoint_every_tab_says_what_to_do(browser, tmp_path):
         visit.see(visit.page.get_by_text("There is no checkpoint yet"))
         visit.page.close()
         assert not visit.complaints
-
-
-def test_the_curves_that_follow_the_hand_are_those_of_python(visit):
-    schedule = PixelAware(T=200, gamma=30.0)
-    for x0, i in ((0.004, 1), (0.3, 50), (1.0, 200)):
-        wanted = schedule.snr(x0, i).item()
-        assert visit.page.evaluate(f"PixelViz.snr({x0}, 30, {i / 200})") == pytest.approx(wanted, rel=1e-12)

@@ -138,3 +138,45 @@ def test_evaluate_refuses_nonsense(run, checkpoint):
 
 def test_bundled_test_images_serve_the_evaluation():
     assert len(load_images("fashion-mnist-10k", split="test", size=32, channels=1, limit=500)) == 500
+
+
+def test_convert_halves_a_checkpoint_that_still_draws(run, checkpoint, tmp_path):
+    out = tmp_path / "half"
+    status, text, _ = run("convert", "--checkpoint", checkpoint, "--out", out, "--dtype", "bfloat16")
+    assert status == 0
+    assert "MiB" in text
+    assert (out / "model.safetensors").stat().st_size < 0.6 * (checkpoint / "model.safetensors").stat().st_size
+    status, _, _ = run("sample", "--checkpoint", out, "--n", 2, "--precision", "float32", "--out", tmp_path / "s.npz")
+    assert status == 0
+    status, _, err = run("convert", "--checkpoint", checkpoint, "--out", out)
+    assert status == 1
+    assert "already holds a checkpoint" in err
+    status, _, err = run("convert", "--checkpoint", checkpoint, "--out", tmp_path / "x", "--dtype", "int8")
+    assert status == 1
+    assert "float32, float16, bfloat16" in err
+
+
+def test_a_folder_of_images_is_trained_on_under_its_title(run, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for k in range(12):
+        Image.new("RGB", (32, 32), (20 * k, 0, 0)).save(folder / f"{k:02}.png")
+    out = tmp_path / "run"
+    status, _, err = run(
+        "train", "--data", folder, "--title", "Reds", "--images", 6, "--out", out, "--steps", 1, "--batch", 2,
+        "--parts", "twin", "--preset", "compact-rgb", "--precision", "float32", "--device", "cpu",
+    )  # fmt: skip
+    assert status == 0, err
+    record = json.loads((out / "config.json").read_text())
+    assert record["data"] == "Reds (6 of the 11 training images)"
+    assert record["device"] == "CPU, float32"
+
+
+@pytest.mark.parametrize(("option", "message"), [("--compile", "CUDA device only"), ("--precision=half", "float16")])
+def test_what_this_device_cannot_do_is_one_line(run, tmp_path, option, message):
+    status, _, err = run(
+        "train", "--data", "fashion-mnist-10k", "--images", 8, "--out", tmp_path / "x", "--device", "cpu", option
+    )
+    assert status == 1
+    assert message in err
+    assert not (tmp_path / "x").exists()

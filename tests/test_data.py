@@ -2,8 +2,11 @@
 
 import gzip
 import hashlib
+import os
+import pickle
 import socket
 import struct
+import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import FashionMNIST
+from torchvision.datasets import CIFAR10, CelebA, FashionMNIST
 
 from pixelviz import data as data_module
 from pixelviz.data import (
@@ -235,7 +238,149 @@ def test_folder_of_images_with_broken_ones(tmp_path, rng):
     assert train.name == "photos (10 of the 12 training images)"
     colors = [image[:, 0, 0].tolist() for image in torch.cat([train.images, test.images])]
     assert sorted(colors) == [[k, 2 * k, 3 * k] for k in range(11)]  # every image in one split, and in one only
-    assert train.labels is None
+    # The two broken files are left out of the labels, too: cats are 0 and odd, dogs are 1 and even.
+    for part in (train, test):
+        assert [1 - k % 2 for k in part.images[:, 0, 0, 0].tolist()] == part.labels.tolist()
+
+
+def test_labels_are_the_folders_of_the_split(tmp_path):
+    for split in ("train", "test"):
+        for k, name in enumerate(("ant", "bee", "cow")):
+            folder = tmp_path / split / name / "more"
+            folder.mkdir(parents=True)
+            Image.new("L", (32, 32), 10 * k).save(folder / "a.png")
+    found = load_images(str(tmp_path), split="test", size=32, channels=1, title="Animals")
+    assert found.labels.dtype == torch.int64
+    assert found.labels.tolist() == [0, 1, 2]
+    assert (found.images[:, 0, 0, 0] // 10).tolist() == [0, 1, 2]
+    assert found.name == "Animals (3 test images)"
+    Image.new("L", (32, 32)).save(tmp_path / "test" / "loose.png")  # no longer one folder a class
+    assert load_images(str(tmp_path), split="test", size=32, channels=1).labels is None
+    assert load_images(str(tmp_path / "test" / "ant"), size=32, channels=1).labels is None
+
+
+def test_many_files_keep_their_order(tmp_path):
+    """However the threads finish: file k's picture is at place k."""
+    for k in range(200):
+        side = 4 if k % 2 else 900  # half of them take much longer
+        Image.new("L", (side, side), k).save(tmp_path / f"{k:03}.png")
+    found = load_images(str(tmp_path), size=4, channels=1)
+    kept = [k for k in range(200) if k % 10 != 9]
+    assert found.images[:, 0, 0, 0].tolist() == kept
+
+
+def test_hidden_and_special_files_are_left_out(tmp_path):
+    Image.new("L", (8, 8), 7).save(tmp_path / "a.png")
+    (tmp_path / ".thumbnails").mkdir()
+    Image.new("L", (8, 8), 9).save(tmp_path / ".thumbnails" / "b.png")
+    os.mkfifo(tmp_path / "pipe.png")  # opening it would wait for ever
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "round").symlink_to(tmp_path, target_is_directory=True)
+    found = load_images(str(tmp_path), size=8, channels=1)
+    assert found.images.unique().tolist() == [7]
+    assert len(found) == 1
+
+
+# --- the sets that torchvision knows -----------------------------------------------------------------------------
+
+
+def fake_cifar(folder, rng, monkeypatch):
+    """CIFAR-10 in its own format, with 4 images a batch; returns the images (N, 32, 32, 3) and labels of each split."""
+    base = folder / CIFAR10.base_folder
+    base.mkdir(parents=True)
+    images = {"train": [], "test": []}
+    labels = {"train": [], "test": []}
+    sums = {}
+    for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
+        split = "test" if name == "test_batch" else "train"
+        pixels = rng.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+        numbers = rng.integers(0, 10, 4).tolist()
+        batch = {"data": pixels.transpose(0, 3, 1, 2).reshape(4, -1), "labels": numbers}
+        (base / name).write_bytes(pickle.dumps(batch))
+        images[split].append(pixels)
+        labels[split] += numbers
+    (base / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in base.iterdir()}
+    monkeypatch.setattr(CIFAR10, "train_list", [[f"data_batch_{k}", sums[f"data_batch_{k}"]] for k in range(1, 6)])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": sums["batches.meta"]})
+    return {split: np.concatenate(parts) for split, parts in images.items()}, labels
+
+
+def test_cifar_is_found_and_read(nowhere, monkeypatch, rng):
+    images, labels = fake_cifar(nowhere / "mine", rng, monkeypatch)
+    monkeypatch.setenv("PIXELVIZ_DATA", str(nowhere / "mine"))
+    for split in ("train", "test"):
+        found = load_images("cifar10", split=split, size=32, channels=3, allow_download=False)
+        assert np.array_equal(found.images.permute(0, 2, 3, 1).numpy(), images[split])
+        assert found.labels.tolist() == labels[split]
+    assert found.name == "CIFAR-10 (4 test images)"
+    gray = load_images("cifar10", split="test", size=32, channels=1).images[:, 0].numpy()
+    luma = 0.299 * images["test"][..., 0] + 0.587 * images["test"][..., 1] + 0.114 * images["test"][..., 2]
+    assert np.abs(gray - luma).max() <= 0.51
+    assert load_images("cifar10", size=16, channels=3, limit=5).images.shape == (5, 3, 16, 16)
+
+
+def test_cifar_downloads_once(nowhere, monkeypatch, rng):
+    images, _ = fake_cifar(nowhere / "made", rng, monkeypatch)
+    server = nowhere / "server"
+    server.mkdir()
+    with tarfile.open(server / CIFAR10.filename, "w:gz") as tar:
+        tar.add(nowhere / "made" / CIFAR10.base_folder, CIFAR10.base_folder)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5((server / CIFAR10.filename).read_bytes()).hexdigest())
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=server)) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{http.server_port}/{CIFAR10.filename}")
+        found = load_images("cifar10", size=32, channels=3)
+        http.shutdown()
+    assert np.array_equal(found.images.permute(0, 2, 3, 1).numpy(), images["train"])
+    assert len(load_images("cifar10", split="test", size=32, channels=3, allow_download=False)) == 4
+
+
+@pytest.mark.parametrize(("data", "folder"), [("cifar10", "cifar-10-batches-py"), ("celeba", "celeba")])
+def test_without_the_set_the_message_says_what_to_do(data, folder, nowhere, monkeypatch):
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/none.tar.gz")
+    monkeypatch.setattr(CelebA, "download", torchvision_download)
+    for allowed, why in ((False, "downloading was not allowed"), (True, "the download failed: ")):
+        with pytest.raises(DataError, match=why) as caught:
+            load_images(data, size=32, channels=3, allow_download=allowed)
+        assert f"Put its folder {folder} into a folder that the environment variable PIXELVIZ_DATA" in str(caught.value)
+    monkeypatch.setenv("PIXELVIZ_DATA", str(nowhere / "part"))
+    (nowhere / "part" / folder).mkdir(parents=True)
+    with pytest.raises(DataError, match="is incomplete: Dataset not found or corrupted"):
+        load_images(data, size=32, channels=3, allow_download=False)
+
+
+def torchvision_download(dataset):
+    """What torchvision's downloader does without a network."""
+    raise OSError("urlopen error [Errno 111] Connection refused")
+
+
+def test_celeba_is_found_cropped_and_split(nowhere, monkeypatch):
+    base = nowhere / "data" / "celeba"
+    (base / "img_align_celeba").mkdir(parents=True)
+    names = [f"{k:06}.jpg" for k in range(1, 6)]
+    for k, name in enumerate(names):
+        image = np.full((218, 178, 3), 255, np.uint8)  # white outside of the crop
+        image[39:179, 19:159] = (40 * k, 90, 30)
+        Image.fromarray(image).save(base / "img_align_celeba" / name, quality=95)
+    (base / "list_eval_partition.txt").write_text("".join(f"{n} {0 if k < 3 else 2}\n" for k, n in enumerate(names)))
+    (base / "identity_CelebA.txt").write_text("".join(f"{n} 1\n" for n in names))
+    for kind in ("attr_celeba", "bbox_celeba", "landmarks_align_celeba"):
+        (base / f"list_{kind}.txt").write_text("5\na b\n" + "".join(f"{n} 1 -1\n" for n in names))
+    sums = [(None, hashlib.md5(path.read_bytes()).hexdigest(), path.name) for path in base.glob("*.txt")]
+    monkeypatch.setattr(CelebA, "file_list", sums)
+    train = load_images("celeba", size=128, channels=3, allow_download=False)
+    assert train.images.shape == (3, 3, 128, 128)
+    assert train.name == "CelebA (3 training images)"
+    middle = train.images[:, :, 4:-4, 4:-4].float()  # JPEG blurs the crop's border
+    wanted = torch.tensor([[40.0 * k, 90, 30] for k in range(3)])[:, :, None, None]
+    assert (middle - wanted).abs().max() < 12
+    assert (train.images[:, 1, 0].float().mean() - 90).abs() < 40  # and no white row is in it
+    (base / "img_align_celeba" / names[4]).write_bytes(b"")
+    test = load_images("celeba", split="test", size=128, channels=3)
+    assert len(test) == 1
+    assert f"{names[4]}: The file is empty" in test.note
 
 
 def test_folder_with_its_own_splits_and_small_folders(tmp_path):

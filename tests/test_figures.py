@@ -20,10 +20,10 @@ def decode(uri):
     return np.asarray(image)
 
 
-def unpack(text):
-    """Base64 of little-endian float32, read with struct."""
+def unpack(text, kind):
+    """Base64 of little-endian numbers, read with struct."""
     data = base64.b64decode(text)
-    return struct.unpack(f"<{len(data) // 4}f", data)
+    return struct.unpack(f"<{len(data) // struct.calcsize(kind)}{kind}", data)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def luminance(colour):
 
 @pytest.mark.parametrize("background", ["#ffffff", "#f8fafc", "#0b1220", "#111a2c"])
 def test_curve_colours_have_three_to_one_on_light_and_dark(background):
-    for colour in (*figures.PIXEL_COLOURS, *(c for _, c in figures.RGB_CHANNELS + figures.GRAY_CHANNEL)):
+    for colour in (*figures.PIXEL_COLOURS, *(c for _, c in (*figures.RGB_CHANNELS, figures.GRAY_CHANNEL))):
         low, high = sorted((luminance(colour), luminance(background)))
         assert (high + 0.05) / (low + 0.05) >= 3, (colour, background)
 
@@ -81,15 +81,6 @@ def test_grid_columns(n, columns):
     assert figures.grid_columns(n) == columns
 
 
-def test_thin_keeps_the_variance_of_noise(random):
-    frames = random.integers(0, 256, (1, 256, 200, 1), dtype=np.uint8)
-    thinned = figures.thin(frames)
-    assert thinned.shape == (1, 128, 100, 1)
-    # The mean of 2x2 pixels would have a quarter of it.
-    assert thinned.var() == pytest.approx(frames.var(), rel=0.05)
-    assert figures.thin(thinned).shape == thinned.shape
-
-
 @pytest.mark.parametrize("T", [1, 7, 40, 200, 5000])
 def test_frame_steps_span_the_way(T):
     steps = figures.frame_steps(T)
@@ -118,63 +109,27 @@ def test_a_flat_image_suggests_one_pixel_inside_it(shape):
     assert 0 <= channel < shape[0]
 
 
-def explorer_arguments(random, channels, side, pixels):
-    T, steps = 6, [0, 3, 6]
-    both = ("pixel_aware", "ddpm")
-    return {
-        "T": T,
-        "steps": steps,
-        "frames": {name: random.integers(0, 256, (3, side, side, 3), dtype=np.uint8) for name in both},
-        "ahead": random.random((3, channels, side, side)) < 0.5,
-        "t": np.arange(T + 1) / T,
-        "snr": {name: np.concatenate([np.full((pixels, 1), np.inf), random.random((pixels, T))], 1) for name in both},
-        "mean": {name: random.random((channels, T + 1)) for name in both},
-        "variance": {name: random.random((channels, T + 1)) for name in both},
-        "pixels": [(k, 0, 0) for k in range(pixels)],
-        "x0_at_pixels": [0.1 * k for k in range(pixels)],
-    }
+@pytest.mark.parametrize(("channels", "levels"), [(1, 2), (3, 256), (1, 257)])
+def test_the_instrument_gets_every_value_and_its_noise(random, channels, levels):
+    pixels = random.choice(np.linspace(0, 1, levels), (channels, 20, 30))
+    noise = random.normal(size=pixels.shape)
+    payload = json.loads(figures.instrument(pixels, noise, seed=4, notes=["a note"]))
+    found, kind = unpack(payload["levels"], "d"), "H" if payload["wide"] else "B"
+    values = [found[k] for k in unpack(payload["index"], kind)]
+    np.testing.assert_array_equal(values, pixels.ravel())
+    np.testing.assert_allclose(unpack(payload["noise"], "f"), noise.ravel(), rtol=1e-6)
+    assert payload["shape"] == [channels, 20, 30]
+    assert (payload["seed"], payload["notes"]) == (4, ["a note"])
+    assert payload["suggested"] == [list(p) for p in figures.suggest_pixels(pixels)]
 
 
-@pytest.mark.parametrize(("channels", "pixels"), [(1, 0), (1, 2), (3, 6)])
-def test_explorer_carries_the_curves_in_the_order_that_the_browser_reads(random, channels, pixels):
-    given = explorer_arguments(random, channels, 8, pixels)
-    payload = json.loads(figures.explorer(**given))
-    numbers = iter(unpack(payload["curves"]))
-
-    def read(wanted):
-        for value in np.asarray(wanted).ravel():
-            found = next(numbers)
-            assert found == pytest.approx(value, rel=1e-6) or (np.isinf(value) and found > 1e38)
-
-    read(given["t"])
-    for moment in ("snr", "mean", "variance"):
-        for name in ("pixel_aware", "ddpm"):
-            read(given[moment][name])
-    assert next(numbers, None) is None
-    assert len(payload["channels"]) == channels
-    assert [p["number"] for p in payload["pixels"]] == list(range(1, pixels + 1))
-
-
-def test_explorer_sheets_hold_the_frames_and_the_share_ahead(random):
-    given = explorer_arguments(random, 3, 8, 1)
-    payload = json.loads(figures.explorer(**given))
-    sheet = decode(payload["sheets"]["ddpm"])
-    maps = decode(payload["sheets"]["ahead"])
-    for k in range(3):
-        row, column = divmod(k, payload["columns"])
-        place = np.s_[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
-        np.testing.assert_array_equal(sheet[place], given["frames"]["ddpm"][k])
-        np.testing.assert_allclose(maps[place] / 255, given["ahead"][k].mean(0), atol=0.5 / 255)
-    assert unpack(payload["ahead_share"]) == pytest.approx([a.mean() for a in given["ahead"]], rel=1e-6)
-
-
-def test_explorer_axis_holds_every_finite_snr_up_to_its_limit(random):
-    given = explorer_arguments(random, 1, 8, 2)
-    given["snr"]["ddpm"][0, 3] = 1e-30
-    payload = json.loads(figures.explorer(**given))
-    finite = given["snr"]["pixel_aware"][:, 1:]
-    assert payload["snrHigh"] >= finite.max()
-    assert payload["snrLow"] == pytest.approx(payload["snrHigh"] / 10**figures.SNR_DECADES)
+def test_the_instrument_rounds_what_has_too_many_levels(random):
+    pixels = random.random((3, 50, 60))
+    payload = json.loads(figures.instrument(pixels, np.zeros_like(pixels)))
+    levels = unpack(payload["levels"], "d")
+    assert len(levels) <= figures.MAX_LEVELS < pixels.size
+    values = np.array([levels[k] for k in unpack(payload["index"], "H")])
+    assert np.abs(values - pixels.ravel()).max() <= 0.5 / (figures.MAX_LEVELS - 1) + 1e-12
 
 
 def test_sample_sheet_holds_every_image_where_the_browser_looks(random):

@@ -11,7 +11,7 @@ import torch
 from pixelviz.data import from_unit
 from pixelviz.samplers import draw
 from pixelviz.ui.generation import Film
-from pixelviz.ui.service import ServiceError
+from pixelviz.ui.service import ServiceError, friendly
 from pixelviz.ui.turns import ModelTurn
 from tests.served import photo, train_tiny
 from tests.tiny import tiny_config
@@ -45,6 +45,32 @@ def test_the_same_seed_draws_the_same_images_whatever_n_is(service, monkeypatch)
     assert batches.trajectory_steps() == [8, 7, 6, 5, 4, 3, 2, 1, 0]
     assert np.array_equal(batches.trajectory(4)[-1], batches.images[4])
     assert np.abs(two - other).max() > 10
+
+
+def test_too_little_memory_means_smaller_batches_and_the_same_images(service, monkeypatch):
+    plenty = last(service.generate("tiny", 7, 3, seed=3))
+    unet = service.checkpoint("tiny").model.parallel_unet
+    forward, tried = unet.forward, []
+
+    def hungry(x_i, *others):
+        tried.append(len(x_i))
+        if len(x_i) > 3:
+            torch.empty(2**58)  # the allocator's own error
+        return forward(x_i, *others)
+
+    monkeypatch.setattr(unet, "forward", hungry)
+    scarce = last(service.generate("tiny", 7, 3, seed=3))
+    assert tried[:3] == [7, 3, 3]
+    assert "not enough memory for more than 3 at once" in " ".join(scarce.notes)
+    assert np.abs(scarce.images.astype(int) - plenty.images).max() <= 1
+    assert [i for i, _ in scarce.magnitudes] == [i for i, _ in plenty.magnitudes]
+    np.testing.assert_allclose([m for _, m in scarce.magnitudes], [m for _, m in plenty.magnitudes], rtol=0.01)
+    monkeypatch.setattr(unet, "forward", lambda *arguments: torch.empty(2**58))
+    with pytest.raises(RuntimeError) as caught:
+        last(service.generate("tiny", 2, 1))
+    assert "not enough memory" in friendly(caught.value)
+    with service.turn.foreground():  # the turn is free again
+        pass
 
 
 @pytest.mark.parametrize("passes", [1, 3, 8])

@@ -4,7 +4,8 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from pixelviz.losses import linear_twin_loss, structural_similarity
+from pixelviz.config import TrainConfig
+from pixelviz.losses import draw_step, linear_twin_loss, structural_similarity
 from pixelviz.metrics import ssim
 from pixelviz.models.parallel_unet import LinearTwin
 from tests.tiny import randomised, tiny_config
@@ -40,10 +41,10 @@ def test_twin_is_noised_as_diffusers_noises():
     config = tiny_config()
     twin = randomised(_Recorder(config))
     x0 = config.floor + (1 - config.floor) * torch.rand(64, *config.shape)
-    loss = linear_twin_loss(twin, x0, config.floor, torch.Generator().manual_seed(3))
-    generator = torch.Generator().manual_seed(3)
-    t = torch.randint(0, 1000, (64,), generator=generator)
-    noise = torch.randn(x0.shape, generator=generator)
+    settings = TrainConfig(parts=("linear_twin",))
+    t, noise = draws = draw_step(config, settings, 64, torch.Generator().manual_seed(3))["linear_twin"]
+    assert 0 <= t.min() < 200 < 800 < t.max() < 1000
+    loss = linear_twin_loss(twin, x0, config.floor, draws)
     pixels = (x0 - config.floor) / (1 - config.floor)
     wanted = DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02).add_noise(2 * pixels - 1, noise, t)
     torch.testing.assert_close(twin.asked[0], wanted, rtol=1e-4, atol=1e-4)

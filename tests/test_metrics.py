@@ -1,5 +1,6 @@
 """SSIM against the printed formula, the Frechet distance against SciPy, and the classifier it looks through."""
 
+import itertools
 import json
 import math
 
@@ -13,11 +14,14 @@ from torch import nn
 from pixelviz.assets import CLASSIFIER, FID_REFERENCE
 from pixelviz.data import load_images
 from pixelviz.metrics import (
-    FeatureStatistics,
     MetricError,
     feature_statistics,
+    features_of,
     fid,
+    kid,
+    load_features,
     load_statistics,
+    precision_recall,
     save_statistics,
     scale_range,
     ssim,
@@ -191,12 +195,13 @@ def test_the_bundled_reference_is_the_test_set(garments, extractor):
 
 
 def test_statistics_files(tmp_path):
-    statistics = FeatureStatistics(torch.rand(3).double(), torch.rand(3, 3).double(), 7)
-    save_statistics(statistics, tmp_path / "a.safetensors")
+    features = torch.rand(7, 3)
+    save_statistics(features, tmp_path / "a.safetensors")
     found = load_statistics(tmp_path / "a.safetensors")
-    assert torch.equal(found.sum, statistics.sum)
-    assert torch.equal(found.cov_sum, statistics.cov_sum)
+    torch.testing.assert_close(found.sum, features.double().sum(0))
+    torch.testing.assert_close(found.cov_sum, sum(torch.outer(f, f) for f in features.double()))
     assert found.number == 7
+    torch.testing.assert_close(load_features(tmp_path / "a.safetensors"), features, rtol=1e-3, atol=1e-3)
     (tmp_path / "cut.safetensors").write_bytes(FID_REFERENCE.read_bytes()[:1000])
     save_file({"sum": torch.zeros(3)}, tmp_path / "part.safetensors")
     save_file(
@@ -205,6 +210,78 @@ def test_statistics_files(tmp_path):
     for name in ("cut", "part", "odd", "absent"):
         with pytest.raises(MetricError, match=name):
             load_statistics(tmp_path / f"{name}.safetensors")
+        with pytest.raises(MetricError, match=name):
+            load_features(tmp_path / f"{name}.safetensors")
+
+
+# --- kernel distance, precision and recall -----------------------------------------------------------------------
+
+
+def test_kid_is_the_unbiased_estimate():
+    """Against the definition, term by term, on sets small enough to be one subset."""
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(12, 5, generator=rng), torch.randn(12, 5, generator=rng) + 0.5
+
+    def k(a, b):
+        return ((a.double() @ b.double()).item() / 5 + 1) ** 3
+
+    pairs = [(i, j) for i in range(12) for j in range(12)]
+    within = sum(k(x[i], x[j]) + k(y[i], y[j]) for i, j in pairs if i != j) / (12 * 11)
+    across = sum(k(x[i], y[j]) for i, j in pairs) / 12**2
+    assert kid(x, y, subsets=3) == pytest.approx(within - 2 * across, rel=1e-9)
+
+
+def test_kid_of_one_distribution_is_zero_on_average_and_rises_with_distance():
+    rng = torch.Generator().manual_seed(1)
+    sets = [torch.randn(400, 8, generator=rng) for _ in range(8)]
+    same = [kid(a, b, subsets=1, seed=k) for k, (a, b) in enumerate(itertools.combinations(sets, 2))]
+    assert abs(np.mean(same)) < 4 * np.std(same) / math.sqrt(len(sets))
+    assert min(same) < 0 < max(same)  # unbiased, so it falls on both sides
+    assert 10 * max(same) < kid(sets[0], sets[1] + 0.5) < kid(sets[0], sets[1] + 1)
+    assert kid(sets[0], sets[1], subsets=4, size=50) == kid(sets[0], sets[1], subsets=4, size=50)
+
+
+def covered_by_hand(points, members, k):
+    inside = 0
+    for point in points:
+        for index, member in enumerate(members):
+            others = sorted(math.dist(member, other) for j, other in enumerate(members) if j != index)
+            if math.dist(point, member) <= others[k - 1]:
+                inside += 1
+                break
+    return inside / len(points)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_precision_and_recall_by_hand(k):
+    rng = torch.Generator().manual_seed(2)
+    real, fake = torch.randn(40, 3, generator=rng), 0.4 * torch.randn(30, 3, generator=rng)
+    found = precision_recall(real, fake, k)
+    assert found.precision == pytest.approx(covered_by_hand(fake.tolist(), real.tolist(), k))
+    assert found.recall == pytest.approx(covered_by_hand(real.tolist(), fake.tolist(), k))
+    assert found.recall < found.precision  # narrow samples look real, and miss much
+    assert precision_recall(real, real, k) == (1, 1)
+    assert precision_recall(real, real + 100, k) == (0, 0)
+
+
+def test_distances_of_features_refuse():
+    x = torch.zeros(3, 4)
+    for call in (lambda: kid(x, torch.zeros(3, 5)), lambda: precision_recall(x, torch.zeros(4))):
+        with pytest.raises(MetricError, match="equal D"):
+            call()
+    with pytest.raises(MetricError, match="at least 2"):
+        kid(x, x[:1])
+    with pytest.raises(MetricError, match="at least 4"):
+        precision_recall(x, x)
+
+
+def test_the_bundled_reference_s_features_are_those_of_its_statistics(garments, extractor):
+    features, statistics = load_features(), load_statistics()
+    assert features.shape == (statistics.number, statistics.sum.numel())
+    torch.testing.assert_close(features.double().sum(0), statistics.sum, rtol=1e-4, atol=1e-2)
+    # The bundled 1,000 test images are among the 10,000.
+    sample = features_of(garments.images[:20], extractor)
+    assert torch.cdist(sample, features).min(1).values.max() < 0.02
 
 
 # --- classifier ------------------------------------------------------------------------------------------------

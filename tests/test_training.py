@@ -120,26 +120,21 @@ def test_the_loss_s_minimiser_is_the_conditional_mean(target):
         return ((abar_j.sqrt() * mean - rate) / (1 - abar_j).sqrt()).float()
 
     model.parallel_unet.forward = perfect
-    config = TrainConfig(heads_per_step=4)
-    loss, parts = losses.unet_loss(model, x0, i, config, torch.Generator().manual_seed(1))
-    assert parts["head_i"] < 1e-8
+    settings = TrainConfig(heads_per_step=4, parts=("parallel_unet",))
+    draws = losses.draw_step(model.config, settings, 64, torch.Generator().manual_seed(1))["parallel_unet"]
+    heads = losses.choose_heads(i, 4, torch.Generator().manual_seed(2))
+    loss, parts = losses.unet_loss(model, x0, draws._replace(i=i, heads=heads))
+    assert parts["head_i"][0] < 64 * 1e-8
+    assert torch.equal(parts["head_T"], parts["head_i"])
     if target == "v":
         assert loss < 1e-8
         return
-    heads = losses.choose_heads(i, 4, _after_noise(x0))
     j = heads[:, :, None, None, None].double()
     rate = x0[:, None].double()
     variance = schedule.noise_variance(rate, j) * (1 - schedule.alpha_bar(rate, 8) / schedule.alpha_bar(rate, j))
     variance = variance / schedule.noise_variance(rate, 8)
     expected = (variance / schedule.noise_variance(rate, j)).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=0.03)
-
-
-def _after_noise(x0):
-    """The generator as unet_loss has it when it draws the heads."""
-    generator = torch.Generator().manual_seed(1)
-    torch.randn(x0.shape, generator=generator)
-    return generator
 
 
 def test_forward_noise_has_the_moments_of_equation_9():

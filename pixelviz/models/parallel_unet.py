@@ -8,8 +8,15 @@ from torch import Tensor, nn
 
 from pixelviz.config import ModelConfig
 from pixelviz.models.blocks import ResidualBlock, TimeMap, group_norm, time_code
+from pixelviz.models.heads import ParallelHeads
 from pixelviz.process.reverse import head_coefficients
 from pixelviz.process.schedules import PixelAware, image_from_scale, image_scale
+
+# Numbers of the heads' output that a run without gradients makes at a time: on a CPU what its cache holds, elsewhere
+# what bounds the memory (500 heads at 128x128 are 98 MB for each image, and several tensors lead to them).
+CHUNK = {"cpu": 2**18}
+CHUNK_ELSEWHERE = 2**25
+LEAST_HEADS = 64  # at a time: every chunk reads all of the features
 
 
 class ScaleMap(nn.Module):
@@ -22,7 +29,8 @@ class ScaleMap(nn.Module):
     def __init__(self, config: ModelConfig, channels: int, *, folded: bool = True) -> None:
         super().__init__()
         self.gamma, self.patch = config.gamma, config.patch if folded else 1
-        self.top = float(image_scale(config.floor, config.gamma))
+        with torch.device("cpu"):  # a number, also where the network is built on the meta device to be counted
+            self.top = float(image_scale(config.floor, config.gamma))
         self.net = nn.Sequential(
             nn.Conv2d(2 * config.channels * self.patch**2, channels, 3, padding=1),
             nn.SiLU(),
@@ -34,61 +42,6 @@ class ScaleMap(nn.Module):
         both = torch.cat([x_delta / self.top, image_from_scale(x_delta, self.gamma)], dim=1)
         both = F.pixel_unshuffle(both, self.patch)
         return self.net(F.adaptive_avg_pool2d(both, side) if side != both.shape[-1] else both)
-
-
-class ParallelHeads(nn.Module):
-    """G_1..G_T, each two residual blocks that end in the image's channels, as a few batched operations.
-
-    Head j maps the last decoder's features to C channels (1x1), then adds two residual 3x3 blocks of its
-    own, each followed by its own self-attention if `attention` is "full". Per-head weights are stacked
-    along dimension 0, so all heads are one convolution and two grouped ones.
-    """
-
-    def __init__(self, T: int, width: int, channels: int, attention: str = "off") -> None:
-        super().__init__()
-        self.T, self.channels = T, channels
-        self.project = nn.Parameter(torch.zeros(T, channels, width))
-        self.bias = nn.Parameter(torch.zeros(T, channels))
-        self.local = nn.ParameterList(nn.Parameter(torch.zeros(T, channels, channels * 9)) for _ in range(2))
-        nn.init.normal_(self.project, std=0.02 * width**-0.5)
-        nn.init.normal_(self.local[0], std=0.1)
-        self.attention = None
-        if attention == "full":
-            self.attention = nn.ParameterList(
-                nn.Parameter(torch.randn(T, 4, channels, channels) * channels**-0.5) for _ in range(2)
-            )
-            with torch.no_grad():
-                for weight in self.attention:
-                    weight[:, 3] = 0  # each attention starts as the identity
-
-    def forward(self, features: Tensor, heads: Tensor | None = None) -> Tensor:
-        """features (B, width, H, W) -> (B, T, C, H, W), or the steps in heads, (J,) or (B, J)."""
-        b, _, height, width = features.shape
-        flat = features.flatten(2)
-
-        def pick(weight: Tensor) -> Tensor:  # (T, ...) -> (B, J, ...), or (1, J, ...) for every image alike
-            chosen = weight if heads is None else weight[heads - 1]
-            return chosen if heads is not None and heads.ndim == 2 else chosen[None]
-
-        project = pick(self.project)
-        out = torch.matmul(project.flatten(1, 2).to(flat.dtype), flat)  # (B, J*C, HW)
-        out = out + pick(self.bias).flatten(1)[:, :, None].to(out.dtype)
-        n = project.shape[1]
-        for k, local in enumerate(self.local):
-            weight = pick(local).reshape(-1, self.channels, 3, 3).to(out.dtype)  # (B*J*C or T*C, C, 3, 3)
-            shape = (-1, weight.shape[0], height, width)
-            out = out + F.conv2d(
-                F.silu(out).reshape(shape), weight, padding=1, groups=weight.shape[0] // self.channels
-            ).reshape(out.shape)
-            if self.attention is not None:
-                out = out + self._attend(out.unflatten(1, (n, self.channels)), pick(self.attention[k])).flatten(1, 2)
-        return out.reshape(b, n, self.channels, height, width)
-
-    @staticmethod
-    def _attend(x: Tensor, weight: Tensor) -> Tensor:
-        """Self-attention of each head over its own pixels: x (B, J, C, HW), weight (1 or B, J, 4, C, C)."""
-        q, k, v = (torch.matmul(weight[:, :, m].to(x.dtype), x).mT for m in range(3))
-        return torch.matmul(weight[:, :, 3].to(x.dtype), F.scaled_dot_product_attention(q, k, v).mT)
 
 
 class Backbone(nn.Module):
@@ -187,15 +140,32 @@ class ParallelUNet(Backbone):
         1..T; heads, None for all T, or the steps wanted, (J,) or (B, J).
         Returns: (B, T or J, C, H, W), 0 where j > i (the mask M_j); V^j or the noise, by `head_target`.
         """
-        raw = self.heads(self.backbone(x_i, x_delta, i), heads).float()
+        features = self.backbone(x_i, x_delta, i).contiguous()  # the heads' products would copy it, chunk by chunk
+        maps = self.heads.maps(features)
         j = torch.arange(1, self.config.T + 1, device=i.device) if heads is None else heads
+        at_once = max(LEAST_HEADS, CHUNK.get(x_i.device.type, CHUNK_ELSEWHERE) // x_i.numel())
+        if torch.is_grad_enabled() or j.shape[-1] <= at_once:
+            return self._read(features, maps, x_i, x_delta, i, j)
+        out = x_i.new_empty((len(x_i), j.shape[-1], *x_i.shape[1:]), dtype=torch.float32)
+        for k in range(0, j.shape[-1], at_once):
+            part = slice(k, k + at_once)
+            out[:, part] = self._read(features, maps, x_i, x_delta, i, j[..., part])
+        return out
+
+    def _read(
+        self, features: Tensor, maps: list[Tensor] | None, x_i: Tensor, x_delta: Tensor, i: Tensor, j: Tensor
+    ) -> Tensor:
+        """The heads j, (J,) or (B, J), from the backbone's features: (B, J, C, H, W)."""
+        raw = self.heads(features, j, maps).float()
         j = j if j.ndim == 2 else j[None]
         mask = (j <= i[:, None])[:, :, None, None, None]
         if self.config.head_target == "v":
+            # E[V^j | x_i] is a known factor times E[V^i | x_i] (`head_coefficients`): two passes over all heads less.
             rate_x0 = image_from_scale(x_delta, self.config.gamma)[:, None]
             steps = i.to(rate_x0.dtype)[:, None, None, None, None]
-            skip, out = head_coefficients(
-                self.schedule, rate_x0, steps, torch.minimum(j.to(steps.dtype)[:, :, None, None, None], steps)
-            )
-            raw = skip * x_i[:, None] + out * (rate_x0 + raw)
-        return raw * mask
+            skip, out = head_coefficients(self.schedule, rate_x0, steps, steps)
+            scale = self.schedule.noise_variance(rate_x0, steps).sqrt()
+            below = torch.minimum(j.to(steps.dtype)[:, :, None, None, None], steps)
+            first = torch.addcmul((skip * x_i[:, None] + out * rate_x0) / scale, out / scale, raw)
+            raw = self.schedule.noise_variance(rate_x0, below).sqrt() * first
+        return raw.mul_(mask)

@@ -99,4 +99,6 @@ class ScaleVAE(nn.Module):
         Args: uniform (n,) in [0, 1), which picks the component; normal (n, latent). Returns (n, latent).
         """
         which = torch.searchsorted(self.prior_log_weight.exp().cumsum(0), uniform).clamp(max=len(self.prior_mean) - 1)
-        return self.prior_mean[which] + (self.prior_factor[which] @ normal[:, :, None])[:, :, 0]
+        # Every factor times every code, then one of each: gathered factors would be n matrices of latent^2.
+        moved = torch.einsum("mij,nj->nmi", self.prior_factor, normal)
+        return self.prior_mean[which] + moved[torch.arange(len(which), device=which.device), which]

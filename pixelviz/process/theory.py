@@ -232,15 +232,15 @@ class TerminalGap:
     least_variance: float
 
 
-def _kl(x0: Tensor, log_bar: Tensor) -> Tensor:
-    """KL(N(sqrt(abar) x0, 1 - abar) || N(0, 1)) = (abar (x0^2 - 1) - log(1 - abar))/2."""
+def kl_to_noise(x0: Tensor, log_bar: Tensor) -> Tensor:
+    """KL(N(sqrt(abar) x0, 1 - abar) || N(0, 1)) = (abar (x0^2 - 1) - log(1 - abar))/2 in nats, of log abar < 0."""
     return (torch.exp(log_bar) * (x0**2 - 1) - torch.log(-torch.expm1(log_bar))) / 2
 
 
 def terminal_gap(schedule: Schedule, x0) -> TerminalGap:
     """The gap of every value of an image or data set x0, and its summary."""
     x0 = check_pixels(x0)
-    kl = _kl(x0, schedule.log_alpha_bar(x0, schedule.T))
+    kl = kl_to_noise(x0, schedule.log_alpha_bar(x0, schedule.T))
     variance = schedule.noise_variance(x0, schedule.T)
     share = (variance < BARELY_NOISY).double().mean().item()
     return TerminalGap(kl, kl.mean().item(), share, variance.min().item())
@@ -272,7 +272,7 @@ class _Brightnesses:
 
     def mean_gap(self, gamma: float, floor: float) -> float:
         x0 = raise_to_floor(self.values, floor)
-        return (self.shares * _kl(x0, -gamma * x0)).sum().item()
+        return (self.shares * kl_to_noise(x0, -gamma * x0)).sum().item()
 
 
 def _smallest(meets: Callable[[float], bool], low: float, high: float) -> float:

@@ -7,6 +7,17 @@ down to i = 0, so that a progress bar, a film strip and a test can all watch the
 from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep, Start
 from pixelviz.samplers.draw import draw
 from pixelviz.samplers.starts import STARTS
-from pixelviz.samplers.table import SAMPLERS, Sampler
+from pixelviz.samplers.table import OURS, PEERS, SAMPLERS, Sampler
 
-__all__ = ["SAMPLERS", "STARTS", "ImageNoise", "SampleStep", "Sampler", "SamplerError", "Start", "draw"]
+__all__ = [
+    "OURS",
+    "PEERS",
+    "SAMPLERS",
+    "STARTS",
+    "ImageNoise",
+    "SampleStep",
+    "Sampler",
+    "SamplerError",
+    "Start",
+    "draw",
+]

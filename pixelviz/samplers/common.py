@@ -14,17 +14,21 @@ class SamplerError(ValueError):
 
 
 class Start(NamedTuple):
-    """Where the reverse process starts: x_T and the estimate x_delta_hat, both (B, C, H, W)."""
+    """Where the reverse process starts: x_T and the estimate x_delta_hat, both (B, C, H, W).
+
+    x_delta is None for the peers, whose schedule is the same for all pixels.
+    """
 
     x_T: Tensor
-    x_delta: Tensor
+    x_delta: Tensor | None
 
 
 @dataclass(frozen=True)
 class SampleStep:
     """One state of the reverse process.
 
-    i: the step it belongs to, T..0. x: x_i, (B, C, H, W). network_evaluations: runs of R_phi so far.
+    i: the step it belongs to, T..0 (1000..0 for the peers). x: x_i, (B, C, H, W), an image in [floor, 1] at i = 0.
+    network_evaluations: runs of R_phi, or of the peers' network, so far.
     """
 
     i: int

@@ -26,6 +26,8 @@ def draw(
 ) -> Iterator[SampleStep]:
     """Draw images first..first+n-1 of `seed` in one batch, from i = T to 0.
 
+    `start` is for the samplers of the paper's model; the peers have their own.
+
     Raises SamplerError (also for unknown names) or MissingPart, at the first step.
     """
     for name, table, what in ((sampler, SAMPLERS, "sampler"), (start, STARTS, "start")):
@@ -34,12 +36,13 @@ def draw(
     if n < 1:
         raise SamplerError(f"the number of images must be at least 1; it is {n}.")
     noise = ImageNoise(seed, n, first=first, device=model.device)
-    steps = None
+    row, steps = SAMPLERS[sampler], None
     while True:
         # Entered anew for every step: a suspended generator must not leave its caller in autocast.
         with torch.inference_mode(), compute.autocast():
             if steps is None:
-                steps = SAMPLERS[sampler].run(model, STARTS[start](model, noise), noise, passes=passes)
+                begin = row.start or STARTS[start]
+                steps = row.run(model, begin(model, noise), noise, passes=passes)
             step = next(steps, None)
         if step is None:
             return

@@ -5,22 +5,47 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pixelviz.samplers.common import SampleStep
+from pixelviz.samplers import baselines
+from pixelviz.samplers.common import SampleStep, Start
 from pixelviz.samplers.parallel import parallel
 from pixelviz.samplers.printed import printed
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A row: how to call it, and where it is from."""
+    """A row: how to call it, where it is from, and what it needs.
+
+    passes: whether their number is the caller's to choose; needs: parts of the checkpoint; start: its own start
+    (None: one of STARTS, the caller's choice); compared: the numbers of passes that comparisons show.
+    """
 
     run: Callable[..., Iterator[SampleStep]]
     title: str
     citation: str
-    passes: bool  # whether the number of passes is the caller's to choose
+    passes: bool
+    needs: tuple[str, ...] = ("scale_vae", "parallel_unet")
+    start: Callable[..., Start] | None = None
+    compared: tuple[int, ...] = ()
+
+
+def _peer(run: Callable[..., Iterator[SampleStep]], title: str, citation: str, *compared: int) -> Sampler:
+    return Sampler(run, title, citation, True, ("linear_twin",), baselines.gaussian_start, compared)
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "parallel": Sampler(parallel, "Parallel, stable v-form", "paper Section 3.3; Salimans & Ho 2022 for v", True),
+    "parallel": Sampler(
+        parallel,
+        "Parallel, stable v-form",
+        "paper Section 3.3; Salimans & Ho 2022 for v",
+        True,
+        compared=(1, 2, 5, 10, 50),
+    ),
     "printed": Sampler(printed, "Algorithm 1 as printed (diverges)", "paper Appendix D, Algorithm 1", False),
+    "ddpm": _peer(baselines.ddpm, "DDPM", "Ho et al. 2020", 1000),
+    "ddim": _peer(baselines.ddim, "DDIM", "Song et al. 2021a", 10, 50, 100),
+    "dpm++": _peer(baselines.dpm_solver, "DPM-Solver++(2M)", "Lu et al. 2022", 10, 20, 34),
+    "unipc": _peer(baselines.unipc, "UniPC", "Zhao et al. 2023", 10),
+    "sde-pc": _peer(baselines.sde_pc, "SDE, predictor-corrector", "Song et al. 2021b", 1000),
 }
+OURS = tuple(name for name, row in SAMPLERS.items() if row.start is None)  # run on R_phi, from a start of STARTS
+PEERS = tuple(name for name, row in SAMPLERS.items() if row.start is not None)

@@ -7,36 +7,28 @@ from typing import Any
 
 import gradio as gr
 
-from pixelviz.ui import widgets
+from pixelviz.ui import header, widgets
 from pixelviz.ui.api import register_api
 from pixelviz.ui.jobs import TrainingJobs
 from pixelviz.ui.service import Service
-from pixelviz.ui.tabs import checkpoints, forward, generate, scale, train
+from pixelviz.ui.tabs import checkpoints, claims, compare, forward, generate, lesson, scale, train
 from pixelviz.ui.theme import theme
 
 TABS = (
     ("Forward", forward.build),
+    ("Lesson", lesson.build),
     ("Scale", scale.build),
     ("Generate", generate.build),
+    ("Compare", compare.build),
+    ("Claims", claims.build),
     ("Train", train.build),
     ("Checkpoints", checkpoints.build),
 )
 
+STYLES = ("app.css", "instrument/instrument.css", "lesson.css", "claims.css", "compare.css")
 CACHE_SWEEP = (600, 3600)  # seconds: look for, and delete, files of this age
 MAX_UPLOAD = "50mb"
 MAX_WAITING = 64
-
-_HEADER = """
-<header class="pv-header">
-  <div>
-    <h1>PixelViz</h1>
-    <p>Diffusion whose noise depends on each pixel's own brightness: explore it, estimate it,
-      sample from it, train it.</p>
-  </div>
-  <button type="button" aria-label="Switch between light and dark">◐</button>
-</header>
-"""
-_SWITCH = "element.querySelector('button').onclick = () => document.body.classList.toggle('dark');"
 
 
 def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) -> gr.Blocks:
@@ -48,11 +40,13 @@ def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) 
     jobs = jobs or TrainingJobs(service)
     with gr.Blocks(title="PixelViz", analytics_enabled=False, delete_cache=CACHE_SWEEP) as demo:
         register_api(service, jobs)  # first, so that no event of the screen takes an endpoint's name
-        gr.HTML(html_template=_HEADER, js_on_load=_SWITCH, apply_default_css=False)
-        with gr.Tabs():
+        header.build([title.lower() for title, _ in TABS])
+        with gr.Tabs(overflow_behavior="wrap"):
+            built = {}
             for title, build in TABS:
                 with gr.Tab(title, id=title.lower()) as tab:
-                    build(demo, tab, service, jobs)
+                    built[title] = build(demo, tab, service, jobs)
+        built["Claims"](built["Forward"])
     demo.queue(max_size=MAX_WAITING)
     return demo
 
@@ -61,7 +55,9 @@ def launch_options() -> dict[str, Any]:
     """What `demo.launch` needs besides the address: since Gradio 6 theme and styles are passed there."""
     return {
         "theme": theme(),
-        "css_paths": [widgets.STATIC / "app.css"],
+        "css_paths": [widgets.STATIC / name for name in STYLES],
+        # Rules about the whole page; Gradio would put its own prefix before them.
+        "head": f"<style>{(widgets.STATIC / 'page.css').read_text(encoding='utf-8')}</style>",
         "max_file_size": MAX_UPLOAD,
         "ssr_mode": False,
         "run_history": False,

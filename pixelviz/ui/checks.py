@@ -9,11 +9,12 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
-
 from pixelviz.checkpoints import CheckpointError
+from pixelviz.compare import CompareError
 from pixelviz.config import ConfigError
 from pixelviz.data import DataError
+from pixelviz.devices import out_of_memory
+from pixelviz.export_view import ExportError
 from pixelviz.images import ImageError
 from pixelviz.metrics import MetricError
 from pixelviz.models.pixel_aware import MissingPart
@@ -41,8 +42,10 @@ def refuse_on_a_space() -> None:
 SPEAKING = (
     ServiceError,
     CheckpointError,
+    CompareError,
     ConfigError,
     DataError,
+    ExportError,
     ImageError,
     MetricError,
     MissingPart,
@@ -56,8 +59,7 @@ def friendly(error: BaseException) -> str:
     if isinstance(error, SPEAKING):
         message = str(error)
         return message[:1].upper() + message[1:]
-    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-    if out_of_memory:
+    if out_of_memory(error):
         return "There was not enough memory for this; ask for fewer or smaller images, or a smaller batch."
     log.error("unforeseen error", exc_info=error)
     return f"Something went wrong on the server ({type(error).__name__}); its log says what. Please try again."

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 from pixelviz.config import ModelConfig
-from pixelviz.devices import Compute
+from pixelviz.devices import Compute, out_of_memory, release
+from pixelviz.evaluation import heads_batch
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.schedules import image_scale
-from pixelviz.samplers import SAMPLERS, STARTS, SamplerError, draw
+from pixelviz.samplers import OURS, SAMPLERS, STARTS, SamplerError, draw
 from pixelviz.ui.checks import MAX_SEED, ServiceError, choice, whole
 from pixelviz.ui.pictures import last_channel, stretched, to_bytes
 from pixelviz.ui.turns import ModelTurn
 
 MOST_IMAGES = 256
 MOST_AT_ONCE = 64
-BATCH_VALUES = 2**26  # of all heads' output at once: 256 MB of float32
 FILM_BYTES = 2**26  # of frames kept, all images together
 MOST_FRAMES = 49
 REPORT_SECONDS = 0.1  # between two reports
@@ -46,7 +46,7 @@ def check_settings(config: ModelConfig, n: Any, passes: Any, start: Any, sampler
         whole("n", n, 1, MOST_IMAGES),
         whole("passes", passes, 1, config.T),
         choice("start", start, STARTS),
-        choice("sampler", sampler, SAMPLERS),
+        choice("sampler", sampler, OURS),
         whole("seed", seed, 0, MAX_SEED),
     )
     if not SAMPLERS[settings.sampler].passes and settings.passes != 1:
@@ -69,21 +69,20 @@ class Film:
         self.steps = [int(i) for i in np.linspace(config.T, 0, count).round()]
         self._place = {i: k for k, i in enumerate(self.steps)}
         self._frames = np.zeros((count, n, *config.shape), np.uint8)
-        self._squares = np.zeros(count)
-        self._values = np.zeros(count)
+        self._squares = np.zeros((count, n))  # mean of x_i's squares
+        self._reached = np.zeros((count, n), bool)
 
     def record(self, i: int, first: int, x: Tensor) -> None:
         """Keep images first.. of step i, if it is one of `steps`."""
         if (k := self._place.get(i)) is not None:
             self._frames[k, first : first + len(x)] = stretched(x) if i else to_bytes(x, self.floor)
-            self._squares[k] += x.double().square().sum().item()
-            self._values[k] += x.numel()
+            self._squares[k, first : first + len(x)] = x.double().square().flatten(1).mean(1).cpu()
+            self._reached[k, first : first + len(x)] = True
 
     def magnitudes(self) -> tuple[tuple[int, float], ...]:
         """(i, root mean square of x_i) of the steps reached so far; infinite or NaN where x_i is."""
-        reached = self._values > 0
-        roots = np.sqrt(self._squares[reached] / self._values[reached])
-        return tuple(zip(np.array(self.steps)[reached].tolist(), roots.tolist(), strict=True))
+        rows = zip(self.steps, self._squares, self._reached, strict=True)
+        return tuple((i, float(np.sqrt(squares[seen].mean()))) for i, squares, seen in rows if seen.any())
 
     def choose(self, frames: int) -> list[int]:
         """Places of at most `frames` steps, evenly spread, the first and the last among them."""
@@ -170,7 +169,7 @@ def run_generation(
     The turn is taken for one step at a time, so closing or forgetting the generator frees everything.
     """
     config, n = model.config, settings.n
-    batch = max(1, min(MOST_AT_ONCE, n, BATCH_VALUES // (config.T * math.prod(config.shape))))
+    batch = heads_batch(config, min(MOST_AT_ONCE, n))
     film, canvas = Film(config, n), np.zeros((n, *config.shape), np.uint8)
     state = Generation(
         i=config.T,
@@ -184,16 +183,23 @@ def run_generation(
         film=film,
         canvas=canvas,
     )
-    reported = -math.inf
+    reported, first = -math.inf, 0
     with turn.job():
-        for first in range(0, n, batch):
+        while first < n:
             steps = draw(model, compute, **settings._replace(n=min(batch, n - first))._asdict(), first=first)
+            short = False
             while True:
                 with turn.foreground():
                     began = time.perf_counter()
-                    if (step := next(steps, None)) is None:
+                    try:
+                        if (step := next(steps, None)) is None:
+                            break
+                        x = step.x.float().cpu()  # waits for an accelerator, so it belongs to the time
+                    except (MemoryError, RuntimeError) as error:
+                        if not out_of_memory(error) or batch == 1:
+                            raise
+                        short = True
                         break
-                    x = step.x.float().cpu()  # waits for an accelerator, so it belongs to the time
                     seconds = state.seconds + time.perf_counter() - began
                 film.record(step.i, first, x)
                 state = replace(
@@ -208,7 +214,14 @@ def run_generation(
                 if time.monotonic() - reported > REPORT_SECONDS:
                     yield state
                     reported = time.monotonic()
+            if short:  # begun again with half as many; each image has its own random numbers, so it stays the same
+                release()
+                batch //= 2
+                note = f"There was not enough memory for more than {batch} at once."
+                state = replace(state, notes=(note,))
+                continue
             canvas[first : first + len(x)] = to_bytes(x, config.floor)
+            first += len(x)
         with turn.foreground():
             one_run = _one_run(model, x.to(model.device), compute)
     yield replace(

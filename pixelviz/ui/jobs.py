@@ -18,7 +18,7 @@ import numpy as np
 
 from pixelviz import checkpoints
 from pixelviz.config import PAPER_PARTS, PRESETS, ModelConfig, TrainConfig, preset
-from pixelviz.data import load_images
+from pixelviz.data import NAMED, load_images
 from pixelviz.training import TrainStep, train
 from pixelviz.ui.checks import ServiceError, choice, friendly, number, quoted, refuse_on_a_space, whole
 from pixelviz.ui.pictures import last_channel
@@ -26,7 +26,7 @@ from pixelviz.ui.service import Service
 
 MOST_STEPS = 1_000_000
 MOST_BATCH = 512
-DATA_SETS = ("fashion-mnist-10k", "fashion-mnist")
+DATA_SETS = NAMED
 POINTS = 500  # of each loss curve
 STOP_SECONDS = 5.0  # how long `stop` waits before it answers that saving goes on
 NICENESS = 5  # of the training thread
@@ -257,7 +257,10 @@ class TrainingJobs:
 
     def _train(self, plan: Plan) -> dict[str, str]:
         """Load, train, save; returns the last state and message."""
-        images = load_images(plan.data, size=plan.config.image_size, channels=plan.config.channels)
+        # On a public Space a visitor's click must not fetch gigabytes.
+        allowed = plan.data == "fashion-mnist" or not os.environ.get("SPACE_ID")
+        size, channels = plan.config.image_size, plan.config.channels
+        images = load_images(plan.data, size=size, channels=channels, allow_download=allowed)
         if self._stop.is_set():
             return {"state": "stopped", "message": NOTHING_SAVED}
         self._update(state="running", message=" ".join(filter(None, (f"Training on {images.name}.", images.note))))

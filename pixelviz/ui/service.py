@@ -12,23 +12,25 @@ from typing import Any
 
 from pixelviz.assets import ASSETS
 from pixelviz.checkpoints import Checkpoint
+from pixelviz.compare import Case, cases
 from pixelviz.config import PAPER_FLOOR
 from pixelviz.devices import choose
 from pixelviz.images import Picture, read_image
 from pixelviz.ui.catalog import Catalog, Found
 from pixelviz.ui.checks import ServiceError, friendly, parse_pixels
-from pixelviz.ui.forward_view import METHODS, Forward, build_forward, curves_json
+from pixelviz.ui.compare_view import PeerShelf
+from pixelviz.ui.forward_view import Forward, build_forward, curves_json, instrument_value
 from pixelviz.ui.forward_view import check_settings as check_forward
 from pixelviz.ui.generation import MOST_IMAGES, Generation, run_generation
 from pixelviz.ui.generation import check_settings as check_generation
-from pixelviz.ui.scale_view import ScalePoint, ScaleResult, scale_curve, scale_result
+from pixelviz.ui.race import Race, run_race
+from pixelviz.ui.scale_view import ScalePoint, ScaleResult, Tiling, scale_curve, scale_run
 from pixelviz.ui.turns import ModelTurn
 
-MAX_WALKS = 8  # trajectories kept; at most about 30 MB each
+MAX_WALKS = 8  # answers of /curves kept; 1.5 MB each for the largest picture, and the moments
 MODEL_QUEUE = "model"  # name of the queue for handlers that run a network
 
 __all__ = [
-    "METHODS",
     "MODEL_QUEUE",
     "MOST_IMAGES",
     "Forward",
@@ -37,6 +39,7 @@ __all__ = [
     "ScaleResult",
     "Service",
     "ServiceError",
+    "Tiling",
     "friendly",
 ]
 
@@ -60,6 +63,7 @@ class Service:
         self.compute = choose(device)
         self.turn = ModelTurn()
         self._catalog = Catalog([(bundled, "bundled"), (self.runs, "trained")], self.compute.device)
+        self.peers = PeerShelf(self.compute.device)
         self._walks: OrderedDict[tuple, Forward] = OrderedDict()
         self._walks_lock = threading.Lock()
 
@@ -127,6 +131,10 @@ class Service:
                 self._walks.popitem(last=False)
         return walk.with_pixels(pixels)
 
+    def instrument(self, source: Any, seed: int = 0, **about: Any) -> str:
+        """The instrument's value for a picture: x0 and the shared noise, and what else goes along, as JSON."""
+        return instrument_value(self.read(source), seed, **about)
+
     def curves(
         self,
         source: Any,
@@ -145,9 +153,17 @@ class Service:
 
     # --- models
 
-    def scale(self, name: str, source: Any, i: int, seed: int = 0) -> ScaleResult:
-        """G_theta's estimate of x_delta from x_i of a picture, and the twin's of x0."""
-        return scale_result(name, self.checkpoint(name), self.read(source), i, seed, self.compute, self.turn)
+    def scale_steps(
+        self, name: str, source: Any, i: int, seed: int = 0, tiled: bool = False
+    ) -> Iterator[Tiling | ScaleResult]:
+        """G_theta's estimate of x_delta from x_i of a picture, and the twin's of x0; see `scale_run`."""
+        loaded, picture = self.checkpoint(name), self.read(source)
+        return scale_run(name, loaded, picture, i, seed, self.compute, self.turn, tiled=tiled)
+
+    def scale(self, name: str, source: Any, i: int, seed: int = 0, tiled: bool = False) -> ScaleResult:
+        """The result of `scale_steps`."""
+        *_, result = self.scale_steps(name, source, i, seed, tiled)
+        return result
 
     def scale_over_i(self, name: str, source: Any, seed: int, steps: Sequence[int]) -> list[ScalePoint]:
         """SSIM of the estimate at each step, all with one noise."""
@@ -167,3 +183,18 @@ class Service:
         model.need("scale_vae", "parallel_unet")
         settings = check_generation(model.config, n, passes, start, sampler, seed)
         return run_generation(model, settings, self.compute, self.turn)
+
+    def contenders(self, name: str) -> list[Case]:
+        """Every method that can draw with this checkpoint's parts, or with a peer that is loaded."""
+        found, shelf = self.find(name), [self.peers.get(peer) for peer in self.peers.names()]
+        return cases(self.checkpoint(name), found.name, peers=shelf)
+
+    def race(self, name: str, chosen: Sequence[str], n: int = 8, seed: int = 0) -> Iterator[Race]:
+        """Race the contenders whose `Case.key` is in `chosen`; settings are checked at the first step."""
+        model = self.checkpoint(name).model
+        entries = [
+            (case, model if case.model == name else self.peers.get(case.model))
+            for case in self.contenders(name)
+            if case.key in chosen
+        ]
+        return run_race(entries, name, n, seed, self.compute, self.turn)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape as _escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 import numpy as np
@@ -18,6 +18,7 @@ from pixelviz.images import EXAMPLES, fit_square, read_image
 STATIC = Path(__file__).with_name("static")
 THUMBNAIL_SIDE = 48
 IMAGE_TYPES = ["image"]
+EXAMPLE_IDS = {path.stem: path for _, path in EXAMPLES}  # as events and addresses name them
 LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
 
 _PICTURE = """
@@ -25,41 +26,6 @@ _PICTURE = """
   <canvas role="img" aria-label="The picture" hidden></canvas>
   <p class="pv-drop-hint">Upload, drop or paste a picture, or choose an example.</p>
   <div class="pv-thumbs" role="group" aria-label="Examples"></div>
-</div>
-"""
-
-_EXPLORER = """
-<div class="pv-explorer">
-  <div class="pv-views">
-    <figure class="pv-view" data-key="pixel_aware">
-      <canvas role="img" aria-label="Pixel-aware process at the chosen time"></canvas>
-      <figcaption><b>Pixel-aware</b><span>α&#772;ᵢ = exp(−γ i x₀/T)</span></figcaption>
-    </figure>
-    <figure class="pv-view" data-key="ddpm">
-      <canvas role="img" aria-label="Linear-beta DDPM at the chosen time"></canvas>
-      <figcaption><b>Linear-beta DDPM</b><span>same noise, one rate for all pixels</span></figcaption>
-    </figure>
-    <figure class="pv-view" data-key="ahead">
-      <canvas role="img" aria-label="Where the pixel-aware mean is ahead at the chosen time"></canvas>
-      <figcaption><b>Who is ahead</b><span class="pv-ahead-share">white: ours</span></figcaption>
-    </figure>
-  </div>
-  <div class="pv-scrub">
-    <button type="button" class="pv-play">▶ Play</button>
-    <input type="range" min="0" max="30" step="1" value="5" aria-label="Time">
-    <output class="pv-time"></output>
-  </div>
-  <div class="pv-films">
-    <span class="pv-film-name">Pixel-aware</span><div class="pv-film" data-key="pixel_aware"></div>
-    <span class="pv-film-name">DDPM</span><div class="pv-film" data-key="ddpm"></div>
-    <span class="pv-film-name">step i</span><div class="pv-film-steps"></div>
-  </div>
-  <h2>Signal-to-noise ratio of the chosen pixels</h2>
-  <div class="pv-snr"></div>
-  <div class="pv-pair">
-    <div><h2>Mean over the image</h2><div class="pv-mean"></div></div>
-    <div><h2>Variance over the image</h2><div class="pv-variance"></div></div>
-  </div>
 </div>
 """
 
@@ -74,15 +40,26 @@ _SHEET = """
 """
 
 
+INSTRUMENT = STATIC / "instrument"
+# In the order in which they need each other; the last one builds the component.
+_INSTRUMENT_PARTS = ("process", "plot", "images", "curves", "water", "words", "controls", "instrument")
+
+
 @cache
-def _script(name: str) -> str:
-    """A widget's script, after the chart library that they share."""
-    return "\n".join((STATIC / part).read_text(encoding="utf-8") for part in ("chart.js", name))
+def _script(*names: str) -> str:
+    """A widget's script, after the chart library that all share."""
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("chart.js", *names))
 
 
-def _widget(template: str, script: str, value: str | None = None, **settings: Any) -> gr.HTML:
+def component(template: str, *scripts: str, value: str | None = None, **settings: Any) -> gr.HTML:
+    """A gr.HTML with scripts from static/; `settings` are its props, or what gr.HTML takes."""
     return gr.HTML(
-        value, html_template=template, js_on_load=_script(script), apply_default_css=False, container=False, **settings
+        value,
+        html_template=template,
+        js_on_load=_script(*scripts),
+        apply_default_css=False,
+        container=False,
+        **settings,
     )
 
 
@@ -100,30 +77,47 @@ def picture(upload_id: str, value: str | None = None) -> gr.HTML:
 
     Events: `select` with row and col of a click, `input` with the index of an example.
     """
-    return _widget(_PICTURE, "picture.js", value, upload_id=upload_id, examples=[list(e) for e in _thumbnails()])
+    return component(
+        _PICTURE, "upload.js", "picture.js", value=value, upload_id=upload_id, examples=[list(e) for e in _thumbnails()]
+    )
 
 
-def upload_button(elem_id: str) -> gr.UploadButton:
+def upload_button(elem_id: str, visible: bool | Literal["hidden"] = True) -> gr.UploadButton:
     """The button that a dropped or pasted file also goes through. It passes the file untouched.
 
     gr.Image would decode uploads itself: 16-bit pictures saturate, damaged ones fail without a reason.
     """
-    return gr.UploadButton("Upload a picture", file_types=IMAGE_TYPES, size="sm", elem_id=elem_id)
+    return gr.UploadButton("Upload a picture", file_types=IMAGE_TYPES, size="sm", elem_id=elem_id, visible=visible)
 
 
-def explorer() -> gr.HTML:
-    """The Forward tab's frames, curves and time slider; value: `figures.explorer`."""
-    return _widget(_EXPLORER, "forward.js", elem_id="explorer")
+def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
+    """The forward process in the browser; value: `figures.instrument`, or {"error", "request"} as JSON.
+
+    upload_id: elem_id of the upload button that its own button, drops and pasted files go through. Event: `input`
+    with example (an id of EXAMPLE_IDS, or None for the picture in use), seed and request, which wants a value that
+    carries the same request. Scripts find it as `pvInstrument` of the node `.pv-instrument`.
+    """
+    return component(
+        (INSTRUMENT / "template.html").read_text(encoding="utf-8"),
+        "upload.js",
+        *(f"instrument/{part}.js" for part in _INSTRUMENT_PARTS),
+        elem_id=elem_id,
+        upload_id=upload_id,
+        examples=[[name, *example] for name, example in zip(EXAMPLE_IDS, _thumbnails(), strict=True)],
+        first=next(iter(EXAMPLE_IDS)),
+        colours=list(figures.PIXEL_COLOURS),
+        channels=[list(channel) for channel in (*figures.RGB_CHANNELS, figures.GRAY_CHANNEL)],
+    )
 
 
 def line_chart(**settings: Any) -> gr.HTML:
     """A line chart; value: `figures.chart`."""
-    return _widget('<div class="pv-line-chart"></div>', "line_chart.js", **settings)
+    return component('<div class="pv-line-chart"></div>', "line_chart.js", **settings)
 
 
 def sample_sheet(**settings: Any) -> gr.HTML:
     """A grid of samples with a progress bar; value: `figures.sample_sheet`. Event: `select` with an index."""
-    return _widget(_SHEET, "sheet.js", **settings)
+    return component(_SHEET, "sheet.js", **settings)
 
 
 # --- Pieces of HTML
@@ -164,7 +158,7 @@ def cards(values: Iterable[tuple[str, str, str]]) -> str:
 
 
 def figure_row(items: Iterable[tuple[np.ndarray, str, str]], *, kind: str = "large") -> str:
-    """Images uint8 (H, W, C) in a row, each with a title and a smaller line; kind large or small."""
+    """Images uint8 (H, W, C) in a row, each with a title and a smaller line; kind large, wide or small."""
     cells = "".join(
         f'<figure><img src="{figures.data_uri(image)}" alt="{_escape(title)}">'
         f"<figcaption><b>{escape(title)}</b><span>{escape(text)}</span></figcaption></figure>"
@@ -181,4 +175,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "")
         for first, *rest in rows
     )
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="pv-table"><table>{title}<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>'
+    # Where it scrolls sideways, the keyboard must reach it.
+    return (
+        f'<div class="pv-table" tabindex="0" role="group" aria-label="Table"><table>{title}'
+        f"<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>"
+    )

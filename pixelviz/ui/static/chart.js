@@ -222,14 +222,6 @@
     };
   };
 
-  // Eq. 11, as process/schedules.py has it; float64.
-  root.snr = (x0, gamma, t) => x0 ** 2 / Math.expm1(gamma * t * x0);
-
-  root.floats = (text) => {
-    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-    return new Float32Array(bytes.buffer);
-  };
-
   // Runs `draw` with the parsed value now and after every update; a widget's value is a JSON string or empty.
   root.follow = (props, watch, draw) => {
     const update = () => draw(props.value ? JSON.parse(props.value) : null);

@@ -51,24 +51,7 @@ canvas.addEventListener("click", (event) => {
   });
 });
 
-const hand = (files) => {
-  const input = document.getElementById(props.upload_id)?.parentElement.querySelector("input[type=file]");
-  if (!input || !files || !files.length) return;
-  const transfer = new DataTransfer();
-  transfer.items.add(files[0]);
-  input.files = transfer.files;
-  input.dispatchEvent(new Event("change", { bubbles: true }));
-};
-element.addEventListener("dragover", (event) => { event.preventDefault(); element.classList.add("pv-dragging"); });
-element.addEventListener("dragleave", () => element.classList.remove("pv-dragging"));
-element.addEventListener("drop", (event) => {
-  event.preventDefault();
-  element.classList.remove("pv-dragging");
-  hand(event.dataTransfer.files);
-});
-document.addEventListener("paste", (event) => {
-  if (canvas.offsetParent && event.clipboardData?.files?.length) hand(event.clipboardData.files);
-});
+PV.uploads(element, props.upload_id, () => canvas.offsetParent);
 
 (props.examples || []).forEach(([label, source], index) => {
   const button = PV.node("button", { type: "button", title: label, "aria-label": `Example: ${label}` });

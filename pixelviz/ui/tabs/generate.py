@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 
 from pixelviz import figures
-from pixelviz.samplers import SAMPLERS
+from pixelviz.samplers import OURS, SAMPLERS
 from pixelviz.ui import widgets
 from pixelviz.ui.jobs import TrainingJobs
 from pixelviz.ui.service import MODEL_QUEUE, Generation, Service, ServiceError, friendly
@@ -199,7 +199,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     label="Start",
                     info="Consistent: a scale from the prior, then its x_T. As printed: x_T from N(0, I).",
                 )
-                sampler = gr.Radio([(s.title, key) for key, s in SAMPLERS.items()], value="parallel", label="Sampler")
+                sampler = gr.Radio([(SAMPLERS[key].title, key) for key in OURS], value="parallel", label="Sampler")
                 with gr.Row(equal_height=True, elem_classes="pv-seed"):
                     seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=120, elem_id="seed")
                     dice = gr.Button("New seed", size="sm", min_width=80, elem_classes="pv-beside")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
+
 import gradio as gr
 
 from pixelviz import figures
 from pixelviz.images import EXAMPLES
 from pixelviz.ui import widgets
 from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.service import MODEL_QUEUE, ScaleResult, Service, friendly
+from pixelviz.ui.service import MODEL_QUEUE, ScaleResult, Service, Tiling, friendly
 
 DEFAULT_EXAMPLE = 6
 CURVE_POINTS = 12
 MAX_CURVES = 4
+PATIENCE = 0.7  # seconds without a sign of life
+WHOLE, TILED = "At the checkpoint's size", "Tiled, at the picture's own size"
 NO_CHECKPOINT = "No checkpoint here holds a scale VAE yet. Train one in the Train tab, or load a folder in Checkpoints."
 
 INTRO = """The network $G_\\theta$ sees only the noisy $x_i$ and estimates the image's scale
@@ -38,16 +42,41 @@ def pictures(result: ScaleResult) -> str:
         shown.append(("twin_x0_hat", "x̂₀ of the twin", "trained on x₀ itself (Fig. 6)"))
     if result.ssim_alpha_bar is not None:
         shown += [("alpha_bar", "ᾱᵢ", "true (Fig. 5)"), ("alpha_bar_hat", "ᾱᵢ estimated", "from x̂_δ")]
-    return widgets.figure_row((result.picture(name), title, text) for name, title, text in shown)
+    kind = "wide" if result.tiles > 1 else "large"
+    return widgets.figure_row(((result.picture(name), title, text) for name, title, text in shown), kind=kind)
+
+
+def progress(done: int, total: int) -> str:
+    """How many tiles are done, as HTML."""
+    return (
+        f'<div class="pv-bar" role="progressbar" aria-label="Tiles" aria-valuemin="0" aria-valuemax="{total}" '
+        f'aria-valuenow="{done}"><i style="width:{100 * done / total:.1f}%"></i></div>'
+        f'<p class="pv-status" role="status">{done} of {total} tiles</p>'
+    )
 
 
 def numbers(result: ScaleResult) -> str:
-    """SSIM as cards."""
-    bar = "–" if result.ssim_alpha_bar is None else f"{result.ssim_alpha_bar:.3f}"
+    """SSIM and time as cards."""
+    rows, columns = result.x0.shape[1:]
+    fitted = result.fitted[1:] if result.fitted else (None, None)
+    scale_there, bar_there = ("" if v is None else f" ({v:.3f} at the checkpoint's size)" for v in fitted)
     return widgets.cards(
         [
-            ("SSIM of x̂_δ", f"{result.ssim_x_delta:.3f}", "against x_δ, on the range that x_δ really has"),
-            ("SSIM of ᾱᵢ", bar, "against the true ᾱᵢ (Fig. 5)" if result.i else "at i = 0 it is 1 everywhere"),
+            (
+                "SSIM of x̂_δ",
+                f"{result.ssim_x_delta:.3f}",
+                "against x_δ, on the range that x_δ really has" + scale_there,
+            ),
+            (
+                "SSIM of ᾱᵢ",
+                "–" if result.ssim_alpha_bar is None else f"{result.ssim_alpha_bar:.3f}",
+                ("against the true ᾱᵢ (Fig. 5)" if result.i else "at i = 0 it is 1 everywhere") + bar_there,
+            ),
+            (
+                "Time",
+                f"{result.seconds:.2g} s",
+                f"{columns}×{rows} pixels" + (f" in {result.tiles} tiles" if result.tiles > 1 else ""),
+            ),
         ]
     )
 
@@ -55,20 +84,27 @@ def numbers(result: ScaleResult) -> str:
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
 
-    def estimate(source, name, i, seed):
-        """Pictures, SSIM, notes and message at one i; the old ones stay on an error."""
+    def estimate(source, name, size, i, seed):
+        """Pictures, SSIM, notes and message at one i, after signs of progress; the old ones stay on an error."""
+        same = (gr.skip(),) * 4
         if not name:
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), widgets.alert(NO_CHECKPOINT, "info")
+            yield *same, widgets.alert(NO_CHECKPOINT, "info")
+            return
+        said = time.monotonic()
         try:
-            result = service.scale(name, source["path"], i, seed)
+            for result in service.scale_steps(name, source["path"], i, seed, size == TILED):
+                if isinstance(result, Tiling) and time.monotonic() - said > PATIENCE:
+                    said = time.monotonic()
+                    yield *same, progress(result.done, result.total)
         except Exception as error:
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), widgets.alert(friendly(error))
+            yield *same, widgets.alert(friendly(error))
+            return
         drawn = figures.picture(
             result.picture("x0"), f"The image as the checkpoint {name} sees it", example=source["example"]
         )
-        return drawn, pictures(result), numbers(result), widgets.notes(result.notes), ""
+        yield drawn, pictures(result), numbers(result), widgets.notes(result.notes), ""
 
-    def curves(source, name, i, seed):
+    def curves(source, name, size, i, seed):
         """SSIM over i of the chosen checkpoint and of the others that take the same kind of image, and its chart."""
         if not name:
             return gr.skip(), gr.skip()
@@ -87,22 +123,24 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             widgets.warn(friendly(error))
             return gr.skip(), gr.skip()
 
-    def choose(path, example, name, i, seed):
+    def choose(path, example, *settings):
         """A new picture; the old one stays where it cannot be used."""
         try:
             service.read(path)
         except Exception as error:
             message = friendly(error)
             widgets.warn(message)
-            return *(gr.skip() for _ in range(5)), widgets.alert(message)
+            yield *(gr.skip() for _ in range(5)), widgets.alert(message)
+            return
         source = {"path": path, "example": example}
-        return source, *estimate(source, name, i, seed)
+        for shown in estimate(source, *settings):
+            yield source, *shown
 
     def upload(path, *settings):
-        return choose(path, None, *settings)
+        yield from choose(path, None, *settings)
 
     def pick_example(event: gr.EventData, *settings):
-        return choose(str(EXAMPLES[event.example][1]), event.example, *settings)
+        yield from choose(str(EXAMPLES[event.example][1]), event.example, *settings)
 
     def refresh(name):
         """The checkpoints there are now, the chosen one kept."""
@@ -132,17 +170,26 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             note = gr.HTML(apply_default_css=False)
             with gr.Group():
                 name = gr.Dropdown([], label="Checkpoint", elem_id="scale-checkpoint")
+                size = gr.Radio(
+                    [WHOLE, TILED],
+                    value=WHOLE,
+                    label="Size",
+                    info="tiled: up to 256 pixels a side, in overlapping tiles",
+                    elem_id="scale-size",
+                )
                 i = gr.Slider(0, 200, 100, step=1, label="Step i", info="0: the clean image; T: the most noise")
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0)
         with gr.Column(scale=9, min_width=320):
             message = gr.HTML(apply_default_css=False, elem_id="scale-message")
             shown = gr.HTML(apply_default_css=False)
             score = gr.HTML(apply_default_css=False)
-            gr.HTML("<h2>SSIM over i</h2>", apply_default_css=False, elem_classes="pv-heading")
+            gr.HTML(
+                "<h2>SSIM over i, at the checkpoint's size</h2>", apply_default_css=False, elem_classes="pv-heading"
+            )
             chart = widgets.line_chart()
             gr.Markdown(WHY, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
 
-    settings = [name, i, seed]
+    settings = [name, size, i, seed]
     outputs = [picture, shown, score, note, message]
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     waiting = {"show_progress": "minimal", "show_progress_on": shown}  # the place in the queue
@@ -152,6 +199,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     tab.select(refresh, name, name, **quiet).then(reach, [name, i], i, **quiet).then(**draw).then(**plot)
     name.input(reach, [name, i], i, **quiet).then(**draw).then(**plot)
+    size.input(**draw, trigger_mode="always_last")
     seed.change(**draw, trigger_mode="always_last").then(**plot)
     i.change(**draw, trigger_mode="always_last").then(
         lambda found, i: figures.ssim_over_i(found, i) if found else gr.skip(), [points, i], chart, **quiet

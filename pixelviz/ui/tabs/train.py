@@ -16,6 +16,8 @@ FOLDER = "a folder of images …"
 DATA = (
     ("Fashion-MNIST, 10,000 images (bundled)", "fashion-mnist-10k"),
     ("Fashion-MNIST, all 60,000", "fashion-mnist"),
+    ("CIFAR-10, 50,000 in color", "cifar10"),
+    ("CelebA, 162,770 faces", "celeba"),
     (FOLDER, FOLDER),
 )
 PREVIEW_ROWS = ("images", "G_θ's estimate of them", "new samples, one pass")

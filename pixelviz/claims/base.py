@@ -1,0 +1,272 @@
+"""What a claim is, what a verdict on it is, and the settings that it is judged for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from pixelviz.config import PAPER_FLOOR, check_process
+from pixelviz.devices import Compute
+from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.process.forward import check_pixels
+from pixelviz.process.schedules import LinearBeta, PixelAware
+
+HOLDS, WHERE, SLIP, CANNOT, UNCHECKED = VERDICTS = (
+    "holds",
+    "holds where",
+    "slip",
+    "cannot work as printed",
+    "not checked here",
+)
+MOST_LEVELS = 2048  # brightnesses of an image that are told apart
+EXACT = 1e-7  # relative difference that float64 may leave between two derivations of one number
+GONE = 0.01  # nats of KL to N(0, 1), or an SNR, that counts as "reached noise"
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+Formula = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Number:
+    """One computed number and what it is; `percent` for shares."""
+
+    label: str
+    value: float
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a small plot."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A small plot; `label` says in words what it shows."""
+
+    label: str
+    x_label: str
+    y_label: str
+    curves: tuple[Curve, ...]
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found: one of VERDICTS, the numbers it rests on, and a sentence or two."""
+
+    verdict: Literal["holds", "holds where", "slip", "cannot work as printed", "not checked here"]
+    numbers: tuple[Number, ...]
+    text: str
+    plot: Plot | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A checkpoint's model, and the picture as it takes it: x0, float64 (C, H, W) in [floor, 1]."""
+
+    name: str
+    model: PixelAwareModel
+    x0: Tensor
+    compute: Compute
+    figures: dict[str, Any] = field(default_factory=dict)  # what `evaluate` measured
+
+
+@dataclass(frozen=True)
+class Context:
+    """The settings that claims are judged for.
+
+    x0: float64 (C, H, W) in [floor, 1]. pixels: (row, column, channel) each. rescaled: whether DDPM's range is
+    multiplied by 1000/T. bench: a model for the claims that need one, or None. Raises ConfigError.
+    """
+
+    x0: Tensor
+    gamma: float = 20.0
+    T: int = 200
+    floor: float = PAPER_FLOOR
+    pixels: tuple[tuple[int, int, int], ...] = ()
+    rescaled: bool = False
+    seed: int = 0
+    bench: Bench | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_process(self.gamma, self.T, self.floor)
+        check_pixels(self.x0)
+
+    def on(self, bench: Bench) -> Context:
+        """The same settings with a model."""
+        return replace(self, bench=bench)
+
+    @property
+    def ours(self) -> PixelAware:
+        """The pixel-aware schedule."""
+        return PixelAware(self.T, self.gamma)
+
+    @property
+    def theirs(self) -> LinearBeta:
+        """DDPM's schedule, with the range chosen."""
+        return LinearBeta(self.T, self.rescaled)
+
+    @property
+    def a(self) -> float:
+        """DDPM's range as Proposition 2 idealises it, beta_t = a t: 20 for the rescaled range, 0.02 T as printed."""
+        return self.T * self.theirs.betas[-1].item()
+
+    @cached_property
+    def _brightnesses(self) -> tuple[Tensor, Tensor]:
+        values, counts = torch.unique(self.x0, return_counts=True)
+        if len(values) <= MOST_LEVELS:
+            return values, counts.double() / counts.sum()
+        middles = (torch.arange(MOST_LEVELS).double() + 0.5) / MOST_LEVELS * (self.x0.numel() - 1)
+        values = self.x0.flatten().sort().values[middles.round().long()]
+        return values, torch.full_like(values, 1 / MOST_LEVELS)
+
+    @property
+    def levels(self) -> Tensor:
+        """The image's distinct values, ascending; beyond MOST_LEVELS of them, as many even quantiles."""
+        return self._brightnesses[0]
+
+    def share(self, true: Tensor) -> float:
+        """The share of the image's values for which a statement about `levels` (last axis) is true."""
+        return (true.double() * self._brightnesses[1]).sum(-1).mean().item()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the image of a function of `levels` (last axis)."""
+        return (values * self._brightnesses[1]).sum(-1)
+
+    @cached_property
+    def picked(self) -> Tensor:
+        """x0 of the picked pixels, distinct and ascending; quantiles of the image where fewer than two differ."""
+        chosen = torch.tensor([self.x0[c, row, column].item() for row, column, c in self.pixels], dtype=torch.float64)
+        chosen = chosen.unique()
+        if len(chosen) < 2:
+            chosen = torch.quantile(self.levels, torch.tensor([0.1, 0.5, 0.95], dtype=torch.float64)).unique()
+        if len(chosen) < 2:  # a flat image
+            chosen = torch.tensor([self.floor, 1.0], dtype=torch.float64)
+        return chosen
+
+    def times(self, n: int) -> Tensor:
+        """n times from 1/T to 1 as a column, (n, 1): they broadcast against `levels` and `picked`."""
+        return torch.linspace(1 / self.T, 1, n, dtype=torch.float64)[:, None]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper and how it is judged.
+
+    id: short and stable. section, where: of the paper. statement: words with LaTeX between dollar signs. code: where
+    the mathematics is. check(context, formula): `formula` is what the paper prints, as a function, so that another
+    one can be judged in its place. needs: parts of a model.
+    """
+
+    id: str
+    section: str
+    where: str
+    title: str
+    statement: str
+    code: str
+    check: Callable[[Context, Formula | None], Verdict]
+    formula: Formula | None = None
+    needs: tuple[str, ...] = ()
+
+    def judge(self, context: Context, formula: Formula | None = None) -> Verdict:
+        """The verdict for these settings; on `formula` in place of the printed one, where one is given."""
+        if self.needs and (context.bench is None or any(p not in context.bench.model.parts for p in self.needs)):
+            return Verdict(UNCHECKED, (), "This claim needs a trained model; check it with a checkpoint, above.")
+        return self.check(context, formula or self.formula)
+
+
+class Register:
+    """The claims of one file, in the order in which they stand there."""
+
+    def __init__(self, section: str) -> None:
+        self.section = section
+        self.claims: list[Claim] = []
+
+    def __call__(
+        self,
+        id: str,
+        where: str,
+        title: str,
+        statement: str,
+        *,
+        code: str,
+        formula: Formula | None = None,
+        needs: tuple[str, ...] = (),
+        section: str | None = None,
+    ) -> Callable:
+        """Decorate a check(context, formula)."""
+
+        def add(check: Callable[[Context, Formula | None], Verdict]) -> Callable:
+            self.claims.append(Claim(id, section or self.section, where, title, statement, code, check, formula, needs))
+            return check
+
+        return add
+
+
+def error(found: Tensor, wanted: Tensor) -> float:
+    """Largest difference relative to the larger of the two, 0 where both are 0; infinite for NaN."""
+    found, wanted = torch.broadcast_tensors(torch.as_tensor(found), torch.as_tensor(wanted))
+    size = torch.maximum(found.abs(), wanted.abs())
+    worst = torch.where(size == 0, 0.0, (found - wanted).abs() / size).max().item()
+    return math.inf if math.isnan(worst) else worst
+
+
+def exact_or_slip(found: Tensor, wanted: Tensor) -> str:
+    """HOLDS where two derivations agree to EXACT, else SLIP."""
+    return HOLDS if error(found, wanted) < EXACT else SLIP
+
+
+def percent(share: float) -> str:
+    """A share for a sentence; never rounded to 0 or 100 % unless it is."""
+    if 0 < share < 0.001:
+        return "under 0.1 %"
+    if 0.999 < share < 1:
+        return "over 99.9 %"
+    return f"{100 * share:.3g} %"
+
+
+def in_words(value: float) -> str:
+    """A number to read: four digits, a power of ten where it is very large or small."""
+    if not math.isfinite(value):
+        return "undefined" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    if value == int(value) and abs(value) < 1e6:
+        text = f"{int(value):,}"
+    elif value and not 1e-3 <= abs(value) < 1e6:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        text = f"{mantissa} × 10" + str(int(exponent)).translate(SUPERSCRIPT)
+    else:
+        text = f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    return text.replace("-", "−")
+
+
+def slope(function: Callable[[Tensor], Tensor], t: Tensor, step: float = 1e-5) -> Tensor:
+    """d function / dt by central differences of fourth order, relative step."""
+    h = step * t
+    return (function(t - 2 * h) - 8 * function(t - h) + 8 * function(t + h) - function(t + 2 * h)) / (12 * h)
+
+
+def integrate(rate: Callable[[float, Tensor], Tensor], start: Tensor, t: float, atol: float = 1e-14) -> Tensor:
+    """x(t) of dx/ds = rate(s, x), x(0) = start, any shape, by scipy's DOP853; atol may be 0 where x never is."""
+    solved = solve_ivp(
+        lambda s, x: rate(s, torch.from_numpy(x).reshape(start.shape)).flatten().numpy(),
+        (0.0, t),
+        start.flatten().numpy(),
+        method="DOP853",
+        rtol=1e-11,
+        atol=atol,
+    )
+    return torch.from_numpy(solved.y[:, -1].copy()).reshape(start.shape)

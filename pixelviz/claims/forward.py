@@ -1,0 +1,426 @@
+"""Sections 3.1 and 3.2.1: the water-pouring analogy, the schedule, and its signal-to-noise ratio."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from pixelviz.claims.base import (
+    GONE,
+    HOLDS,
+    SLIP,
+    WHERE,
+    Context,
+    Curve,
+    Number,
+    Plot,
+    Register,
+    Verdict,
+    error,
+    exact_or_slip,
+    percent,
+    slope,
+)
+from pixelviz.process import theory, water
+from pixelviz.process.schedules import PixelAware, image_scale
+
+motivation = Register("3.1 Motivation: water pouring")
+register = Register("3.2.1 The pixel-aware forward process")
+CLOSE = 0.05  # relative; for words like “exponentially” and “together”
+
+
+def _concordance(a: Tensor, b: Tensor) -> float:
+    """1 where b rises with a for every pair, −1 where it falls for every pair (Kendall's tau-a)."""
+    i, j = torch.triu_indices(len(a), len(a), 1)
+    return (torch.sign(a[i] - a[j]) * torch.sign(b[i] - b[j])).mean().item()
+
+
+def _noise_to_signal(context: Context) -> Tensor:
+    """1/SNR of the picked pixels when the brightest has lost most of its signal (u = 1)."""
+    t = min(1.0, 1 / (context.gamma * context.picked[-1].item()))
+    return 1 / context.ours.snr(context.picked, t * context.T)
+
+
+@motivation(
+    "water-power",
+    "Section 1",
+    "Water pouring helps the degraded channels",
+    "The water pouring algorithm allocates power by noise level, “with more degraded channels getting more power”.",
+    code="process/water.py, water_filling",
+    formula=lambda noise, power: water.water_filling(noise, power).amounts,
+)
+def water_power(context: Context, allocate) -> Verdict:
+    noise = _noise_to_signal(context)
+    power = (len(noise) * noise.max()).item()  # enough to wet every channel, so that none are tied at 0
+    amounts = allocate(noise, power)
+    order = _concordance(noise, amounts)
+    cleanest, noisiest = amounts[noise.argmin()].item(), amounts[noise.argmax()].item()
+    numbers = (
+        Number("share of power of the cleanest picked pixel", cleanest / power, percent=True),
+        Number("share of power of the noisiest picked pixel", noisiest / power, percent=True),
+        Number("does power rise with noise? (1 always, −1 never)", order),
+    )
+    if order == 1:
+        return Verdict(HOLDS, numbers, "The noisier a channel, the more power it gets.")
+    return Verdict(
+        SLIP,
+        numbers,
+        "Gallager's water-filling does the opposite: P_k = max(0, level − N_k), so the cleaner channels get more.",
+    )
+
+
+@motivation(
+    "water-dual",
+    "Section 3.1, Fig. 1",
+    "The process is a dual of water pouring",
+    "SNR degradation over the pixels is “a dual of water pouring algorithm”.",
+    code="process/water.py, reverse_water_filling",
+    formula=lambda schedule, x0, i: schedule.noise_variance(x0, i),
+)
+def water_dual(context: Context, noise_variance) -> Verdict:
+    x0 = context.picked
+    i = min(context.T, max(1, round(context.T / (context.gamma * x0.mean().item()))))
+    added = noise_variance(context.ours, x0, i)
+    # The nearest classical relative: the distortion of Gaussian sources of variance x0^2, of the same sum.
+    total = min(added.sum().item(), (x0**2).sum().item())
+    poured = water.reverse_water_filling(x0**2, total).amounts
+    forward, reverse = _concordance(x0, added), _concordance(x0, poured)
+    apart = error(added / added.sum(), poured / poured.sum())
+    numbers = (
+        Number("step i looked at", i),
+        Number("does the process's noise rise with x0? (1 always)", forward),
+        Number("does reverse water-filling's? (0 where all are equal)", reverse),
+        Number("largest relative difference of the two shares", apart),
+    )
+    if apart < CLOSE:
+        return Verdict(HOLDS, numbers, "The process adds noise as reverse water-filling does.")
+    if forward > 0 and reverse >= 0:
+        return Verdict(
+            WHERE,
+            numbers,
+            "An analogy, in its order only: like reverse water-filling, the process adds at least as much noise to "
+            "brighter pixels. But the amounts differ: reverse water-filling gives every strong component the same.",
+        )
+    return Verdict(SLIP, numbers, "Not even the order is that of reverse water-filling.")
+
+
+@motivation(
+    "fig1",
+    "Fig. 1",
+    "All pixels reach SNR 0 together",
+    "The brightest pixel starts with the highest SNR, and the pixels “reach 0 SNR simultaneously” at the last step.",
+    code="process/schedules.py, Schedule.snr",
+    formula=lambda gamma, t, x0: x0**2 / torch.expm1(gamma * t * x0),
+)
+def fig1(context: Context, snr) -> Verdict:
+    x0, gamma = context.picked, context.gamma
+    t = torch.linspace(1 / 2000, 1, 2000, dtype=torch.float64)[:, None]
+    curves = snr(gamma, t, x0)
+    gone = curves <= GONE
+    reached = gone.any(0)
+    when = t[gone.double().argmax(0), 0]
+    ordered = _concordance(x0, snr(gamma, torch.tensor(1e-3 / gamma).double(), x0)) == 1
+    peak = min(1.0, theory.U_SNR_PEAK / gamma)
+    share = context.share(snr(gamma, torch.ones(1).double(), context.levels) <= GONE)
+    numbers = (
+        *(
+            Number(f"t at which SNR is {GONE:g}, x0 = {v:.3g}", w.item())
+            for v, w, r in zip(x0, when, reached, strict=True)
+            if r
+        ),
+        Number(f"share of the image with SNR below {GONE:g} at t = 1", share, percent=True),
+        Number("x0 with the highest SNR at t = 1", peak),
+    )
+    plot = Plot(
+        "SNR of the picked pixels over time, on a log axis",
+        "t",
+        "SNR",
+        tuple(Curve(f"x0 = {v:.3g}", t[::20, 0].tolist(), curves[::20, k].tolist()) for k, v in enumerate(x0[:6])),
+        log=True,
+    )
+    if not ordered or not bool(reached.any()):
+        return Verdict(SLIP, numbers, f"No picked pixel falls below {GONE:g}, or the brightest does not start highest.")
+    if bool(reached.all()) and when.max() <= (1 + CLOSE) * when.min():
+        return Verdict(HOLDS, numbers, "The picked pixels reach it within 5 % of the same time.", plot)
+    late = "" if bool(reached.all()) else " Some picked pixels never do."
+    return Verdict(
+        WHERE,
+        numbers,
+        f"The brightest does start highest, but the pixels get there at different times.{late} Late in the process "
+        f"SNR peaks at x0 = {peak:.3g}: brighter pixels then have less of it left.",
+        plot,
+    )
+
+
+@register(
+    "eq7",
+    "Eq. 7",
+    "The image scale",
+    r"$x_\delta=e^{-\gamma x_0}$ with $x_0\ll\gamma<T$.",
+    code="process/schedules.py, image_scale",
+    formula=lambda gamma, x0: torch.exp(-gamma * x0),
+)
+def eq7(context: Context, scale) -> Verdict:
+    x_delta = scale(context.gamma, context.levels)
+    back = -torch.log(x_delta) / context.gamma
+    numbers = (
+        Number("least scale in the image", x_delta.min().item()),
+        Number("largest scale in the image", x_delta.max().item()),
+        Number("gamma / T (the paper keeps 0.1)", context.gamma / context.T),
+    )
+    verdict = exact_or_slip(back, context.levels)
+    text = "A definition; −log(x_delta)/gamma gives the image back." if verdict == HOLDS else "It cannot be inverted."
+    return Verdict(verdict, numbers, text)
+
+
+@register(
+    "scale-detail",
+    "Section 3.2.3",
+    "The scale holds only coarse structure",
+    r"$x_\delta$ “lacks finer details (unlike $x_0$) as a result of exponentiation and the large value of $\gamma$”.",
+    code="process/schedules.py, image_scale",
+    formula=lambda gamma, x0: image_scale(x0, gamma),
+)
+def scale_detail(context: Context, scale) -> Verdict:
+    x_delta = scale(context.gamma, context.levels)
+    shown = ((x_delta - x_delta.min()) / (x_delta.max() - x_delta.min()).clamp(min=1e-300) * 255).round()
+    left, there = len(shown.unique()), len((context.levels * 255).round().unique())
+    numbers = (
+        Number("brightnesses in the image, shown with 8 bits", there),
+        Number("left when x_delta is shown with 8 bits", left),
+        Number("error of −log(x_delta)/gamma as an image", error(-torch.log(x_delta) / context.gamma, context.levels)),
+    )
+    if left < there:
+        return Verdict(
+            WHERE,
+            numbers,
+            "True of the picture one sees: bright parts all look black. As numbers x_delta is the whole image: a "
+            "logarithm brings every detail back, and a network can learn to take it.",
+        )
+    return Verdict(SLIP, numbers, "At these settings the scale shows as many brightnesses as the image.")
+
+
+@register(
+    "eq8",
+    "Eq. 8",
+    "One alpha for all steps",
+    r"$\alpha_i=1-\beta_i=x_\delta^{1/T}$ at every step.",
+    code="process/schedules.py, PixelAware",
+    formula=lambda x_delta, T: x_delta ** (1 / T),
+)
+def eq8(context: Context, alpha) -> Verdict:
+    x_delta = image_scale(context.picked, context.gamma)
+    each = alpha(x_delta, context.T)
+    product = each.expand(context.T, -1).prod(0)
+    numbers = (
+        Number("alpha of the darkest picked pixel", each[0].item()),
+        Number("alpha of the brightest", each[-1].item()),
+        Number("relative difference of the product of T alphas from x_delta", error(product, x_delta)),
+    )
+    good = error(product, x_delta) < 1e-7 and bool(((each > 0) & (each < 1)).all())
+    return Verdict(
+        HOLDS if good else SLIP,
+        numbers,
+        f"The product of {context.T} equal alphas {'is' if good else 'is not'} the scale.",
+    )
+
+
+@register(
+    "markov",
+    "Section 5",
+    "Gamma above T breaks the Markov property",
+    r"A $\gamma$ greater than $T$ “breaks the Markovian condition”.",
+    code="process/schedules.py, PixelAware",
+    formula=lambda gamma, T, x0: torch.exp(-gamma * x0 / T),
+)
+def markov(context: Context, alpha) -> Verdict:
+    gamma = 2.0 * context.T
+    each = alpha(gamma, context.T, context.levels)
+    numbers = (
+        Number("gamma tried, twice T", gamma),
+        Number("least alpha", each.min().item()),
+        Number("largest alpha", each.max().item()),
+    )
+    if bool(((each > 0) & (each < 1)).all()):
+        return Verdict(
+            SLIP,
+            numbers,
+            "Every alpha still lies in (0, 1), so every step is a proper Gaussian one and the chain is Markov. It only "
+            "becomes coarse: bright pixels are noise after one step.",
+        )
+    return Verdict(HOLDS, numbers, "Some alpha leaves (0, 1): that step does not exist.")
+
+
+@register(
+    "eq9",
+    "Eq. 9",
+    "The noisy image at step i",
+    r"$x_i=\sqrt{\bar\alpha_i}\odot x_0+\sqrt{1-\bar\alpha_i}\odot\tilde\epsilon_i$, "
+    r"$\bar\alpha_i=e^{-\gamma i x_0/T}$.",
+    code="process/forward.py, closed_form",
+    formula=lambda gamma, T, i, x0: torch.exp(-gamma * i * x0 / T),
+)
+def eq9(context: Context, alpha_bar) -> Verdict:
+    alpha = image_scale(context.picked, context.gamma / context.T)
+    amplitude, variance = [torch.ones_like(alpha)], [torch.zeros_like(alpha)]
+    for _ in range(context.T):
+        amplitude.append(amplitude[-1] * alpha.sqrt())
+        variance.append(variance[-1] * alpha + (1 - alpha))
+    found = alpha_bar(context.gamma, context.T, torch.arange(context.T + 1)[:, None], context.picked)
+    worst = max(
+        (found.sqrt() - torch.stack(amplitude)).abs().max().item(),
+        (1 - found - torch.stack(variance)).abs().max().item(),
+    )
+    numbers = (Number("largest difference from the chain of Eq. 1, step by step", worst),)
+    if worst < 1e-9:
+        return Verdict(HOLDS, numbers, f"Amplitude and variance of all {context.T} steps agree.")
+    return Verdict(SLIP, numbers, "Amplitude or variance differ from those of the chain.")
+
+
+@register(
+    "terminal",
+    "Sections 1, 3.1, 3.2.1",
+    "The end is pure noise for all pixels",
+    r"All pixels reach the isotropic Gaussian: $x_T\sim\mathcal N(0,\mathbf I)$, the noise variance rises from 0 to 1.",
+    code="process/theory.py, terminal_gap",
+)
+def terminal(context: Context, _) -> Verdict:
+    ours, theirs = (theory.terminal_gap(s, context.x0) for s in (context.ours, context.theirs))
+    variance = context.ours.noise_variance(context.levels, context.T)
+    numbers = (
+        Number("mean KL of x_T to N(0, 1), nats", ours.mean),
+        Number("the same of DDPM", theirs.mean),
+        Number("least variance of x_T", ours.least_variance),
+        Number("share of values with variance below 0.9", ours.share_barely_noisy, percent=True),
+    )
+    plot = Plot(
+        "Variance of x_T over the pixel's value: 1 would be pure noise",
+        "x0",
+        "variance of x_T",
+        (
+            Curve("pixel-aware", context.levels.tolist(), variance.tolist()),
+            Curve("N(0, 1)", [context.levels[0].item(), context.levels[-1].item()], [1.0, 1.0], dashed=True),
+        ),
+    )
+    if ours.least_variance >= 0.99 and ours.mean <= GONE:
+        return Verdict(HOLDS, numbers, "At this gamma and floor every pixel does.", plot)
+    rest = "so x_T still shows the image. Raise the floor or gamma" if ours.share_barely_noisy else "which is close"
+    return Verdict(
+        WHERE,
+        numbers,
+        f"Only where gamma x0 is large: {percent(context.share(variance >= 0.99))} of the values have a variance of "
+        f"at least 0.99. The darkest pixel ends with variance {ours.least_variance:.3g}, {rest}.",
+        plot,
+    )
+
+
+@register(
+    "eq10",
+    "Eq. 10",
+    "The schedule in continuous time",
+    r"$\bar\alpha_t=e^{-\gamma t x_0/T}$, $t\in[0,1]$.",
+    code="process/schedules.py, Schedule.log_alpha_bar",
+    formula=lambda gamma, T, t, x0: torch.exp(-gamma * t * x0 / T),
+)
+def eq10(context: Context, alpha_bar) -> Verdict:
+    alpha = context.ours.alpha(context.picked, torch.arange(1, context.T + 1)[:, None])
+    product, t = alpha.cumprod(0), torch.arange(1, context.T + 1)[:, None].double() / context.T
+    printed = alpha_bar(context.gamma, context.T, t, context.picked)
+    numbers = (
+        Number("printed, t = 1, brightest picked pixel", printed[-1, -1].item()),
+        Number("product of its T alphas", product[-1, -1].item()),
+    )
+    plot = Plot(
+        "Signal left of the brightest picked pixel: as printed, and as the product of the alphas",
+        "t",
+        "alpha_bar",
+        (
+            Curve("as printed", t[:, 0].tolist(), printed[:, -1].tolist(), dashed=True),
+            Curve("product of the alphas", t[:, 0].tolist(), product[:, -1].tolist()),
+        ),
+    )
+    verdict = exact_or_slip(printed, product)
+    text = "It is the product of the alphas at t = i/T."
+    if verdict == SLIP:
+        text = "With t = i/T the 1/T has been used already: exp(−gamma t x0) is meant, as Eq. 11 has it."
+    return Verdict(verdict, numbers, text, plot)
+
+
+@register(
+    "eq11",
+    "Eq. 11, 16",
+    "Signal-to-noise ratio",
+    r"$\mathrm{SNR}(x_0,t)=\frac{x_0^2}{e^{\gamma t x_0}-1}$.",
+    code="process/schedules.py, Schedule.snr",
+    formula=lambda gamma, t, x0: x0**2 / torch.expm1(gamma * t * x0),
+)
+def eq11(context: Context, snr) -> Verdict:
+    i = torch.arange(1, context.T + 1)[:, None]
+    alpha = context.ours.alpha(context.picked, i)
+    # The chain itself: squared mean over variance, both walked step by step.
+    variance = torch.zeros_like(context.picked)
+    ratios, amplitude = [], torch.ones_like(context.picked)
+    for k in range(context.T):
+        amplitude, variance = amplitude * alpha[k], variance * alpha[k] + (1 - alpha[k])
+        ratios.append(amplitude * context.picked**2 / variance)
+    wrong = error(snr(context.gamma, i.double() / context.T, context.picked), torch.stack(ratios))
+    return Verdict(
+        HOLDS if wrong < 1e-8 else SLIP,
+        (Number("largest relative difference from the chain's own ratio", wrong),),
+        "It is mean² over variance of the chain at every step."
+        if wrong < 1e-8
+        else "It is not mean² over variance of the chain.",
+    )
+
+
+@register(
+    "snr-exponential",
+    "Section 3.2.1",
+    "SNR falls exponentially",
+    "“It is clear that the SNR of any pixel decreases exponentially with time.”",
+    code="process/schedules.py, Schedule.snr_derivative",
+    formula=lambda gamma, t, x0: x0**2 / torch.expm1(gamma * t * x0),
+)
+def snr_exponential(context: Context, snr) -> Verdict:
+    t, x0 = context.times(100), context.levels
+    decay = -slope(lambda t: torch.log(snr(context.gamma, t, x0)), t)
+    late = context.gamma * x0  # the rate of e^(-gamma x0 t)
+    share = context.share((decay / late - 1).abs() < CLOSE)
+    first = decay[0] / late
+    numbers = (
+        Number("share of values and times with that rate, to 5 %", share, percent=True),
+        Number("first step: rate of the brightest, in units of gamma x0", first[-1].item()),
+        Number("first step: rate of the darkest, in units of gamma x0", first[0].item()),
+    )
+    if share > 0.99:
+        return Verdict(HOLDS, numbers, "The rate is gamma x0 throughout.")
+    if share > 0:
+        return Verdict(
+            WHERE,
+            numbers,
+            f"Only once gamma t x0 is above {math.log1p(1 / CLOSE):.3g}. Before, SNR is x0/(gamma t): it falls like "
+            "1/t, at first much faster than any exponential.",
+        )
+    return Verdict(SLIP, numbers, "The rate is nowhere that of an exponential.")
+
+
+@register(
+    "gamma-small",
+    "Sections 3.2.1, 5",
+    "A small gamma leaves dark pixels",
+    r"“Using a smaller value results in non-convergence of some lower-valued pixels.”",
+    code="process/theory.py, advise_gamma",
+    formula=lambda gamma, T, x0: PixelAware(T, gamma).noise_variance(x0, T),
+)
+def gamma_small(context: Context, variance) -> Verdict:
+    smaller = [variance(context.gamma / k, context.T, context.levels) for k in (1, 2, 4)]
+    shares = [context.share(v < theory.BARELY_NOISY) for v in smaller]
+    numbers = tuple(
+        Number(f"share with variance below 0.9 at gamma {context.gamma / k:g}", share, percent=True)
+        for k, share in zip((1, 2, 4), shares, strict=True)
+    )
+    if shares == sorted(shares) and shares[-1] > 0:
+        return Verdict(HOLDS, numbers, "The smaller gamma, the more pixels keep their signal; the darkest are first.")
+    return Verdict(SLIP if shares[0] > shares[-1] else WHERE, numbers, "Not at these settings.")

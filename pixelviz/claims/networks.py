@@ -1,0 +1,316 @@
+"""Claims that need a trained model, checked on the picture as that model takes it."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from pixelviz.claims.base import (
+    CANNOT,
+    HOLDS,
+    SLIP,
+    WHERE,
+    Bench,
+    Context,
+    Curve,
+    Number,
+    Plot,
+    Register,
+    Verdict,
+)
+from pixelviz.metrics import scale_range, ssim
+from pixelviz.process.forward import closed_form
+from pixelviz.process.schedules import image_scale
+from pixelviz.process.theory import BARELY_NOISY
+from pixelviz.samplers import STARTS, ImageNoise, draw
+
+scale = Register("3.2.3 Estimating the scale, Appendices E and F")
+register = Register("3.3 Reverse process and Algorithm 1")
+PAPER_SSIM = (0.86, 0.99)  # Section 3.2.3
+IMAGES = 8
+AVERAGE = 0.5  # below this share of the spread, starts are all nearly the average image
+
+
+def _estimates(bench: Bench, steps: list[int], seed: int, network: str = "scale_vae") -> Tensor:
+    """A network's output from x_i at each step, all with one noise: float64 (len(steps), C, H, W)."""
+    i = torch.tensor(steps)
+    eps = ImageNoise(seed, 1).normal(*bench.x0.shape).double()
+    x_i = closed_form(bench.model.schedule, bench.x0, i[:, None, None, None], eps)
+    with torch.inference_mode(), bench.compute.autocast():
+        found = getattr(bench.model, network)(x_i.float().to(bench.model.device), i.to(bench.model.device))
+    return found.double().cpu()
+
+
+def _scale_ssim(bench: Bench, found: Tensor, i: int | None = None) -> float:
+    """SSIM of x_delta_hat, or of the alpha_bar_i made from it, over the range that it really has."""
+    config = bench.model.config
+    true = image_scale(bench.x0, config.gamma)
+    if i is None:
+        return ssim(true, found, scale_range(config.gamma, config.floor)).mean
+    share, width = i / config.T, scale_range(config.gamma, config.floor, i, config.T)
+    return ssim(true**share, found**share, width).mean
+
+
+def _on(bench: Bench) -> str:
+    config = bench.model.config
+    return f"On {bench.name} (gamma {config.gamma:g}, T {config.T}, floor {config.floor:g})"
+
+
+def _against_paper(values: list[float], numbers, text: str, plot: Plot | None = None) -> Verdict:
+    low = PAPER_SSIM[0]
+    if min(values) >= low:
+        return Verdict(HOLDS, numbers, f"{text} it is at least {low:g} everywhere.", plot)
+    reached = sum(value >= low for value in values)
+    found = f"{low:g} is reached in {reached} of {len(values)} cases" if reached else f"{low:g} is not reached"
+    return Verdict(WHERE, numbers, f"{text} {found}; the least is {min(values):.3f}.", plot)
+
+
+@scale(
+    "fig3",
+    "Fig. 3, Section 3.2.3",
+    "The scale is seen in pure noise",
+    r"$G_\theta(x_T,T)=\hat x_\delta\approx x_\delta$ from the noisiest $x_T$ alone.",
+    code="models/scale_vae.py",
+    formula="scale_vae",
+    needs=("scale_vae",),
+)
+def fig3(context: Context, network) -> Verdict:
+    bench, config = context.bench, context.bench.model.config
+    found = _scale_ssim(bench, _estimates(bench, [config.T], context.seed, network)[0])
+    variance = bench.model.schedule.noise_variance(bench.x0, config.T)
+    numbers = (
+        Number("SSIM of x_delta_hat from x_T", found),
+        Number("least variance of x_T in this image (1: pure noise)", variance.min().item()),
+    )
+    leans = variance.min() < BARELY_NOISY
+    why = "whose dark pixels never become noise in x_T," if leans else "whose x_T is nearly pure noise,"
+    return _against_paper([found], numbers, f"{_on(bench)}, {why}")
+
+
+@scale(
+    "ssim",
+    "Section 3.2.3",
+    "SSIM of 0.86 to 0.99",
+    r"The SSIM of real and estimated images is “in the range of 0.86 to 0.99 for both $x_\delta$ and "
+    r"$\bar\alpha_i$” across $i$.",
+    code="metrics.py, ssim",
+    formula="scale_vae",
+    needs=("scale_vae",),
+)
+def ssim_over_i(context: Context, network) -> Verdict:
+    bench, T = context.bench, context.bench.model.config.T
+    steps = sorted({1, *(max(1, round(T * k)) for k in (0.1, 0.25, 0.5, 0.75, 1.0))})
+    found = _estimates(bench, steps, context.seed, network)
+    scales = [_scale_ssim(bench, f) for f in found]
+    bars = [_scale_ssim(bench, f, i) for f, i in zip(found, steps, strict=True)]
+    numbers = (
+        Number("least SSIM of x_delta_hat", min(scales)),
+        Number("largest SSIM of x_delta_hat", max(scales)),
+        Number("least SSIM of alpha_bar_i", min(bars)),
+        Number("largest SSIM of alpha_bar_i", max(bars)),
+    )
+    plot = Plot(
+        "SSIM of the estimated scale and of alpha_bar_i over the step i",
+        "step i",
+        "SSIM",
+        (
+            Curve("x_delta_hat", steps, scales),
+            Curve("alpha_bar_i", steps, bars, dashed=True),
+        ),
+    )
+    return _against_paper(scales + bars, numbers, f"{_on(bench)}, for this picture,", plot)
+
+
+@scale(
+    "fig5",
+    "Fig. 5, Appendix E",
+    "The early schedule is estimated well",
+    r"Real and estimated $\bar\alpha_i$ look alike for $i=1,\dots,20$.",
+    code="metrics.py, ssim",
+    formula="scale_vae",
+    needs=("scale_vae",),
+)
+def fig5(context: Context, network) -> Verdict:
+    bench = context.bench
+    steps = list(range(1, min(20, bench.model.config.T) + 1))
+    bars = [
+        _scale_ssim(bench, f, i) for f, i in zip(_estimates(bench, steps, context.seed, network), steps, strict=True)
+    ]
+    numbers = (Number("least SSIM of alpha_bar_i", min(bars)), Number("largest", max(bars)))
+    return _against_paper(bars, numbers, f"{_on(bench)}, for this picture,")
+
+
+@scale(
+    "fig6",
+    "Fig. 6, Appendix F",
+    "Denoising directly is worse",
+    r"The same network trained to output $x_0$ from $x_i$ gives “unnecessary artifacts”; $x_\delta$ is easier.",
+    code="models/scale_vae.py, output x0",
+    formula="twin",
+    needs=("scale_vae", "twin"),
+)
+def fig6(context: Context, twin) -> Verdict:
+    bench, config = context.bench, context.bench.model.config
+    x_delta = _estimates(bench, [config.T], context.seed)[0]
+    direct = _estimates(bench, [config.T], context.seed, twin)[0]
+    width = 1 - config.floor
+    as_scale = _scale_ssim(bench, x_delta)
+    through = ssim(bench.x0, bench.model.rate_x0(x_delta), width).mean
+    straight = ssim(bench.x0, direct, width).mean
+    numbers = (
+        Number("SSIM of x_delta_hat, as scales", as_scale),
+        Number("SSIM of the same as an image, −log(x_delta_hat)/gamma", through),
+        Number("SSIM of the twin's x0", straight),
+    )
+    if through > straight:
+        return Verdict(HOLDS, numbers, f"{_on(bench)}: better also when both are compared as images.")
+    if as_scale > straight:
+        return Verdict(
+            WHERE,
+            numbers,
+            f"{_on(bench)}: the scale looks better because it hides bright detail. Compared as images, "
+            "−log(x_delta_hat)/gamma is no better than the twin's x0.",
+        )
+    return Verdict(SLIP, numbers, f"{_on(bench)}: the twin does better.")
+
+
+@register(
+    "eq14",
+    "Eq. 14",
+    "T heads and a mask",
+    r"$\mathbf Z^j=\mathcal M_j\circ\mathcal G_j(\cdot)$ from one run, with $\mathcal M_j=1$ where $j\le i$, else 0.",
+    code="models/parallel_unet.py",
+    formula=lambda model, x, x_delta, i: model.parallel_unet(x, x_delta, i),
+    needs=("parallel_unet",),
+)
+def eq14(context: Context, run) -> Verdict:
+    bench, config = context.bench, context.bench.model.config
+    i = max(1, config.T // 2)
+    x = ImageNoise(context.seed, 1).normal(*config.shape).to(bench.model.device)
+    x_delta = image_scale(bench.x0, config.gamma).float()[None].to(bench.model.device)
+    with torch.inference_mode(), bench.compute.autocast():
+        heads = run(bench.model, x, x_delta, bench.model.step_tensor(i, 1))[0].float().cpu()
+    size = heads.square().flatten(1).mean(1).sqrt()
+    numbers = (
+        Number(f"heads of one run at i = {i}", len(heads)),
+        Number("of these not zero, j ≤ i", int((size[:i] > 0).sum())),
+        Number("of these not zero, j > i", int((size[i:] > 0).sum())),
+    )
+    if len(heads) == config.T and bool((size[:i] > 0).all()) and not bool((size[i:] > 0).any()):
+        return Verdict(HOLDS, numbers, f"{_on(bench)}: one run gives them all, and the mask is as printed.")
+    return Verdict(SLIP, numbers, f"{_on(bench)}: the mask is not as printed.")
+
+
+@register(
+    "start",
+    "Algorithm 1, input",
+    "Generation starts from pure noise",
+    r"$x_T\sim\mathcal N(0,\mathbf I)$, then $\hat x_\delta=G_\theta(x_T,T)$ gives the scale of a new image.",
+    code="samplers/starts.py",
+    formula="printed",
+    needs=("scale_vae",),
+)
+def start(context: Context, way) -> Verdict:
+    bench = context.bench
+    spreads = {}
+    for name in (way, "consistent"):
+        with torch.inference_mode(), bench.compute.autocast():
+            x_delta = STARTS[name](bench.model, ImageNoise(context.seed, 2 * IMAGES, device=bench.model.device)).x_delta
+        images = bench.model.rate_x0(x_delta.double().cpu())
+        spreads[name] = images.std(0).mean().item()  # how much the starts differ from each other
+    numbers = (
+        Number("spread of the images behind the scales, start as printed", spreads[way]),
+        Number("the same, a scale decoded from the prior", spreads["consistent"]),
+    )
+    if spreads[way] < AVERAGE * spreads["consistent"]:
+        return Verdict(
+            CANNOT,
+            numbers,
+            f"{_on(bench)}: pure noise holds no image, so every start gives nearly the same average one. The app also "
+            "offers a consistent start: a scale from the prior, then its x_T.",
+        )
+    return Verdict(HOLDS, numbers, f"{_on(bench)}: the starts differ as images do.")
+
+
+@register(
+    "one-pass",
+    "Section 3.3, Abstract",
+    "One pass is enough",
+    r"“Only a single execution is required of the trained model to obtain a clean image $x_0$.”",
+    code="samplers/parallel.py",
+    formula=1,
+    needs=("scale_vae", "parallel_unet"),
+)
+def one_pass(context: Context, passes) -> Verdict:
+    bench, config = context.bench, context.bench.model.config
+    many = min(10, config.T)
+    with torch.inference_mode(), bench.compute.autocast():
+        noise = ImageNoise(context.seed, IMAGES, device=bench.model.device)
+        first = bench.model.rate_x0(STARTS["consistent"](bench.model, noise).x_delta).double().cpu()
+    change, seconds = [], []
+    for k in (passes, many):
+        began = time.perf_counter()
+        steps = draw(bench.model, bench.compute, n=IMAGES, passes=k, seed=context.seed)
+        images = [step.x for step in steps][-1].double().cpu()
+        seconds.append((time.perf_counter() - began) / IMAGES)
+        change.append((images - first).square().mean().sqrt().item())
+    measured = {
+        row["passes"]: row["fid"] for row in bench.figures.get("generation", ()) if row["start"] == "consistent"
+    }
+    best = min(measured.values(), default=None)
+    numbers = (
+        Number(f"change of the start's own image, {passes} pass", change[0]),
+        Number(f"change, {many} passes", change[1]),
+        Number(f"seconds per image, {passes} pass, measured now", seconds[0]),
+        Number(f"seconds per image, {many} passes", seconds[1]),
+        *(Number(f"FID of {k} passes, in the checkpoint's record", fid) for k, fid in list(measured.items())[:3]),
+    )
+    enough = measured[passes] <= 1.1 * best if passes in measured else change[0] >= 0.9 * change[1]
+    if enough:
+        return Verdict(HOLDS, numbers, f"{_on(bench)}: more passes gain less than a tenth.")
+    return Verdict(
+        WHERE,
+        numbers,
+        f"{_on(bench)}: one run does give an image, but it stays near the one that its scale already was; more runs "
+        "add what one cannot.",
+    )
+
+
+@register(
+    "one-pass-cost",
+    "Sections 3.3, 4",
+    "The cost of one pass",
+    "“While the one time complexity of our model is higher … only a single execution is required”: at least 4 times "
+    "faster than a network that runs at every step.",
+    code="models/parallel_unet.py",
+    formula=4.0,
+    needs=("parallel_unet",),
+)
+def one_pass_cost(context: Context, factor) -> Verdict:
+    bench, config = context.bench, context.bench.model.config
+    model = bench.model
+    x = ImageNoise(context.seed, IMAGES).normal(*config.shape).to(model.device)
+    x_delta = image_scale(bench.x0, config.gamma).float().expand_as(x.cpu()).to(model.device)
+    i, seconds = model.step_tensor(config.T, len(x)), []
+    for heads in (None, i[:1], None, i[:1]):  # the first two runs only warm up
+        began = time.perf_counter()
+        with torch.inference_mode(), bench.compute.autocast():
+            model.parallel_unet(x, x_delta, i, heads).cpu()
+        seconds.append(time.perf_counter() - began)
+    whole, one = seconds[2:]
+    numbers = (
+        Number("seconds per image, one run with all heads", whole / IMAGES),
+        Number("seconds per image, one run with one head", one / IMAGES),
+        Number("runs with one head that cost as much", whole / one),
+        Number(f"{config.T} runs with one head, over one pass", config.T * one / whole),
+    )
+    if config.T * one >= factor * whole:
+        return Verdict(
+            HOLDS,
+            numbers,
+            f"{_on(bench)}: against a network that runs at all {config.T} steps. A fast solver that makes do with "
+            f"fewer than {max(1, round(whole / one))} runs is cheaper.",
+        )
+    return Verdict(SLIP, numbers, f"{_on(bench)}: the heads cost too much.")

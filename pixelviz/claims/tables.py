@@ -1,0 +1,234 @@
+"""Section 4: what Tables 1 and 2 say, and what the text says of them. The rows are the paper's own."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+from pixelviz.claims.base import HOLDS, SLIP, WHERE, Context, Number, Register, Verdict
+
+register = Register("4 Experiments: Tables 1 and 2")
+
+
+class Row(NamedTuple):
+    """A row of Table 1 or 2, as printed: millions of parameters, steps, FID, seconds per image on one V100."""
+
+    model: str
+    parameters: float
+    steps: int
+    fid: float
+    seconds: float
+
+
+CIFAR10 = (
+    Row("DDPM", 35.7, 1000, 3.28, 1.26),
+    Row("SDE", 31.4, 1000, 2.99, 47.67),
+    Row("DDIM", 35.7, 10, 13.36, 0.03),
+    Row("DDIM", 35.7, 100, 4.16, 0.33),
+    Row("DDIM", 35.7, 1000, 4.04, 3.22),
+    Row("DPM-Solver", 35.7, 10, 5.37, 0.02),
+    Row("DPM-Solver", 35.7, 34, 4.16, 0.05),
+    Row("DPM-Solver", 35.7, 100, 3.94, 0.15),
+    Row("DPM-Solver", 35.7, 200, 3.77, 0.31),
+    Row("DPM-Solver", 35.7, 500, 3.41, 0.76),
+    Row("ours", 71.5, 200, 3.15, 0.3),
+)
+CELEBA = (
+    Row("DDPM", 78.7, 1000, 3.51, 10.19),
+    Row("SDE", 65.6, 1000, 3.20, 246.69),
+    Row("DDIM", 78.7, 10, 17.33, 0.53),
+    Row("DDIM", 78.7, 100, 6.53, 5.55),
+    Row("DDIM", 78.7, 1000, 3.51, 48.44),
+    Row("DPM-Solver", 78.7, 10, 4.85, 0.04),
+    Row("DPM-Solver", 78.7, 34, 4.53, 0.12),
+    Row("DPM-Solver", 78.7, 100, 4.52, 0.33),
+    Row("DPM-Solver", 78.7, 500, 3.79, 1.48),
+    Row("ours", 145.5, 500, 3.25, 1.3),
+)
+TABLES = {"CIFAR-10": CIFAR10, "CelebA": CELEBA}
+PARTS = {"CIFAR-10": (30.3, 41.2), "CelebA": (61.3, 84.2)}  # G_theta and R_phi, as the text gives them
+
+
+def _ours(rows: tuple[Row, ...]) -> Row:
+    return rows[-1]
+
+
+def _rivals(rows: tuple[Row, ...], *models: str) -> list[Row]:
+    return [row for row in rows[:-1] if not models or row.model in models]
+
+
+def _compared(text: str, rivals: dict[str, list[Row]], good, numbers) -> Verdict:
+    """HOLDS where `good(ours, rival)` is true of every rival of both tables, WHERE of some, SLIP of none."""
+    pairs = [(data, row) for data, rows in rivals.items() for row in rows]
+    wins = [(data, row) for data, row in pairs if good(_ours(TABLES[data]), row)]
+    losses = dict.fromkeys(f"{row.model} {row.steps}" for data, row in pairs if (data, row) not in wins)
+    numbers = (*numbers, Number("rows compared", len(pairs)), Number("rows where it is so", len(wins)))
+    verdict = HOLDS if not losses else WHERE if wins else SLIP
+    return Verdict(verdict, numbers, f"{text} Not against {', '.join(losses)}." if losses else text)
+
+
+@register(
+    "four-times",
+    "Abstract, Section 1",
+    "At least four times faster",
+    "“A generative model that is at least 4 times faster than conventional approaches.”",
+    code="claims/tables.py",
+    formula=4.0,
+)
+def four_times(context: Context, factor) -> Verdict:
+    ratios = [
+        Number(f"seconds of {row.model} {row.steps} over ours, {data}", row.seconds / _ours(rows).seconds)
+        for data, rows in TABLES.items()
+        for row in _rivals(rows)
+        if (row.model, row.steps) in (("DDPM", 1000), ("DDIM", 100), ("DPM-Solver", 34))
+    ]
+    return _compared(
+        "By the paper's own seconds.",
+        {data: _rivals(rows) for data, rows in TABLES.items()},
+        lambda ours, row: row.seconds >= factor * ours.seconds,
+        tuple(ratios),
+    )
+
+
+@register(
+    "four-times-ddpm",
+    "Section 4",
+    "Four times faster than DDPM",
+    "“Its execution time is at least 4 times lesser than that of vanilla DDPM (our 0.3 second against their 1.23).”",
+    code="claims/tables.py",
+    formula=(4.0, 1.23),
+)
+def four_times_ddpm(context: Context, quoted) -> Verdict:
+    factor, seconds = quoted
+    ratios = {data: _rivals(rows, "DDPM")[0].seconds / _ours(rows).seconds for data, rows in TABLES.items()}
+    table = _rivals(CIFAR10, "DDPM")[0].seconds
+    numbers = (
+        *(Number(f"seconds of DDPM over ours, {data}", ratio) for data, ratio in ratios.items()),
+        Number("seconds of DDPM in the text, CIFAR-10", seconds),
+        Number("seconds of DDPM in Table 1", table),
+    )
+    if min(ratios.values()) < factor:
+        return Verdict(SLIP, numbers, "Not by the tables' seconds.")
+    differs = "" if seconds == table else " The text and Table 1 give DDPM's seconds differently."
+    return Verdict(HOLDS, numbers, f"By the tables' seconds, for both data sets.{differs}")
+
+
+@register(
+    "ddim-time",
+    "Section 4",
+    "As fast as DDIM",
+    "Its time is “comparable to DDIM even when more time-steps are used (our 500 vs their 100 steps)”.",
+    code="claims/tables.py",
+    formula=1.1,
+)
+def ddim_time(context: Context, comparable) -> Verdict:
+    rivals = {data: [r for r in _rivals(rows, "DDIM") if r.steps == 100] for data, rows in TABLES.items()}
+    ratios = tuple(
+        Number(f"ours over DDIM 100, {data}", _ours(TABLES[data]).seconds / row[0].seconds)
+        for data, row in rivals.items()
+    )
+    return _compared(
+        "Against DDIM with 100 steps.", rivals, lambda ours, row: ours.seconds <= comparable * row.seconds, ratios
+    )
+
+
+@register(
+    "ddim-fid",
+    "Section 4",
+    "Better than DDIM and DPM-Solver",
+    "“Our models produce lower FID scores in comparison to DDIM models with 1000 steps … Same holds true for DPM "
+    "Solver based outputs.”",
+    code="claims/tables.py",
+    formula=lambda ours, row: ours.fid < row.fid,
+)
+def ddim_fid(context: Context, better) -> Verdict:
+    rivals = {data: _rivals(rows, "DDIM", "DPM-Solver") for data, rows in TABLES.items()}
+    best = tuple(
+        Number(f"least FID of these, {data} (ours {_ours(TABLES[data]).fid:g})", min(row.fid for row in rows))
+        for data, rows in rivals.items()
+    )
+    return _compared("By the tables' FID, against every row of both.", rivals, better, best)
+
+
+@register(
+    "competitive",
+    "Sections 4, 6",
+    "Quality is kept",
+    "“The image quality of our model is competitive”; the time-steps shrink “without compromising image quality”.",
+    code="claims/tables.py",
+    formula=lambda ours, row: ours.fid <= row.fid,
+)
+def competitive(context: Context, better) -> Verdict:
+    numbers = tuple(Number(f"FID of ours, {data}", _ours(rows).fid) for data, rows in TABLES.items())
+    rivals = {data: _rivals(rows) for data, rows in TABLES.items()}
+    return _compared("By the tables' FID.", rivals, better, numbers)
+
+
+@register(
+    "steps-and-quality",
+    "Section 4",
+    "More steps, better images",
+    "“Generation quality is proportional to the number of time-steps”, evident from DDIM and DPM-Solver.",
+    code="claims/tables.py",
+    formula=TABLES,
+)
+def steps_and_quality(context: Context, tables) -> Verdict:
+    falls, products = [], []
+    for rows in tables.values():
+        for model in ("DDIM", "DPM-Solver"):
+            chain = sorted(_rivals(rows, model), key=lambda row: row.steps)
+            falls += [a.fid > b.fid for a, b in pairwise(chain)]
+            products.append(chain[-1].steps * chain[-1].fid / (chain[0].steps * chain[0].fid))
+    numbers = (
+        Number("steps up, FID down: pairs of rows", sum(falls)),
+        Number("of pairs", len(falls)),
+        Number("FID times steps, most over fewest steps (1 if proportional)", max(products)),
+    )
+    if not all(falls):
+        return Verdict(WHERE if any(falls) else SLIP, numbers, "Not for all of these rows.")
+    return Verdict(HOLDS, numbers, "FID falls with every added step. It is far from proportional, though.")
+
+
+@register(
+    "step-saving",
+    "Section 3.2.3",
+    "Half to three quarters fewer steps",
+    "The forward trajectory is shortened, “reducing the diffusion process steps by 50–75 %”.",
+    code="claims/tables.py",
+    formula=(0.50, 0.75),
+)
+def step_saving(context: Context, printed) -> Verdict:
+    saved = sorted(1 - _ours(rows).steps / _rivals(rows, "DDPM")[0].steps for rows in TABLES.values())
+    numbers = tuple(
+        Number(f"{word} saving by the tables", s, percent=True)
+        for word, s in zip(("least", "largest"), saved, strict=True)
+    )
+    if tuple(saved) == printed:
+        return Verdict(HOLDS, numbers, "By the tables' steps.")
+    return Verdict(SLIP, numbers, f"By the tables it is {100 * saved[0]:.0f} to {100 * saved[1]:.0f} %.")
+
+
+@register(
+    "sizes",
+    "Section 4",
+    "Parameters add up",
+    "30.3 + 41.2 = 71.5 million for CIFAR-10, 61.3 + 84.2 = 145.5 million for CelebA: a “slightly increased parameter "
+    "complexity”.",
+    code="claims/tables.py",
+    formula=PARTS,
+)
+def sizes(context: Context, parts) -> Verdict:
+    numbers, sums = [], []
+    for data, rows in TABLES.items():
+        total = sum(parts[data])
+        sums.append(abs(total - _ours(rows).parameters) < 0.05)
+        numbers.append(Number(f"sum of the two parts, {data}, millions", total))
+        numbers.append(Number(f"times DDPM's, {data}", total / _rivals(rows, "DDPM")[0].parameters))
+    if not all(sums):
+        return Verdict(SLIP, tuple(numbers), "The parts do not add up to the tables' totals.")
+    most = max(n.value for n in numbers[1::2])
+    if most < 1.1:
+        return Verdict(HOLDS, tuple(numbers), "The sums are right, and the increase is slight.")
+    return Verdict(
+        WHERE, tuple(numbers), f"The sums are right. But it is up to {most:.1f} times DDPM's, not slightly more."
+    )

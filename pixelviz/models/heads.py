@@ -1,0 +1,130 @@
+"""G_1..G_T, the parallel sub-networks behind the last decoder (Section 3.3), and forms of their self-attention.
+
+| form   | who attends to whom                                                        | T heads, N pixels  |
+|--------|----------------------------------------------------------------------------|--------------------|
+| off    | no attention: two residual blocks only                                     |                    |
+| full   | each head over its own pixels (the paper's Appendix C)                     | T N^2 exponentials |
+| pooled | each head, keys and values pooled to P = 64 tokens (Wang et al. 2021)      | T N P exponentials |
+| linear | each head, with a kernel for the exponential (Katharopoulos et al. 2020)   | T N                |
+| shared | one map per block, from the decoder's features, mixes all heads' P tokens  | N P exponentials   |
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLOCKS = 2  # residual blocks per head (Appendix C)
+TOKENS = 64  # of "pooled" and "shared": 8x8, enough to name the parts of an image
+SHARED_WIDTH = 64  # of the queries and keys of "shared"
+
+
+def pool_tokens(x: Tensor) -> Tensor:
+    """(B, D, H, W) average-pooled to at most `TOKENS` pixels."""
+    side = math.isqrt(TOKENS)
+    return F.adaptive_avg_pool2d(x, side) if x.shape[-1] > side else x
+
+
+def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention with weights phi(q).phi(k) / sum, phi = elu + 1 > 0: all (..., C, N), cost N C^2."""
+    q, k = F.elu(q) + 1, F.elu(k) + 1
+    share = q / (k.sum(-1, keepdim=True) * q).sum(-2, keepdim=True)
+    return (v @ k.mT) @ share
+
+
+class ParallelHeads(nn.Module):
+    """All heads as a few batched operations.
+
+    Head j maps the last decoder's features to C channels (1x1), then adds two residual 3x3 blocks of its own, each
+    followed by self-attention of the form `attention`. Per-head weights are stacked along dimension 0, so all
+    heads are one matrix product and two grouped convolutions. Every attention starts as the identity.
+    """
+
+    def __init__(self, T: int, width: int, channels: int, attention: str = "off") -> None:
+        super().__init__()
+        self.T, self.channels, self.form = T, channels, attention
+        self.project = nn.Parameter(torch.zeros(T, channels, width))
+        self.bias = nn.Parameter(torch.zeros(T, channels))
+        self.local = nn.ParameterList(nn.Parameter(torch.zeros(T, channels, channels * 9)) for _ in range(BLOCKS))
+        nn.init.normal_(self.project, std=0.02 * width**-0.5)
+        nn.init.normal_(self.local[0], std=0.1)
+        self.attention = self.query = self.key = None
+        if attention == "shared":
+            # Values and outputs are both linear and the map is the same for all channels: one matrix is both.
+            self.attention = nn.ParameterList(nn.Parameter(torch.zeros(T, channels, channels)) for _ in range(BLOCKS))
+            self.query, self.key = (
+                nn.ModuleList(nn.Conv2d(width, SHARED_WIDTH, 1) for _ in range(BLOCKS)) for _ in range(2)
+            )
+        elif attention != "off":
+            self.attention = nn.ParameterList(
+                nn.Parameter(torch.randn(T, 4, channels, channels) * channels**-0.5) for _ in range(BLOCKS)
+            )
+            with torch.no_grad():
+                for weight in self.attention:
+                    weight[:, 3] = 0
+
+    def maps(self, features: Tensor) -> list[Tensor] | None:
+        """Each block's attention over tokens, (B, P, N), columns summing to 1, for the form "shared"; else None.
+
+        Apart from `forward`, so that a run in chunks of heads computes it once.
+        """
+        if self.query is None:
+            return None
+        pooled = pool_tokens(features)
+        pairs = zip(self.query, self.key, strict=True)
+        return [
+            (key(pooled).flatten(2).mT @ query(features).flatten(2) / SHARED_WIDTH**0.5).softmax(1)
+            for query, key in pairs
+        ]
+
+    def forward(self, features: Tensor, heads: Tensor | None = None, maps: list[Tensor] | None = None) -> Tensor:
+        """features (B, width, H, W) -> (B, T, C, H, W), or the steps in heads, (J,) or (B, J).
+
+        `maps`: what `maps(features)` gave, where it was computed before.
+        """
+        b, _, height, width = features.shape
+        flat = features.flatten(2)
+        maps = self.maps(features) if maps is None else maps
+
+        def pick(weight: Tensor) -> Tensor:  # (T, ...) -> (B, J, ...), or (1, J, ...) for every image alike
+            chosen = weight if heads is None else weight[heads - 1]
+            return chosen if heads is not None and heads.ndim == 2 else chosen[None]
+
+        project = pick(self.project).flatten(1, 2).to(flat.dtype)
+        bias = pick(self.bias).flatten(1)[:, :, None].to(flat.dtype)
+        out = torch.baddbmm(bias, project.expand(b, -1, -1), flat)  # (B, J*C, HW)
+        n = out.shape[1] // self.channels
+        for k, local in enumerate(self.local):
+            weight = pick(local).reshape(-1, self.channels, 3, 3).to(out.dtype)  # (B*J*C or J*C, C, 3, 3)
+            shape = (-1, weight.shape[0], height, width)
+            out = out + F.conv2d(
+                F.silu(out).reshape(shape), weight, padding=1, groups=weight.shape[0] // self.channels
+            ).reshape(out.shape)
+            if self.attention is not None:
+                x = out.unflatten(1, (n, self.channels))
+                weight = pick(self.attention[k]).to(out.dtype)
+                mixed = self._own(x, weight, height) if maps is None else self._shared(x, weight, height, maps[k])
+                out = out + mixed.flatten(1, 2)
+        return out.reshape(b, n, self.channels, height, width)
+
+    def _own(self, x: Tensor, weight: Tensor, height: int) -> Tensor:
+        """Each head's attention over its own pixels: x (B, J, C, HW), weight (1 or B, J, 4, C, C)."""
+        seen = x
+        if self.form == "pooled":
+            seen = pool_tokens(x.flatten(1, 2).unflatten(2, (height, -1))).flatten(2).unflatten(1, x.shape[1:3])
+        q, k, v = (torch.matmul(weight[:, :, m], part) for m, part in enumerate((x, seen, seen)))
+        if self.form == "linear":
+            mixed = linear_attention(q, k, v)
+        else:
+            mixed = F.scaled_dot_product_attention(q.mT, k.mT, v.mT).mT
+        return torch.matmul(weight[:, :, 3], mixed.to(x.dtype))
+
+    @staticmethod
+    def _shared(x: Tensor, weight: Tensor, height: int, attention: Tensor) -> Tensor:
+        """x (B, J, C, HW) through each head's matrix (1 or B, J, C, C), mixed by one map (B, P, HW) for all."""
+        tokens = pool_tokens(x.flatten(1, 2).unflatten(2, (height, -1))).flatten(2)  # (B, JC, P)
+        values = torch.matmul(weight, tokens.unflatten(1, x.shape[1:3])).flatten(1, 2)
+        return torch.matmul(values, attention.to(values.dtype)).unflatten(1, x.shape[1:3])

@@ -1,0 +1,136 @@
+"""The peers: what people use instead, through diffusers' schedulers, on a network that predicts the noise.
+
+The network is `model.linear_twin`: R_phi's backbone with one head, or another (see `peers`). It is trained on
+images in [-1, 1] with noise added by a schedule that is the same for all pixels; x is yielded in the project's
+range, floor for -1 and 1 for 1.
+
+| method    | solver                                             | timesteps                | evaluations a step |
+|-----------|----------------------------------------------------|--------------------------|--------------------|
+| ddpm      | ancestral, variance beta-tilde (Ho et al. 2020)    | even in t                | 1                  |
+| ddim      | deterministic, eta = 0 (Song et al. 2021a)         | even in t                | 1                  |
+| dpm++     | DPM-Solver++(2M) (Lu et al. 2022)                  | even in log SNR          | 1                  |
+| unipc     | UniPC-2, B2 (Zhao et al. 2023)                     | even in log SNR          | 1                  |
+| sde-pc    | Langevin corrector, then ancestral predictor       | even in t                | 2                  |
+|           | (Song et al. 2021b, Algorithms 3 and 5, VP form)   |                          |                    |
+
+The two fast solvers get the timesteps that their authors recommend for small images: diffusers' own default, even
+in t, makes their error ten times as large at 10 steps, and a peer must be met at its best.
+
+diffusers counts steps from 0: its t is the paper's i - 1, and SampleStep's i is t + 1, from 1000 to 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pixelviz.models.parallel_unet import LinearTwin
+from pixelviz.process.schedules import DDPM_BETAS
+from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep, Start
+
+LINEAR = {
+    "num_train_timesteps": LinearTwin.STEPS,
+    "beta_start": DDPM_BETAS[0],
+    "beta_end": DDPM_BETAS[1],
+    "beta_schedule": "linear",
+}
+EVEN = ("DDPMScheduler", "DDIMScheduler")  # step by steps // passes whatever their list of timesteps says
+CORRECTOR_SNR = 0.01  # r of the Langevin step; VE's 0.16 would widen a Gaussian's deviation by 5 % here
+
+
+class Counted:
+    """A network that counts its runs: the number that every comparison rests on is not a matter of belief."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network, self.runs = network, 0
+
+    def __call__(self, x: Tensor, t: int) -> Tensor:
+        """The estimate of the noise at step t of diffusers' count, float32, shape of x."""
+        self.runs += 1
+        return self.network(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device)).float()
+
+
+def gaussian_start(model: Any, noise: ImageNoise) -> Start:
+    """x_T ~ N(0, I); a schedule that is the same for all pixels needs no scale."""
+    return Start(noise.normal(*model.config.shape), None)
+
+
+def training_schedule(network: nn.Module) -> dict[str, Any]:
+    """What diffusers' schedulers must know of how the network was trained; LINEAR unless it says otherwise."""
+    return getattr(network, "training_schedule", LINEAR)
+
+
+def _solve(
+    scheduler: str, model: Any, start: Start, noise: ImageNoise, passes: int, *, corrects: bool = False, **settings: Any
+) -> Iterator[SampleStep]:
+    """Run the diffusers scheduler of that name from x_T to x_0; corrects: a Langevin step before each of its own."""
+    from diffusers import schedulers  # takes seconds to import, which only these methods need
+
+    model.need("linear_twin")
+    solver = getattr(schedulers, scheduler)(**training_schedule(model.linear_twin), **settings)
+    steps = solver.config.num_train_timesteps
+    if not 1 <= passes <= steps:
+        raise SamplerError(f"passes must be between 1 and {steps}, the linear-beta steps; it is {passes}.")
+    if scheduler in EVEN and steps % passes:
+        near = min((k for k in range(1, steps + 1) if steps % k == 0), key=lambda k: abs(k - passes))
+        raise SamplerError(f"passes must divide {steps} for this method; it is {passes}. The nearest is {near}.")
+    network, floor = Counted(model.linear_twin), model.config.floor
+
+    def shown(x: Tensor) -> Tensor:
+        return floor + (1 - floor) * (x + 1) / 2
+
+    solver.set_timesteps(passes)
+    timesteps = solver.timesteps.tolist()
+    # One generator per image, so that the pictures do not depend on the batch.
+    randomness = {"generator": noise.streams} if scheduler == "DDPMScheduler" else {}
+    x = start.x_T
+    yield SampleStep(steps, shown(x), 0)
+    for t, after in zip(timesteps, [*(later + 1 for later in timesteps[1:]), 0], strict=True):
+        if corrects:
+            x = langevin_step(network, solver, x, t, noise.normal(*x.shape[1:]))
+        x = solver.step(network(x, t), t, x, **randomness).prev_sample
+        yield SampleStep(after, shown(x), network.runs)
+
+
+def langevin_step(network: Counted, scheduler: Any, x: Tensor, t: int, z: Tensor) -> Tensor:
+    """One step of Langevin dynamics at noise level t (Song et al. 2021b, Algorithm 5).
+
+    x + h score + sqrt(2h) z with h = 2 alpha_t (r |z| / |score|)^2, score = -eps_hat / sqrt(1 - abar_t). The
+    norms are each image's own: with the paper's mean over the batch, a picture would depend on its neighbours.
+    """
+    score = -network(x, t) / (1 - scheduler.alphas_cumprod[t]).sqrt()
+    ratio = z.flatten(1).norm(dim=1) / score.flatten(1).norm(dim=1).clamp(min=1e-12)
+    h = (2 * scheduler.alphas[t] * (CORRECTOR_SNR * ratio) ** 2).view(-1, *(1,) * (x.ndim - 1))
+    return x + h * score + (2 * h).sqrt() * z
+
+
+def ddpm(model: Any, start: Start, noise: ImageNoise, *, passes: int = 1000) -> Iterator[SampleStep]:
+    """Ancestral sampling, x0_hat clipped to [-1, 1] at every step. Raises SamplerError or MissingPart."""
+    return _solve("DDPMScheduler", model, start, noise, passes, timestep_spacing="trailing")
+
+
+def ddim(model: Any, start: Start, noise: ImageNoise, *, passes: int = 50) -> Iterator[SampleStep]:
+    """Deterministic (eta = 0), x0_hat clipped to [-1, 1]. Raises SamplerError or MissingPart."""
+    return _solve("DDIMScheduler", model, start, noise, passes, timestep_spacing="trailing")
+
+
+def dpm_solver(model: Any, start: Start, noise: ImageNoise, *, passes: int = 20) -> Iterator[SampleStep]:
+    """DPM-Solver++(2M): multistep, second order, data prediction. Raises SamplerError or MissingPart."""
+    return _solve("DPMSolverMultistepScheduler", model, start, noise, passes, use_lu_lambdas=True)
+
+
+def unipc(model: Any, start: Start, noise: ImageNoise, *, passes: int = 10) -> Iterator[SampleStep]:
+    """UniPC of order 2 (its corrector reuses the next step's evaluation). Raises SamplerError or MissingPart."""
+    return _solve("UniPCMultistepScheduler", model, start, noise, passes, use_exponential_sigmas=True)
+
+
+def sde_pc(model: Any, start: Start, noise: ImageNoise, *, passes: int = 1000) -> Iterator[SampleStep]:
+    """Predictor-corrector sampling of the variance-preserving SDE, two evaluations a step.
+
+    The corrector is one Langevin step with the twin's score, the predictor DDPM's ancestral step, which Song et
+    al. (2021b, Appendix E) show to be one. diffusers has this sampler for variance-exploding models only.
+    """
+    return _solve("DDPMScheduler", model, start, noise, passes, corrects=True, timestep_spacing="trailing")

@@ -1,0 +1,159 @@
+"""The download at the bottom of the Forward tab: choose, prepare with progress, take the zip."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from pixelviz.export import EXTRAS, FORMATS, Progress, Request, export
+from pixelviz.export_figures import FIGURES
+from pixelviz.export_view import MAX_SIDE, View
+from pixelviz.images import fit
+from pixelviz.ui import benches, widgets
+from pixelviz.ui.checks import check_pixels, friendly, number
+from pixelviz.ui.forward_view import check_settings
+from pixelviz.ui.instrument_state import READ_STATE, picture_name, read_state
+from pixelviz.ui.service import Service
+
+MOST_DOWNLOADS = 16  # prepared zips that are kept, one a visitor
+EXTRA_NAMES = {
+    "gif": "Film, GIF",
+    "mp4": "Film, MP4",
+    "csv": "Curves, CSV",
+    "json": "Settings, JSON",
+}
+
+INTRO = """The figures in the layouts of the paper's, the film, the curves and the settings of what the instrument shows
+now, as one zip. Figures 3, 5 and 7 use the checkpoint that fits best, and say which. It takes half a minute or so."""
+
+
+class Downloads:
+    """Prepared zips, one a visitor; the oldest gives way. They are gone with this object, or at exit."""
+
+    def __init__(self, most: int = MOST_DOWNLOADS) -> None:
+        self.most = most
+        self._lock = threading.Lock()
+        self._folder: tempfile.TemporaryDirectory | None = None
+        self._kept: OrderedDict[str, tempfile.TemporaryDirectory] = OrderedDict()
+
+    def place(self, session: str, name: str) -> Path:
+        """Where a visitor's next zip goes; the last one is removed."""
+        with self._lock:
+            self._drop(session)
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="pixelviz-export-")
+            self._kept[session] = tempfile.TemporaryDirectory(dir=self._folder.name)
+            while len(self._kept) > self.most:
+                self._drop(next(iter(self._kept)))
+            return Path(self._kept[session].name) / name
+
+    def forget(self, session: str) -> None:
+        """Remove what is kept for a visitor."""
+        with self._lock:
+            self._drop(session)
+
+    def _drop(self, session: str) -> None:
+        if folder := self._kept.pop(session, None):
+            folder.cleanup()
+
+
+def read_view(service: Service, source: dict, text: str | None) -> View:
+    """The view that the instrument shows; raises ServiceError, ConfigError or ImageError."""
+    state = read_state(text)
+    gamma, T, floor, seed, rescaled = check_settings(
+        *(state[key] for key in ("gamma", "T", "floor", "seed", "rescaled"))
+    )
+    picture = fit(service.read(source["path"]), MAX_SIDE)
+    pixels = check_pixels(state["pixels"], picture.pixels.transpose(2, 0, 1).shape)
+    t = number("t", state["t"])
+    return View(picture, picture_name(source), gamma, T, floor, seed, pixels, min(max(t, 0.0), 1.0), rescaled)
+
+
+def file_name(view: View) -> str:
+    """A name for the zip that says what is in it."""
+    slug = re.sub(r"[^a-z0-9]+", "-", view.name.lower()).strip("-") or "picture"
+    return f"pixelviz-{slug}-gamma{view.gamma:g}-T{view.T}.zip"
+
+
+def bar(progress: Progress) -> str:
+    """How far the zip is, as HTML."""
+    share = round(100 * progress.done / max(1, progress.total))
+    return (
+        f'<div class="pv-bar" role="progressbar" aria-label="Preparing the download" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-valuenow="{share}"><i style="width:{share}%"></i></div>'
+        f'<p class="pv-status" aria-live="polite">{progress.what} …</p>'
+    )
+
+
+def build(demo: gr.Blocks, source: gr.State, service: Service) -> None:
+    """The panel's components and events; `source` is the picture in use."""
+    downloads = Downloads()
+
+    def prepare(
+        text: str | None,
+        source: dict,
+        figures: Sequence[str],
+        formats: Sequence[str],
+        extras: Sequence[str],
+        request: gr.Request,
+    ):
+        """Progress, then the button that gives the zip; a message and the old button where it cannot be made."""
+        wait, ready = gr.Button(interactive=False), gr.Button(interactive=True)
+        session = request.session_hash or "nobody"
+        try:
+            wanted = Request(tuple(figures or ()), tuple(formats or ()), tuple(extras or ()))
+            view = read_view(service, source, text)
+            path = downloads.place(session, file_name(view))
+            steps = export(
+                view, wanted, path, lambda needs: benches.nearest(service, view, needs), service.turn.foreground
+            )
+            for progress in steps:
+                if progress.done < progress.total:
+                    yield bar(progress), wait, gr.DownloadButton(visible=False)
+            size = path.stat().st_size / 2**20
+            said = widgets.alert(f"Ready: {path.name}, {size:.1f} MB.", "good")
+            yield said, ready, gr.DownloadButton(value=str(path), visible=True)
+        except Exception as error:
+            yield widgets.alert(friendly(error)), ready, gr.skip()
+
+    def left(request: gr.Request) -> None:
+        downloads.forget(request.session_hash or "nobody")
+
+    with gr.Accordion("Take it with you", open=False, elem_id="export"):
+        gr.Markdown(INTRO, elem_classes="pv-intro")
+        with gr.Row():
+            figures = gr.CheckboxGroup(
+                [(f"Fig. {key}: {figure.title}", key) for key, figure in FIGURES.items()],
+                value=list(FIGURES),
+                label="Figures",
+                min_width=300,
+                elem_classes="pv-list",
+            )
+            with gr.Column(min_width=220):
+                formats = gr.CheckboxGroup(
+                    [(kind.upper(), kind) for kind in FORMATS], value=list(FORMATS), label="Formats of the figures"
+                )
+                extras = gr.CheckboxGroup(
+                    [(EXTRA_NAMES[kind], kind) for kind in EXTRAS], value=list(EXTRAS), label="Also"
+                )
+        with gr.Row():
+            go = gr.Button("Prepare download", variant="primary", elem_id="export-prepare")
+            take = gr.DownloadButton("Download the zip", visible=False, elem_id="export-take")
+        status = gr.HTML(apply_default_css=False, elem_id="export-status")
+    state = gr.Textbox(label="The instrument's settings", visible=False)
+    go.click(
+        prepare,
+        [state, source, figures, formats, extras],
+        [status, go, take],
+        js=READ_STATE,
+        concurrency_id="export",
+        concurrency_limit=1,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    demo.unload(left)

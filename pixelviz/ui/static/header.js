@@ -1,0 +1,1 @@
+element.querySelector(".pv-dark").onclick = () => document.body.classList.toggle("dark");

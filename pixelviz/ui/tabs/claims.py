@@ -1,0 +1,91 @@
+"""Every claim of the paper that can be checked here, judged for what the Forward tab shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gradio as gr
+
+from pixelviz.ui import claims_view, widgets
+from pixelviz.ui.instrument_state import READ_STATE
+from pixelviz.ui.jobs import TrainingJobs
+from pixelviz.ui.service import MODEL_QUEUE, Service, friendly
+
+INTRO = """What the paper says, and what this app computes for it, with the picture and the settings that the Forward
+tab has now. Every verdict follows from the numbers beneath it. Change gamma, the floor or the picture there, and come
+back."""
+NO_CHECKPOINT = "No checkpoint here has the networks for these. Train one, or load a folder in Checkpoints."
+
+
+def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> Callable[[gr.State], None]:
+    """The tab's components; returns what binds its events to the Forward tab's picture in use."""
+    gr.Markdown(INTRO, elem_classes="pv-intro")
+    message = gr.HTML(apply_default_css=False, elem_id="claims-message")
+    with gr.Row(elem_classes="pv-claim-models"):
+        name = gr.Dropdown(
+            [],
+            label="Checkpoint for the claims that need a model",
+            info="where it lacks a part, another one is taken",
+            min_width=260,
+            elem_id="claims-checkpoint",
+        )
+        run = gr.Button("Check these too", min_width=150, elem_id="claims-run")
+    view = gr.HTML(
+        html_template="${value}",
+        js_on_load=(widgets.STATIC / "claims.js").read_text("utf-8"),
+        apply_default_css=False,
+        container=False,
+        elem_id="claims",
+    )
+    state = gr.Textbox(label="The instrument's settings", visible=False)
+    judged = gr.State(None)
+
+    def refresh(chosen):
+        names = service.names("scale_vae")
+        return gr.Dropdown(choices=names, value=chosen if chosen in names else next(iter(names), None))
+
+    def judge(text, source, before):
+        """All claims for the present settings; the old page stays where nothing has changed, or on an error."""
+        key = (text, source["path"])
+        if before is not None and before[0] == key:
+            return gr.skip(), gr.skip(), ""
+        try:
+            scene = claims_view.scene(service, source, text)
+            verdicts = claims_view.judge(scene)
+        except Exception as error:
+            return gr.skip(), gr.skip(), widgets.alert(friendly(error))
+        return claims_view.page(scene, verdicts), (key, verdicts), ""
+
+    def check_models(text, source, chosen):
+        """The claims that need a model, one after the other, then the page with all of them."""
+        off = gr.Button(interactive=False)
+        try:
+            scene = claims_view.scene(service, source, text)
+            verdicts = claims_view.judge(scene)
+            found = 0
+            for found, (id, verdict) in enumerate(
+                claims_view.judge_with_models(service, scene, source["path"], chosen), 1
+            ):
+                verdicts[id] = verdict
+                yield gr.skip(), gr.skip(), widgets.alert(f"Checked {found} claims with a model …", "info"), off
+            said = widgets.alert(None if found else NO_CHECKPOINT, "info")
+            page = claims_view.page(scene, verdicts)
+            yield page, ((text, source["path"]), verdicts), said, gr.Button(interactive=True)
+        except Exception as error:
+            yield gr.skip(), gr.skip(), widgets.alert(friendly(error)), gr.Button(interactive=True)
+
+    def follow(source: gr.State) -> None:
+        quiet = {"show_progress": "minimal", "show_progress_on": view, "api_visibility": "private"}
+        tab.select(judge, [state, source, judged], [view, judged, message], js=READ_STATE, concurrency_limit=2, **quiet)
+        tab.select(refresh, name, name, queue=False, **quiet)
+        run.click(
+            check_models,
+            [state, source, name],
+            [view, judged, message, run],
+            js=READ_STATE,
+            concurrency_id=MODEL_QUEUE,
+            concurrency_limit=1,
+            **quiet,
+        )
+
+    return follow

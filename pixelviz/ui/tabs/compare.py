@@ -1,0 +1,264 @@
+"""Against the peers: the benchmark's figures, a live race, and the paper's toy experiment."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import gradio as gr
+
+from pixelviz import report
+from pixelviz.images import EXAMPLES
+from pixelviz.ui import compare_view, race, widgets
+from pixelviz.ui.jobs import TrainingJobs
+from pixelviz.ui.service import MODEL_QUEUE, Service, friendly
+
+FIRST = ("parallel:1", "parallel:10", "ddim:10", "ddim:50", "dpm++:10", "unipc:10")  # in the race, where they can run
+ONE_BRIGHTNESS = "one brightness"
+FORWARD, HEADS = "forward", "heads"
+NO_CHECKPOINT = "No checkpoint here can draw images yet. Train one in the Train tab, or load a folder in Checkpoints."
+NO_TWIN = (
+    "This checkpoint has no linear-beta twin, so the peers cannot run on it: only ours races. Train the part "
+    "linear_twin, or load a diffusers model below."
+)
+
+INTRO = """Is one pass worth having? Here the model meets what people would use instead, on the same data, with the same
+backbone and counted the same way: DDPM, DDIM, DPM-Solver++, UniPC and the predictor-corrector sampler run on a
+**linear-beta twin**, an ordinary diffusion model of the same size."""
+
+PAPER = """**As printed in the paper, not measured here.** One V100; FID in Inception features, so it
+cannot be compared with the FID above. DPM-Solver with 34 steps takes 0.05 s against the paper's 0.3 s: "four times
+faster" holds against DDPM only (and the text gives DDPM 1.23 s where the table has 1.26)."""
+
+FAIR = """All methods draw images of the same seed **in turns on one processor**: the next step is always that of the
+method whose clock shows least. So none waits for another, and every clock counts only that method's own work."""
+
+TOY = """The paper chose $\\gamma$ by an experiment (end of Appendix B): noise an image, keep every noise sample, and
+run the reverse recursion with them. The error that is left tells how stable it is. The maps show it for every
+$\\gamma$ and $T$, from the closed form; at the white line it is as large as an image's whole range, 1.
+The paper excludes $\\gamma \\ge T$, so there the maps are blank."""
+
+_RACE = '<div class="pv-race"><p class="pv-status" aria-live="polite"></p><ol class="pv-lanes"></ol></div>'
+_TOY = """
+<div class="pv-toy">
+  <div class="pv-maps">
+    <figure class="pv-map" data-form="printed">
+      <figcaption><b>Algorithm 1 as printed</b><span class="pv-reading"></span></figcaption>
+      <canvas role="img" aria-label="Heat map of the printed form's error over gamma and T"></canvas>
+    </figure>
+    <figure class="pv-map" data-form="v">
+      <figcaption><b>v-form</b><span class="pv-reading"></span></figcaption>
+      <canvas role="img" aria-label="Heat map of the v-form's error over gamma and T"></canvas>
+    </figure>
+  </div>
+  <div class="pv-scale" aria-hidden="true">
+    <canvas></canvas><div><span>0.0001</span><span>root mean square error of x₀</span><span>100,000</span></div>
+  </div>
+  <div class="pv-toy-at">
+    <label>γ <input class="pv-at-gamma" type="range" min="0" max="1" step="1" aria-label="gamma of the point">
+      <output></output></label>
+    <label>T <input class="pv-at-T" type="range" min="0" max="1" step="1" aria-label="T of the point">
+      <output></output></label>
+  </div>
+  <p class="pv-toy-said" aria-live="polite"></p>
+  <p class="pv-toy-advice"></p>
+</div>
+"""
+
+
+def goals(results: dict) -> str:
+    """What was aimed for, and whether it is met."""
+    marks = {True: ("pv-met", "✓ met"), False: ("pv-missed", "✗ not met"), None: ("", "… open")}
+    items = "".join(
+        f'<li><b class="{marks[one.met][0]}">{marks[one.met][1]}</b><span>{widgets.escape(one.text)}</span></li>'
+        for one in report.verdicts(results)
+    )
+    return f'<ul class="pv-goals">{items}</ul>'
+
+
+def measured(results: dict | None, reason: str) -> tuple[str, str]:
+    """Plot with goals, and table, of a benchmark as HTML; or the reason why there is none."""
+    if results is None:
+        return widgets.alert(reason, "info"), ""
+    wide, narrow = report.pareto_svg(results), report.pareto_svg(results, 360, 380)
+    plot = (
+        f'<div class="pv-pareto"><div class="pv-wide">{wide}</div><div class="pv-narrow">{narrow}</div></div>'
+        '<p class="pv-compare-note">Further left is faster, lower is better; the numbers are passes. No other method '
+        "is both faster and better than those on the dashed line.</p>"
+    )
+    note = f'<p class="pv-compare-note">{widgets.escape(report.conditions(results))}</p>'
+    return goals(results) + plot, widgets.table(report.HEAD, report.table_rows(results), "All measures") + note
+
+
+def paper_tables() -> str:
+    """Tables 1 and 2."""
+    tables = (widgets.table(compare_view.PAPER_HEAD, rows, title) for title, rows in compare_view.PAPER_TABLES.items())
+    return f'<div class="pv-papers">{"".join(tables)}</div>'
+
+
+def fids(results: dict | None) -> dict[tuple[str, str, int], float]:
+    """FID of the benchmark's rows, for the race's lanes."""
+    return {(row["model"], row["method"], row["passes"]): row["fid"] for row in (results or {}).get("rows", ())}
+
+
+def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
+    """The tab's components and events."""
+
+    def benchmark(name):
+        if not name:
+            return widgets.alert(NO_CHECKPOINT, "info"), ""
+        try:
+            return measured(*compare_view.results_or_reason(service.find(name)))
+        except Exception as error:
+            return widgets.alert(friendly(error)), ""
+
+    def refresh(name):
+        """The checkpoints there are now; first of all one that is measured, or that has a twin."""
+        names = service.names("parallel_unet", "scale_vae")
+        twins = service.names("linear_twin")
+        names += [one for one in twins if one not in names]
+        best = [one for one in names if compare_view.results_or_reason(service.find(one))[0] is not None]
+        first = next(iter(best + twins + names), None)
+        return gr.Dropdown(choices=names, value=name if name in names else first)
+
+    def lineup(name, chosen):
+        """Who can race on this checkpoint; those chosen before stay chosen."""
+        if not name:
+            return gr.skip(), widgets.alert(NO_CHECKPOINT, "info")
+        try:
+            there = service.contenders(name)
+        except Exception as error:
+            return gr.CheckboxGroup([], value=[]), widgets.alert(friendly(error))
+        choices = [(race.label(case, name), case.key) for case in there]
+        keys = [key for _, key in choices]
+        kept = [key for key in chosen or () if key in keys] or [case.key for case in there if case.label in FIRST]
+        alone = all(case.method == "parallel" for case in there)
+        return gr.CheckboxGroup(choices, value=kept), widgets.alert(NO_TWIN if alone else None, "info")
+
+    def run(name, chosen, n, seed):
+        """The race, five times a second."""
+        busy = gr.Button(interactive=False), gr.Button(interactive=True)
+        free = gr.Button(interactive=True), gr.Button(interactive=False)
+        try:
+            yield json.dumps({"status": "Getting ready …"}), "", *busy
+            known = fids(compare_view.results_or_reason(service.find(name))[0])
+            for state in service.race(name, chosen, n, seed):
+                yield state.payload(known), gr.skip(), gr.skip(), gr.skip()
+            yield gr.skip(), gr.skip(), *free
+        except Exception as error:
+            yield json.dumps({"status": ""}), widgets.alert(friendly(error)), *free
+
+    def stopped():
+        status = json.dumps({"status": "Stopped. Start again when you like."})
+        return status, gr.Button(interactive=True), gr.Button(interactive=False)
+
+    def load_peer(path, name, chosen):
+        try:
+            peer = service.peers.load(path)
+        except Exception as error:
+            return gr.skip(), widgets.alert(friendly(error))
+        line, _ = lineup(name, chosen)
+        return line, widgets.alert(f"{peer} is loaded; choose its methods above.", "good")
+
+    def toy(source, brightness, floor, given, fresh, head_error, tolerance):
+        try:
+            picture = None if source == ONE_BRIGHTNESS else service.read(str(dict(EXAMPLES)[source]))
+            return (
+                compare_view.toy(
+                    picture,
+                    brightness,
+                    floor,
+                    forward_noise=given == FORWARD,
+                    fresh_noise=fresh,
+                    head_error=head_error,
+                    tolerance=tolerance,
+                ),
+                "",
+            )
+        except Exception as error:
+            return gr.skip(), widgets.alert(friendly(error))
+
+    gr.Markdown(INTRO, elem_classes="pv-intro")
+    name = gr.Dropdown([], label="Checkpoint", elem_id="compare-checkpoint")
+    with gr.Tabs(elem_id="compare-parts"):
+        with gr.Tab("Benchmark", id="compare-benchmark"):
+            with gr.Row(elem_classes="pv-columns"):
+                with gr.Column(scale=8, min_width=320):
+                    plot = gr.HTML(apply_default_css=False, elem_id="pareto")
+                with gr.Column(scale=5, min_width=300):
+                    gr.HTML("<h2>The paper's tables</h2>", apply_default_css=False, elem_classes="pv-heading")
+                    gr.Markdown(PAPER, elem_classes="pv-intro")
+                    gr.HTML(paper_tables(), apply_default_css=False, elem_id="paper-tables")
+            table = gr.HTML(apply_default_css=False, elem_id="compare-table")
+        with gr.Tab("Race", id="compare-race"):
+            gr.Markdown(FAIR, elem_classes="pv-intro")
+            chosen = gr.CheckboxGroup([], label="Methods", info="and their passes", elem_id="race-methods")
+            with gr.Row(elem_id="race-settings"):
+                n = gr.Slider(1, race.MOST_IMAGES, 8, step=1, label="Images", min_width=200)
+                with gr.Row(equal_height=True, elem_classes="pv-seed"):
+                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=120, elem_id="race-seed")
+                    dice = gr.Button("New seed", size="sm", min_width=80, elem_classes="pv-beside")
+                go = gr.Button("Start the race", variant="primary", elem_id="race-go", scale=2, min_width=160)
+                stop = gr.Button("Stop", variant="stop", interactive=False, min_width=80)
+            message = gr.HTML(apply_default_css=False, elem_id="race-message")
+            lanes = widgets.component(_RACE, "race.js", elem_id="race")
+            with gr.Accordion("Race a diffusers model as well", open=False):
+                with gr.Row(equal_height=True):
+                    folder = gr.Textbox(
+                        label="Folder of this computer",
+                        info="of an unconditional UNet2DModel with its scheduler's configuration, safetensors only",
+                        max_lines=1,
+                        scale=4,
+                        elem_id="peer-folder",
+                    )
+                    add = gr.Button("Load", scale=1, min_width=100)
+                said = gr.HTML(apply_default_css=False, elem_id="peer-message")
+        with gr.Tab("Toy experiment", id="compare-toy") as toy_tab:
+            gr.Markdown(TOY, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
+            with gr.Row(elem_classes="pv-columns"):
+                with gr.Column(scale=4, min_width=280), gr.Group():
+                    source = gr.Dropdown([ONE_BRIGHTNESS, *dict(EXAMPLES)], value=ONE_BRIGHTNESS, label="Pixels")
+                    brightness = gr.Slider(0, 1, 0.5, step=0.01, label="Brightness", elem_id="toy-brightness")
+                    floor = gr.Slider(0.004, 0.5, 0.004, step=0.002, label="Floor", info="x₀ = floor + (1 − floor) p")
+                    given = gr.Radio(
+                        [("its own forward noise, as in the paper", FORWARD), ("the best T heads of one run", HEADS)],
+                        value=FORWARD,
+                        label="The recursion is given",
+                    )
+                    head_error = gr.Slider(
+                        0, 0.2, 0.01, step=0.005, label="Error of each head", info="standard deviation", visible=False
+                    )
+                    fresh = gr.Checkbox(False, label="Fresh noise at every step (Algorithm 1, line 8)")
+                    tolerance = gr.Dropdown(
+                        [("0.1 nats", 0.1), ("0.01 nats", 0.01), ("0.001 nats", 0.001)],
+                        value=0.01,
+                        label="Adviser's tolerance",
+                        info="terminal gap per value; its γ is the dashed line",
+                    )
+                with gr.Column(scale=9, min_width=320):
+                    toy_message = gr.HTML(apply_default_css=False)
+                    maps = widgets.component(_TOY, "toy.js", elem_id="toy")
+
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, **quiet}
+    started = go.click(
+        run,
+        [name, chosen, n, seed],
+        [lanes, message, go, stop],
+        show_progress_on=lanes,
+        **{**model, "show_progress": "minimal"},
+    )
+    stop.click(stopped, None, [lanes, go, stop], cancels=[started], queue=False, **quiet)
+    dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
+    ready = tab.select(refresh, name, name, **quiet)
+    for event in (ready, name.input(lambda: None, None, None, queue=False, **quiet)):
+        event.then(benchmark, name, [plot, table], **quiet).then(lineup, [name, chosen], [chosen, message], **quiet)
+    gr.on([add.click, folder.submit], load_peer, [folder, name, chosen], [chosen, said], **model)
+
+    settings = [source, brightness, floor, given, fresh, head_error, tolerance]
+    redraw = {"fn": toy, "inputs": settings, "outputs": [maps, toy_message], "queue": False, **quiet}
+    toy_tab.select(**redraw)
+    for control in settings:
+        control.change(**redraw, trigger_mode="always_last")
+    source.input(lambda value: gr.Slider(visible=value == ONE_BRIGHTNESS), source, brightness, queue=False, **quiet)
+    given.input(lambda value: gr.Slider(visible=value == HEADS), given, head_error, queue=False, **quiet)

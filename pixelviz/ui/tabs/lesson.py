@@ -1,0 +1,52 @@
+"""The lesson beside its own instrument: predict, see, explain; a teacher's page and exercises to print."""
+
+from __future__ import annotations
+
+import json
+
+import gradio as gr
+
+from pixelviz.ui import instrument, widgets
+from pixelviz.ui.jobs import TrainingJobs
+from pixelviz.ui.lesson import Lesson, plan
+from pixelviz.ui.service import MODEL_QUEUE, Service, friendly
+
+INTRO = '<p id="lesson-intro" class="pv-note"></p>'
+STAGE = '<p id="lesson-asleep" class="pv-note" hidden></p><div id="lesson-stage"></div>'
+
+
+def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
+    """The tab's components and events."""
+    lesson = Lesson(service)
+
+    def answer(event: gr.EventData):
+        """What is true in the step that was asked about."""
+        try:
+            found = {"outcome": lesson.outcome(event.step)}
+        except Exception as error:
+            found = {"error": friendly(error)}
+        return json.dumps({"step": event.step, "request": event.request, **found})
+
+    def answers(event: gr.EventData):
+        """All answers, for the teacher."""
+        return json.dumps({"answers": lesson.answers(), "request": event.request})
+
+    source = gr.State(instrument.first_source())
+    gr.HTML(INTRO, apply_default_css=False, elem_classes="pv-intro")
+    with gr.Row(elem_classes="pv-columns", elem_id="lesson-row"):
+        with gr.Column(scale=8, min_width=320, elem_classes="pv-lesson-stage"):
+            gr.HTML(STAGE, apply_default_css=False)
+            viewer = widgets.instrument(elem_id="lesson-instrument")
+        with gr.Column(scale=5, min_width=300):
+            card = widgets.component(
+                '<section class="pv-lesson" aria-label="Lesson"></section>', "lesson.js", plan=plan()
+            )
+    gr.HTML('<article id="lesson-page" hidden></article>', apply_default_css=False)
+    instrument.connect(viewer, source, service)
+
+    # "multiple": the next question is asked while the answer to the last one is being drawn.
+    quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
+    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1}
+    card.input(answer, None, card, queue=False, **quiet)
+    card.submit(answer, None, card, **model, **quiet)
+    card.select(answers, None, card, **model, **quiet)

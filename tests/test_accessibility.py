@@ -1,0 +1,127 @@
+"""axe-core finds nothing in any tab, light and dark, on a large screen and on a phone; motion stays out on request."""
+
+import json
+
+import pytest
+
+from pixelviz.ui.app import TABS
+from pixelviz.ui.lesson_steps import STEPS
+from tests.browser import PATIENCE, watched
+
+pytest.importorskip("playwright.sync_api")
+axe_module = pytest.importorskip("axe_playwright_python.sync_playwright")
+
+SCREENS = {"light": (1280, 800), "dark": (390, 844)}
+# Nothing is being computed or faded: half-transparent text has half the contrast.
+SETTLED = """() => !!document.querySelector("#instrument .pv-instrument")?.pvInstrument?.ready
+  && !document.querySelector(".pending, .generating, .pv-working")
+  && document.getAnimations().every((one) => one.playState !== "running")"""
+NODE = "document.querySelector('#lesson-instrument .pv-instrument')?.pvInstrument"
+
+
+@pytest.fixture(params=SCREENS)
+def page(browser, url, request):
+    """A page in each theme, with less motion."""
+    width, height = SCREENS[request.param]
+    page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+    page.set_default_timeout(PATIENCE)
+    complaints = watched(page, url)
+    page.goto(f"{url}?__theme={request.param}")
+    settle(page)
+    assert page.locator("body.dark").count() == (request.param == "dark")
+    yield page
+    page.close()
+    assert not complaints
+
+
+def settle(page):
+    """Wait until nothing has moved for a second and a half: one answer may ask the next question."""
+    still = 0
+    for _ in range(PATIENCE // 100):
+        page.wait_for_timeout(100)
+        still = still + 1 if page.evaluate(SETTLED) else 0
+        if still == 15:
+            return
+    pytest.fail("the page does not come to rest")
+
+
+def open_tab(page, title):
+    page.get_by_role("tab", name=title, exact=True).click()
+    settle(page)
+
+
+def found(page):
+    """What axe-core finds in what is on the screen, as lines to read; all of its rules."""
+    report = axe_module.Axe().run(page).response
+    return [
+        f"{one['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"
+        for one in report["violations"]
+        for node in one["nodes"]
+    ]
+
+
+def test_axe_does_find_what_is_wrong(page):
+    page.evaluate("document.querySelector('.pv-copy').removeAttribute('aria-label')")
+    page.evaluate("document.querySelector('.pv-copy b').remove()")
+    page.evaluate("document.querySelector('.pv-copy').removeAttribute('title')")
+    page.evaluate("document.querySelector('.pv-header p').style.opacity = 0.4")
+    rules = {line.split(":")[0] for line in found(page)}
+    assert rules >= {"button-name", "color-contrast"}
+
+
+def test_every_tab_is_clean_and_fits(page):
+    problems = {}
+    for title, _ in TABS:
+        open_tab(page, title)
+        problems[title] = found(page)
+        wide = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        if wide[0] > wide[1]:
+            problems[title].append(f"{wide[0]} pixels wide")
+        # A picture that is drawn says what it shows, or stands in a control that does.
+        silent = page.locator("canvas").evaluate_all(
+            "all => all.filter(c => c.offsetParent && !c.closest('button, [aria-hidden=true]')"
+            " && !(c.getAttribute('role') === 'img' && c.getAttribute('aria-label'))).map(c => c.outerHTML)"
+        )
+        problems[title] += silent
+    assert not any(problems.values()), json.dumps(problems, indent=1, ensure_ascii=False)
+
+
+def test_the_lesson_is_clean_in_all_its_states(page):
+    open_tab(page, "Lesson")
+    problems = {}
+    for k in (1, 5, 6, 8):  # one pixel, the maps, the pictures, the chart
+        page.locator(".pv-lesson-progress button").nth(k - 1).click()
+        page.locator("[name=pv-lesson-choice]").nth(1).check()
+        page.locator(".pv-lesson-commit").click()
+        page.locator(".pv-lesson-verdict").wait_for()
+        settle(page)
+        problems[STEPS[k - 1].key] = found(page)
+    page.locator(".pv-lesson-progress button").last.click()
+    settle(page)
+    problems["result"] = found(page)
+    for k in range(2):
+        page.locator(".pv-lesson-foot button").nth(k).click()
+        page.wait_for_function("!document.querySelector('#lesson-page').innerText.includes('Computing')")
+        problems[f"page {k}"] = found(page)
+        page.locator(".pv-lesson-bar button").first.click()
+    page.keyboard.press("p")
+    settle(page)
+    problems["presenter"] = found(page)
+    assert not any(problems.values()), json.dumps(problems, indent=1, ensure_ascii=False)
+
+
+def test_less_motion_means_none(page):
+    open_tab(page, "Lesson")
+    moving = page.evaluate(
+        "[...document.querySelectorAll('*')].filter(node => { const style = getComputedStyle(node);"
+        " return [style.transitionDuration, style.animationDuration].some("
+        "all => all.split(',').some(one => parseFloat(one) * (one.includes('ms') ? 1 : 1000) > 1)); }).length"
+    )
+    assert moving == 0
+    page.locator("[name=pv-lesson-choice]").first.check()
+    page.evaluate(
+        "() => { window.times = []; document.addEventListener('pv:state', (event) => times.push(event.detail.t)); }"
+    )
+    page.locator(".pv-lesson-commit").click()
+    page.wait_for_function(NODE + ".state().t === 1")
+    assert set(page.evaluate("times")) <= {0, 1}, "the time jumps to where it would have run"

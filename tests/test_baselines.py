@@ -1,0 +1,190 @@
+"""The peers' samplers on Gaussian data, where the best noise prediction and the exact solution are known."""
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from pixelviz.devices import Compute
+from pixelviz.models.pixel_aware import MissingPart, PixelAwareModel
+from pixelviz.samplers import PEERS, SAMPLERS, ImageNoise, SamplerError, draw
+from pixelviz.samplers.baselines import Counted, langevin_step
+from tests.tiny import randomised, tiny_config
+
+CPU = Compute(torch.device("cpu"), None)
+FLOOR = 0.1
+MEAN, DEVIATION = 0.1, 0.2  # of the data, every pixel alike, in [-1, 1]: +-1 is 4.5 deviations away
+
+
+class ExactNoise(nn.Module):
+    """E[eps | x_t] for N(MEAN, DEVIATION^2) data under DDPM's betas, cut into `steps` steps (1000 is DDPM's own)."""
+
+    def __init__(self, steps=1000):
+        super().__init__()
+        factor = 1000 / steps
+        betas = torch.linspace(1e-4 * factor, 0.02 * factor, steps, dtype=torch.float64)
+        self.abar = torch.cumprod(1 - betas, 0)
+        self.runs = 0
+        if steps != 1000:
+            self.training_schedule = {
+                "num_train_timesteps": steps,
+                "beta_start": 1e-4 * factor,
+                "beta_end": 0.02 * factor,
+                "beta_schedule": "linear",
+            }
+
+    def forward(self, x, t):
+        self.runs += 1
+        abar = self.abar[t].view(-1, 1, 1, 1)
+        return ((1 - abar).sqrt() * (x.double() - abar.sqrt() * MEAN) / self._variance(abar)).float()
+
+    @staticmethod
+    def _variance(abar):
+        return abar * DEVIATION**2 + 1 - abar
+
+    def flow(self, x_T):
+        """Where the probability-flow ODE takes x_T: at every t, (x_t - mean_t) / deviation_t stays the same."""
+        abar = self.abar[-1]
+        return MEAN + DEVIATION * (x_T.double() - abar.sqrt() * MEAN) / self._variance(abar).sqrt()
+
+
+class GaussianModel:
+    """What a sampler sees of a model, with an exact network."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, steps=1000):
+        self.config = SimpleNamespace(shape=(1, 4, 4), floor=FLOOR)
+        self.linear_twin = ExactNoise(steps)
+
+    def need(self, *parts):
+        assert parts == ("linear_twin",)
+
+
+def signed(x):
+    """[FLOOR, 1] to [-1, 1], float64."""
+    return 2 * (x.double() - FLOOR) / (1 - FLOOR) - 1
+
+
+def _ends(method, passes, n=8, steps=1000):
+    """x_T and x_0 in [-1, 1], and the model."""
+    model = GaussianModel(steps)
+    states = list(draw(model, CPU, n=n, sampler=method, passes=passes, seed=1))
+    return signed(states[0].x), signed(states[-1].x), model.linear_twin
+
+
+def _errors(method, numbers, steps):
+    errors = []
+    for passes in numbers:
+        x_T, x_0, network = _ends(method, passes, steps=steps)
+        errors.append((x_0 - network.flow(x_T)).square().mean().sqrt().item())
+    return errors
+
+
+@pytest.mark.parametrize(
+    ("method", "order", "numbers"),
+    [("ddim", 1, (50, 100, 200, 400)), ("dpm++", 2, (20, 40, 80, 160)), ("unipc", 3, (20, 40, 80))],
+)
+def test_order_of_convergence(method, order, numbers):
+    """Twice the steps, 2^order times less error; UniPC-2's corrector gives it one order more than its predictor has.
+
+    The process is cut into 100,000 steps, so that rounding to whole timesteps does not hide the order.
+    """
+    errors = _errors(method, numbers, 100_000)
+    orders = [math.log2(coarse / fine) for coarse, fine in itertools.pairwise(errors)]
+    slope = math.log2(errors[0] / errors[-1]) / math.log2(numbers[-1] / numbers[0])
+    assert abs(slope - order) < 0.25, (errors, orders)
+
+
+def test_fast_solvers_are_met_at_their_best():
+    """10 steps even in log SNR; with diffusers' default spacing DPM-Solver++'s error here is above 0.1."""
+    for method in ("dpm++", "unipc"):
+        assert _errors(method, (10,), 1000)[0] < 0.02
+
+
+@pytest.mark.parametrize("method", ["ddpm", "sde-pc"])
+def test_stochastic_samplers_give_the_data_s_mean_and_variance(method):
+    n = 500
+    _, x_0, _ = _ends(method, 1000, n=n)
+    values = n * 16
+    assert x_0.mean().item() == pytest.approx(MEAN, abs=4 * DEVIATION / math.sqrt(values))
+    assert x_0.std().item() == pytest.approx(DEVIATION, rel=0.03)  # beta-tilde leaves it 2 % narrow
+    assert abs(torch.corrcoef(x_0.flatten(1)[:, :2].T)[0, 1]) < 4 / math.sqrt(n)
+
+
+def test_langevin_steps_keep_the_distribution_at_their_noise_level():
+    """300 steps from a distribution twice too wide: its deviation goes to that of x_t."""
+    t, n = 300, 8
+    network = ExactNoise()
+    scheduler = SimpleNamespace(alphas_cumprod=network.abar.float(), alphas=torch.ones(1000))
+    deviation = network._variance(network.abar[t]).sqrt().item()
+    mean = network.abar[t].sqrt().item() * MEAN
+    noise = ImageNoise(0, n)
+    x = mean + 2 * deviation * noise.normal(1, 32, 32)
+    counted = Counted(network)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pixelviz.samplers.baselines.CORRECTOR_SNR", 0.1)
+        for _ in range(300):
+            x = langevin_step(counted, scheduler, x, t, noise.normal(1, 32, 32))
+    assert counted.runs == 300
+    assert x.mean().item() == pytest.approx(mean, abs=0.05 * deviation)
+    assert x.std().item() == pytest.approx(deviation, rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("method", "passes", "evaluations"),
+    [("ddpm", 20, 20), ("ddim", 10, 10), ("dpm++", 7, 7), ("unipc", 10, 10), ("sde-pc", 20, 40)],
+)
+def test_network_evaluations_are_the_network_s_own_count(method, passes, evaluations):
+    model = GaussianModel()
+    states = list(draw(model, CPU, n=2, sampler=method, passes=passes))
+    assert states[-1].network_evaluations == evaluations == model.linear_twin.runs
+    assert len(states) == passes + 1
+    assert [states[0].i, states[-1].i] == [1000, 0]
+    steps = [state.i for state in states]
+    assert steps == sorted(steps, reverse=True)
+
+
+def _twin_model(seed=0):
+    return randomised(PixelAwareModel(tiny_config(), ("linear_twin",)), seed)
+
+
+@pytest.mark.parametrize("method", PEERS)
+def test_same_seeds_same_pictures_whatever_the_batch(method):
+    model, settings = _twin_model(), {"sampler": method, "passes": 5, "seed": 7}
+    whole, again, part = (
+        list(draw(model, CPU, **settings, **batch))[-1].x for batch in ({"n": 4}, {"n": 4}, {"n": 2, "first": 2})
+    )
+    assert torch.equal(whole, again)
+    torch.testing.assert_close(part, whole[2:], rtol=1e-3, atol=1e-3)
+    other = list(draw(model, CPU, n=4, sampler=method, passes=5, seed=8))[-1].x
+    assert not torch.allclose(whole, other, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("method", "passes", "message"),
+    [
+        ("ddim", 0, "between 1 and 1000"),
+        ("unipc", 1001, "between 1"),
+        ("ddpm", 300, "nearest is 250"),
+        ("ddim", 34, "divide 1000"),
+    ],
+)
+def test_impossible_numbers_of_steps_are_refused(method, passes, message):
+    with pytest.raises(SamplerError, match=message):
+        list(draw(_twin_model(), CPU, n=1, sampler=method, passes=passes))
+
+
+def test_a_model_without_a_twin_says_so():
+    for method in PEERS:
+        with pytest.raises(MissingPart, match="no linear_twin"):
+            next(draw(randomised(PixelAwareModel(tiny_config(), ("scale_vae",))), CPU, n=1, sampler=method, passes=10))
+
+
+def test_every_row_names_its_source():
+    for row in SAMPLERS.values():
+        assert any(character.isdigit() for character in row.citation)
+        assert row.needs == (("linear_twin",) if row.start else ("scale_vae", "parallel_unet"))

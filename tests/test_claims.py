@@ -1,0 +1,310 @@
+"""Every claim's verdict follows from its numbers: another formula in the paper's place changes it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pixelviz.claims import CLAIMS, VERDICTS, Bench, Context
+from pixelviz.claims.base import CANNOT, HOLDS, SLIP, UNCHECKED, WHERE, error, in_words, integrate, slope
+from pixelviz.claims.reverse import PRINTED, V_FORM, one_run
+from pixelviz.claims.tables import TABLES
+from pixelviz.config import ConfigError
+from pixelviz.devices import choose
+from pixelviz.process import reverse, theory
+from pixelviz.process.schedules import GeneralisedRate, LinearBeta, image_scale
+from pixelviz.samplers import STARTS
+from tests.tiny import tiny_model
+
+PIXELS = ((0, 0, 0), (8, 8, 1), (3, 12, 2))
+
+
+def picture(low=0.004, high=1.0, seed=0):
+    """A picture with all brightnesses from low to high."""
+    return torch.from_numpy(np.random.default_rng(seed).uniform(low, high, (3, 16, 16)))
+
+
+@pytest.fixture(scope="module")
+def context():
+    return Context(picture(), 20.0, 200, 0.004, PIXELS)
+
+
+# What the audit of the paper found, at its own settings.
+FOUND = {
+    HOLDS: "eq4 eq5 eq6 eq7 eq8 eq9 eq11 gamma-small taylor eq18 eq20-21 eq23-25 law-of-large-numbers four-times-ddpm "
+    "ddim-time ddim-fid steps-and-quality",
+    WHERE: "eq1 water-dual fig1 scale-detail terminal snr-exponential prop1 appendix-a-power prop2 faster heads "
+    "four-times competitive sizes fewer-steps",
+    SLIP: "eq2-3 water-power markov eq10 eq17 eq19 eq22 eq26 algorithm1-line9 step-saving",
+    CANNOT: "algorithm1 toy",
+}
+
+
+@pytest.mark.parametrize(("id", "verdict"), [(id, v) for v, ids in FOUND.items() for id in ids.split()])
+def test_the_verdicts_at_the_papers_settings(context, id, verdict):
+    found = CLAIMS[id].judge(context)
+    assert found.verdict == verdict, found.text
+    assert found.numbers
+    assert found.text.rstrip(")").endswith(".")
+
+
+def test_every_claim_is_judged_or_needs_a_model():
+    judged = {id for ids in FOUND.values() for id in ids.split()}
+    assert judged | {"fig2"} == {id for id, claim in CLAIMS.items() if not claim.needs}
+
+
+def fill_all(noise, power):
+    """Power in proportion to noise: what the paper says water pouring does."""
+    return noise / noise.sum() * power
+
+
+def bayes(alpha, noise, before, x_i, eps):
+    """Eq. 4 with a wrong variance: beta in place of beta-tilde."""
+    return (x_i - (1 - alpha) / noise.sqrt() * eps) / alpha.sqrt(), 1 - alpha
+
+
+def expm1(gamma, t, x0):
+    return torch.expm1(gamma * t * x0)
+
+
+# (claim, another formula in the paper's place, the verdict that it must get).
+SWAPS = [
+    ("eq1", lambda T, rescaled: LinearBeta(T, True).betas, HOLDS),
+    ("eq1", lambda T, rescaled: LinearBeta(T).betas.flip(0), SLIP),
+    ("eq2-3", lambda schedule, x0, i: schedule.alpha_bar(x0, i + 1), HOLDS),
+    ("eq4", bayes, SLIP),
+    ("eq5", lambda last, between, log_first: last - log_first, SLIP),
+    ("eq6", lambda schedule, x0, i: schedule.beta(x0, i), SLIP),
+    ("water-power", fill_all, HOLDS),
+    ("water-dual", lambda schedule, x0, i: 1 - schedule.noise_variance(x0, i), SLIP),
+    ("fig1", lambda gamma, t, x0: x0 * torch.exp(-gamma * t) / (gamma * t + 1) ** 2 + 0.3 * x0, SLIP),
+    ("eq7", lambda gamma, x0: torch.exp(-gamma * x0**2), SLIP),
+    ("scale-detail", lambda gamma, x0: x0, SLIP),
+    ("eq8", lambda x_delta, T: x_delta ** (2 / T), SLIP),
+    ("markov", lambda gamma, T, x0: 1 - gamma * x0 / T, HOLDS),
+    ("eq9", lambda gamma, T, i, x0: torch.exp(-gamma * (i / T) ** 2 * x0), SLIP),
+    ("eq10", lambda gamma, T, t, x0: torch.exp(-gamma * t * x0), HOLDS),
+    ("eq11", lambda gamma, t, x0: x0 / expm1(gamma, t, x0), SLIP),
+    ("snr-exponential", lambda gamma, t, x0: x0 * torch.exp(-gamma * t * x0), HOLDS),
+    ("snr-exponential", lambda gamma, t, x0: x0 / t**40, SLIP),
+    ("gamma-small", lambda gamma, T, x0: torch.exp(-gamma * x0), SLIP),
+    ("prop1", lambda context, t, x0: 1 / x0 + 0 * t, SLIP),
+    ("eq17", lambda gamma, x0, t: theory.printed_snr_derivative(gamma, x0, t) * torch.exp(gamma * t * x0), HOLDS),
+    ("taylor", lambda x: (x * torch.exp(x), x * torch.exp(x / 2)), SLIP),
+    ("taylor", lambda x: (x, x + x**2), WHERE),
+    ("eq18", lambda gamma, t, x0: (x0 / (gamma * t), 2 * x0 / (gamma * t)), SLIP),
+    ("eq19", lambda g, t, x0: (b := theory.snr_derivative_bounds(g, x0, t)) and (b.lower, b.upper), HOLDS),
+    ("appendix-a-power", lambda gamma, t, x0: x0 / t**2, HOLDS),
+    ("appendix-a-power", lambda gamma, t, x0: x0 * torch.exp(-t), SLIP),
+    ("eq20-21", lambda beta: (-beta, beta), SLIP),
+    ("eq20-21", lambda beta: (-beta / 2, beta / 2), SLIP),
+    ("eq23-25", lambda rate: (-rate / 2, rate**2), SLIP),
+    ("eq22", lambda a, t, x0: x0 * math.exp(-a * t**2 / 4), HOLDS),
+    ("eq26", lambda gamma, a, t, x0: x0 * torch.exp(-gamma * a * x0 * t**2 / 4), HOLDS),
+    ("faster", lambda context, t: -500 * t + 0 * context.levels, HOLDS),
+    ("faster", lambda context, t: -1e-6 * t + 0 * context.levels, SLIP),
+    ("fig2", lambda context, t: -500 * t + 0 * context.levels, HOLDS),
+    ("law-of-large-numbers", lambda context, i: 1 + 0 * context.x0 - 0.5, SLIP),
+    ("fewer-steps", lambda context: GeneralisedRate(1000, 400.0), HOLDS),
+    ("algorithm1", V_FORM, HOLDS),
+    ("algorithm1-line9", lambda alpha, noise: noise.sqrt(), HOLDS),
+    ("heads", lambda schedule, x0, i, j: reverse.head_coefficients(schedule, x0, i, j, "v"), SLIP),
+    ("four-times", 0.01, HOLDS),
+    ("four-times", 1e9, SLIP),
+    ("four-times-ddpm", (100.0, 1.26), SLIP),
+    ("ddim-time", 0.01, SLIP),
+    ("ddim-fid", lambda ours, row: ours.seconds < row.seconds, WHERE),
+    ("competitive", lambda ours, row: True, HOLDS),
+    ("steps-and-quality", {k: tuple(r._replace(fid=-r.fid) for r in rows) for k, rows in TABLES.items()}, SLIP),
+    ("step-saving", (0.5, 0.8), HOLDS),
+    ("sizes", {"CIFAR-10": (30.3, 45.2), "CelebA": (61.3, 84.2)}, SLIP),
+]
+
+
+@pytest.mark.parametrize(("id", "formula", "verdict"), SWAPS, ids=[f"{s[0]}-{s[2]}" for s in SWAPS])
+def test_another_formula_gets_another_verdict(context, id, formula, verdict):
+    assert CLAIMS[id].judge(context).verdict != verdict
+    found = CLAIMS[id].judge(context, formula)
+    assert found.verdict == verdict, found
+
+
+def test_every_formula_has_been_swapped():
+    swapped = {id for id, _, _ in SWAPS}
+    # These two follow from settings, below.
+    assert swapped | {"prop2", "toy"} == {id for id, c in CLAIMS.items() if c.formula is not None and not c.needs}
+
+
+# (claim, what changes in the settings, the verdict then).
+SETTINGS = [
+    ("eq1", {"T": 1000}, HOLDS),
+    ("terminal", {"x0": picture(0.5)}, HOLDS),
+    ("prop1", {"gamma": 2.0}, HOLDS),
+    ("prop2", {"gamma": 2.0, "T": 10, "x0": picture(0.9)}, HOLDS),
+    ("fig1", {"gamma": 0.5}, SLIP),
+    ("gamma-small", {"gamma": 100.0, "x0": picture(0.5)}, WHERE),
+    ("algorithm1", {"gamma": 0.5, "T": 10}, WHERE),
+    ("toy", {"gamma": 0.5, "T": 10}, WHERE),
+    ("fewer-steps", {"gamma": 150.0, "x0": picture(0.5)}, HOLDS),
+]
+
+
+@pytest.mark.parametrize(("id", "changes", "verdict"), SETTINGS, ids=[s[0] for s in SETTINGS])
+def test_other_settings_get_another_verdict(id, changes, verdict):
+    settings = {"x0": picture(), "gamma": 20.0, "T": 200, **changes}
+    assert CLAIMS[id].judge(Context(**settings)).verdict == verdict
+
+
+EXTREMES = [
+    {"T": 1, "gamma": 0.5},
+    {"T": 2, "gamma": 1.9},
+    {"T": 600, "gamma": 500.0},
+    {"T": 200, "gamma": 1e-3},
+    {"x0": torch.full((1, 1, 1), 0.004, dtype=torch.float64)},
+    {"x0": torch.ones(3, 2, 2, dtype=torch.float64)},
+    {"rescaled": True, "T": 3, "gamma": 2.0},
+]
+
+
+@pytest.mark.parametrize("changes", EXTREMES, ids=range(len(EXTREMES)))
+def test_no_setting_breaks_a_check(changes):
+    context = Context(**{"x0": picture(), **changes})
+    for claim in CLAIMS.values():
+        found = claim.judge(context)
+        assert found.verdict in VERDICTS
+        assert not any(math.isnan(number.value) for number in found.numbers), (claim.id, found)
+
+
+def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(ConfigError):
+        Context(picture(), gamma=300.0, T=200)
+    with pytest.raises(ConfigError):
+        Context(torch.zeros(1, 4, 4))
+
+
+def test_levels_and_shares_are_the_images():
+    few = torch.tensor([0.1, 0.1, 0.1, 0.9], dtype=torch.float64).reshape(1, 2, 2)
+    context = Context(few)
+    assert context.levels.tolist() == [0.1, 0.9]
+    assert context.share(context.levels > 0.5) == pytest.approx(0.25)
+    assert context.mean(context.levels).item() == pytest.approx(0.3)
+    many = Context(torch.linspace(0.01, 1, 3 * 50 * 50).double().reshape(3, 50, 50))
+    assert len(many.levels) == 2048
+    assert many.share(many.levels > 0.505) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_picked_pixels_or_quantiles(context):
+    wanted = sorted(context.x0[c, r, k].item() for r, k, c in PIXELS)
+    assert context.picked.tolist() == pytest.approx(wanted)
+    assert len(Context(picture(), pixels=((0, 0, 0),)).picked) == 3
+
+
+def test_printed_recursion_grows_as_the_audit_says():
+    """e^(gamma/2) for what enters at T; the audit's table: 67 for heads off by 0.01, v-form 0.0005 to 0.0047."""
+    context = Context(picture(), 20.0, 200)
+    (_, quiet), _ = one_run(context, PRINTED, 0.01)
+    (stable, _), curve = one_run(context, V_FORM, 0.01)
+    assert quiet[-1].item() == pytest.approx(67, rel=0.15)
+    assert stable.min() > 3e-4
+    assert stable.max() < 6e-3
+    assert curve.x[-1] == 200
+    (exact, _), _ = one_run(context, V_FORM, 0.0)
+    assert exact.max() < 1e-12
+
+
+def test_slope_and_integral_are_those_of_a_known_function():
+    t = torch.tensor([0.3, 2.0]).double()
+    assert torch.allclose(slope(torch.sin, t), torch.cos(t), rtol=1e-9)
+    x = integrate(lambda s, x: -3 * s**2 * x, torch.ones(2).double(), 1.5)
+    assert torch.allclose(x, torch.full_like(x, math.exp(-(1.5**3))), rtol=1e-9)
+    assert error(torch.tensor(2.0), torch.tensor(1.0)) == 0.5
+    assert error(torch.tensor(math.nan), torch.tensor(1.0)) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0043991, "0.004399"), (19820.3, "19,820"), (3.2e-9, "3.20 × 10⁻⁹"), (-2.394, "−2.394"), (57.0, "57"),
+     (math.inf, "∞"), (math.nan, "undefined")],
+)  # fmt: skip
+def test_numbers_in_words(value, text):
+    assert in_words(value) == text
+
+
+# --- with a model
+
+
+class Oracle(nn.Module):
+    """A network that knows the picture: the best that there can be."""
+
+    def __init__(self, truth):
+        super().__init__()
+        self.truth = truth
+
+    def forward(self, x, i):
+        return self.truth.expand(len(x), -1, -1, -1)
+
+
+@pytest.fixture
+def bench():
+    model = tiny_model()
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.rand(model.config.shape, generator=generator).double() * 0.9 + 0.1
+    return Bench("tiny", model, x0, choose("cpu"))
+
+
+def judge(id, bench, formula=None):
+    return CLAIMS[id].judge(Context(picture()).on(bench), formula)
+
+
+def test_without_a_model_they_are_not_checked(context, bench):
+    for claim in CLAIMS.values():
+        if claim.needs:
+            assert claim.judge(context).verdict == UNCHECKED
+            assert claim.judge(context.on(bench)).verdict != UNCHECKED, claim.id
+
+
+@pytest.mark.parametrize("id", ["fig3", "ssim", "fig5"])
+def test_a_perfect_estimate_holds_and_a_random_one_does_not(bench, id):
+    assert judge(id, bench).verdict == WHERE
+    bench.model.scale_vae = Oracle(image_scale(bench.x0, bench.model.config.gamma))
+    found = judge(id, bench)
+    assert found.verdict == HOLDS
+    assert all(number.value == pytest.approx(1, abs=1e-5) for number in found.numbers if "SSIM" in number.label)
+
+
+def test_the_twin_is_compared_as_an_image(bench):
+    bench.model.scale_vae = Oracle(image_scale(bench.x0, bench.model.config.gamma))
+    assert judge("fig6", bench).verdict == HOLDS
+    bench.model.twin, bench.model.scale_vae = Oracle(bench.x0), tiny_model().scale_vae
+    assert judge("fig6", bench).verdict == SLIP
+
+
+def test_the_mask_is_looked_at(bench):
+    assert judge("eq14", bench).verdict == HOLDS
+    assert judge("eq14", bench, lambda model, x, x_delta, i: torch.ones(1, model.config.T, 1, 2, 2)).verdict == SLIP
+
+
+def test_a_start_without_variety_cannot_work(bench, monkeypatch):
+    assert judge("start", bench, "consistent").verdict == HOLDS
+
+    def same(model, noise):
+        start = STARTS["consistent"](model, noise)
+        return start._replace(x_delta=start.x_delta[:1].expand_as(start.x_delta))
+
+    monkeypatch.setitem(STARTS, "same", same)
+    assert judge("start", bench, "same").verdict == CANNOT
+
+
+def test_one_pass_is_judged_by_the_checkpoints_own_record(bench):
+    def with_fid(one, ten):
+        rows = [{"start": "consistent", "passes": k, "fid": fid} for k, fid in ((1, one), (10, ten))]
+        return Bench("tiny", bench.model, bench.x0, bench.compute, {"generation": rows})
+
+    assert judge("one-pass", with_fid(4.0, 1.7)).verdict == WHERE
+    assert judge("one-pass", with_fid(1.7, 1.7)).verdict == HOLDS
+
+
+def test_the_cost_of_one_pass_is_measured(bench):
+    assert judge("one-pass-cost", bench, 1e9).verdict == SLIP
+    assert judge("one-pass-cost", bench, 1e-9).verdict == HOLDS

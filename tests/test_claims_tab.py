@@ -1,0 +1,200 @@
+"""The Claims tab and the download: what is shown for a verdict, and both in a real browser."""
+
+import json
+import re
+import zipfile
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+
+from pixelviz.assets import ASSETS
+from pixelviz.claims import CLAIMS, VERDICTS, Context, Curve, Number, Plot
+from pixelviz.images import EXAMPLES
+from pixelviz.ui import claim_plot, claims_view
+from pixelviz.ui.checks import ServiceError
+from tests.browser import PATIENCE, watched
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def scene():
+    x0 = torch.from_numpy(np.random.default_rng(0).uniform(0.004, 1, (1, 12, 12)))
+    return claims_view.Scene(Context(x0), "A picture")
+
+
+@pytest.fixture(scope="module")
+def verdicts(scene):
+    return claims_view.judge(scene)
+
+
+def test_every_statement_is_well_formed_and_has_no_latex_left():
+    for claim in CLAIMS.values():
+        html = claims_view.statement(claim.statement)
+        text = "".join(ElementTree.fromstring(f"<p>{html}</p>").itertext())
+        assert "\\" not in text, claim.id
+        assert "$" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("x0 and gamma", "x<sub>0</sub> and γ"),
+        ("e^(gamma/2) and e^2", "e<sup>γ/2</sup> and e<sup>2</sup>"),
+        ("x_{i+1} by 1/sqrt(alpha)", "x<sub>i+1</sub> by 1/√α"),
+        ("alpha_bar_i < x_delta_hat", "ᾱ<sub>i</sub> &lt; x̂<sub>δ</sub>"),
+        ("fashion_mnist alphas", "fashion_mnist alphas"),
+    ],
+)
+def test_symbols_are_typeset(text, html):
+    assert claims_view.symbols(text) == html
+
+
+def test_numbers_are_written_for_people():
+    assert claims_view.value(Number("", 0.125, percent=True)) == "12.5 %"
+    assert claims_view.value(Number("", 3.71e-8)) == "3.71 × 10⁻⁸"
+
+
+def test_the_page_holds_every_claim_its_verdict_and_the_counts(scene, verdicts):
+    page = claims_view.page(scene, verdicts)
+    root = ElementTree.fromstring(f"<div>{page}</div>")
+    cards = {card.get("id"): card for card in root.iter("details")}
+    assert list(cards) == [f"claim-{id}" for id in CLAIMS]
+    for id, verdict in verdicts.items():
+        card = cards[f"claim-{id}"]
+        assert card.get("data-verdict") == verdict.verdict
+        assert verdict.verdict in "".join(card.find("summary").itertext())  # in words, beside the colour
+        for number in verdict.numbers:
+            assert claims_view.value(number) in "".join(card.itertext())
+    buttons = {button.get("data-show"): "".join(button.itertext()) for button in root.iter("button")}
+    for name in VERDICTS:
+        count = sum(verdict.verdict == name for verdict in verdicts.values())
+        assert (name in buttons) == bool(count)
+        if count:
+            assert buttons[name].endswith(str(count))
+    assert "γ = 20, T = 200, floor 0.004" in page
+
+
+def test_the_code_that_a_claim_names_is_there():
+    for claim in CLAIMS.values():
+        path, *names = re.split(r", | and ", claim.code)
+        text = (ASSETS.parent / "pixelviz" / path).read_text(encoding="utf-8")
+        for name in names:
+            last = name.split(".")[-1].removeprefix("output ")
+            assert re.search(rf"\b{last}\b", text), claim.code
+
+
+def test_a_plot_has_its_curves_dashes_and_words():
+    plot = Plot("words", "t", "y", (Curve("a", [0, 1], [1e-3, 10]), Curve("b", [0, 1, 2], [1, 0, 5])), log=True)
+    figure = ElementTree.fromstring(claim_plot.svg(plot).replace("<svg viewBox", f'<svg xmlns="{SVG[1:-1]}" viewBox'))
+    drawing = figure.find(f"{SVG}svg")
+    assert drawing.get("aria-label") == "words"
+    lines = [path for path in drawing.iter(f"{SVG}path")]
+    assert len(lines) == 2
+    assert lines[0].get("stroke-dasharray") != lines[1].get("stroke-dasharray")
+    assert lines[1].get("d").count("L") == 1, "a logarithm has no zero"
+    assert {"10⁻³", "10"} & {text.text for text in drawing.iter(f"{SVG}text")}
+    assert claim_plot.svg(replace(plot, curves=(Curve("a", [0], [0.0]),))) == ""
+    assert claim_plot.nice_ticks(0, 1) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+
+
+def test_the_instruments_settings_are_used(service):
+    label, path = EXAMPLES[6]
+    source = {"path": str(path), "example": "t-shirt"}
+    state = {"gamma": 7.0, "T": 60, "floor": 0.1, "seed": 4, "rescaled": True, "pixels": [[5, 6, 0], [7, 8, 0]]}
+    scene = claims_view.scene(service, source, json.dumps(state))
+    c = scene.context
+    assert (scene.picture, c.gamma, c.T, c.floor, c.seed, c.rescaled) == (label, 7.0, 60, 0.1, 4, True)
+    assert c.pixels == ((5, 6, 0), (7, 8, 0))
+    assert c.x0.min() >= 0.1
+    assert claims_view.scene(service, source, "null").context.gamma == 20
+    with pytest.raises(ServiceError, match="row"):
+        claims_view.scene(service, source, json.dumps({"pixels": [[500, 0, 0]]}))
+
+
+def test_claims_with_a_model_are_judged_on_what_there_is(service, scene, empty):
+    path = str(EXAMPLES[6][1])
+    found = dict(claims_view.judge_with_models(service, scene, path, "no such checkpoint"))
+    assert set(found) == {id for id, claim in CLAIMS.items() if claim.needs}
+    assert all("tiny" in verdict.text for verdict in found.values())
+    assert not dict(claims_view.judge_with_models(empty, scene, path, None))
+
+
+# --- in the browser
+
+
+@pytest.fixture
+def page(browser, url):
+    page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce", accept_downloads=True)
+    page.set_default_timeout(PATIENCE)
+    complaints = watched(page, url)
+    page.goto(url)
+    page.wait_for_function("document.querySelector('#instrument .pv-instrument')?.pvInstrument?.ready")
+    yield page
+    page.close()
+    assert not complaints
+
+
+def open_tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def test_claims_follow_the_instrument_and_can_be_filtered(page):
+    open_tab(page, "Claims")
+    page.locator(".pv-claim").first.wait_for()
+    assert page.locator(".pv-claim").count() == len(CLAIMS)
+    assert "γ = 20, T = 200" in page.locator(".pv-claim-settings").inner_text()
+    page.locator(".pv-claim-filters button", has_text="slip").click()
+    shown = page.locator(".pv-claim:visible")
+    assert shown.count() == int(page.locator(".pv-claim-filters button", has_text="slip").locator("b").inner_text())
+    assert set(shown.evaluate_all("cards => cards.map(c => c.dataset.verdict)")) == {"slip"}
+    page.locator("#claim-eq10 summary").press("Enter")
+    body = page.locator("#claim-eq10 .pv-claim-body")
+    body.wait_for()
+    before = body.inner_text()
+    open_tab(page, "Forward")
+    page.evaluate("document.querySelector('#instrument .pv-instrument').pvInstrument.set({ gamma: 33 })")
+    open_tab(page, "Claims")
+    page.locator(".pv-claim-settings", has_text="γ = 33").wait_for()
+    assert body.is_visible(), "what was open stays open"
+    assert body.inner_text() != before
+    assert page.locator(".pv-claim-filters [aria-pressed=true]").inner_text().startswith("slip")
+    page.locator(".pv-claim-all").click()
+    assert page.locator(".pv-claim[open]:visible").count() == shown.count()
+
+
+def test_claims_that_need_a_model_are_checked_on_request(page):
+    open_tab(page, "Claims")
+    page.locator("#claim-eq14[data-verdict='not checked here']").wait_for()
+    page.locator("#claims-run").click()
+    page.locator("#claim-eq14[data-verdict='holds']").wait_for()
+    assert "tiny" in page.locator("#claim-eq14").inner_text()
+
+
+def test_the_download_is_prepared_and_taken(page, tmp_path):
+    page.evaluate("document.querySelector('#instrument .pv-instrument').pvInstrument.set({ gamma: 12, T: 40 })")
+    page.get_by_role("button", name=re.compile("Take it with you")).click()
+    panel = page.locator("#export")
+    for name in ("PNG", "PDF", "Film, MP4"):
+        panel.get_by_label(name, exact=True).uncheck()
+    for name in ("3", "5", "7", "8"):
+        panel.get_by_label(re.compile(f"Fig. {name}")).uncheck()
+    page.locator("#export-prepare").click()
+    page.locator("#export-status", has_text="Ready").wait_for()
+    with page.expect_download() as taken:
+        page.locator("#export-take").click()
+    path = tmp_path / "taken.zip"
+    taken.value.save_as(path)
+    assert "gamma12-T40" in taken.value.suggested_filename
+    with zipfile.ZipFile(path) as archive:
+        assert {"figures/figure-1.svg", "figures/figure-2.svg", "trajectory.gif"} <= set(archive.namelist())
+        settings = json.loads(archive.read("settings.json"))
+        assert (settings["gamma"], settings["T"]) == (12, 40)
+        assert settings["pixels"], "the instrument's own"
+    for label in ("SVG", "Curves, CSV"):
+        panel.get_by_label(label, exact=True).uncheck()
+    page.locator("#export-prepare").click()
+    page.locator("#export-status [role=alert]", has_text="at least one format").wait_for()

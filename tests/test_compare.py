@@ -1,0 +1,290 @@
+"""The benchmark on the smallest real models: what it counts, what it writes, and that it goes on where it was."""
+
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from pixelviz import __main__ as cli
+from pixelviz import checkpoints, compare, report
+from pixelviz.compare import CompareError, Reference, bench, cases, counted_runs, parse_methods, read_results
+from pixelviz.devices import Compute
+from pixelviz.evaluation import sample_images
+from pixelviz.metrics import features_of, fid, kid, precision_recall, statistics_of
+from tests.served import train_tiny
+from tests.tiny import tiny_images
+
+CPU = Compute(torch.device("cpu"), None)
+METHODS = ("parallel:1", "parallel:3", "ddim:2", "sde-pc:2")
+
+
+class Means(nn.Module):
+    """Four features: the means of the quarters of an image."""
+
+    num_features = 4
+
+    def forward(self, images):
+        return nn.functional.adaptive_avg_pool2d(images.float(), 2).flatten(1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare") / "tiny"
+    return checkpoints.load(train_tiny(folder, parts=("scale_vae", "parallel_unet", "linear_twin")))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    features = features_of(tiny_images(40).images, Means())
+    return Reference(statistics_of(features), features, Means(), "means of quarters")
+
+
+def run(checkpoint, path, reference, **settings):
+    *_, last = bench(checkpoint, CPU, path, reference, **{"samples": 24, "seeds": 2, "methods": METHODS, **settings})
+    return last
+
+
+@pytest.fixture(scope="module")
+def results(checkpoint, reference, tmp_path_factory):
+    path = tmp_path_factory.mktemp("results") / "tiny.json"
+    last = run(checkpoint, path, reference)
+    assert (last.done, last.total) == (24 * 2 * 4, 24 * 2 * 4)
+    found = read_results(path)
+    assert found == last.results
+    return found
+
+
+def test_the_file_names_everything_that_a_reader_needs(results, checkpoint):
+    assert results["checkpoint"] == "tiny"
+    assert results["weights"] == compare.digest(checkpoint.folder)
+    here = results["environment"]
+    assert {"machine", "device", "threads", "commit", "versions", "date"} <= set(here)
+    assert {"python", "torch", "diffusers"} <= set(here["versions"])
+    assert [(row["method"], row["passes"]) for row in results["rows"]] == [
+        ("parallel", 1), ("parallel", 3), ("ddim", 2), ("sde-pc", 2)
+    ]  # fmt: skip
+    for row in results["rows"]:
+        assert {
+            "fid", "fid_spread", "kid", "precision", "recall", "seconds_per_image", "parameters", "images_seen",
+            "peak_memory", "network_evaluations", "title", "citation", "commit", "date",
+        } <= set(row)  # fmt: skip
+        assert row["seconds_per_image"] > 0
+        assert row["images_seen"] == checkpoint.record.images_seen["parallel_unet"]
+    assert [row["network_evaluations"] for row in results["rows"]] == [1, 3, 2, 4]
+    counts = checkpoint.model.parameter_counts()
+    assert results["rows"][0]["parameters"] == counts["scale_vae"] + counts["parallel_unet"]
+    assert results["rows"][2]["parameters"] == counts["linear_twin"]
+
+
+def test_the_figures_are_those_of_the_seeds_samples(results, checkpoint, reference):
+    row = results["rows"][2]
+    values = []
+    for seed in (0, 1):
+        batches = sample_images(checkpoint.model, CPU, 24, passes=2, sampler="ddim", seed=seed)
+        images = torch.cat([batch.images for batch in batches])
+        values.append(fid(reference.statistics, images, Means()))
+        features = features_of(images, Means())
+        assert row["seeds"][seed]["fid"] == pytest.approx(values[-1], rel=1e-6)
+        assert row["seeds"][seed]["kid"] == pytest.approx(kid(reference.features, features), rel=1e-6)
+        assert row["seeds"][seed]["precision"] == precision_recall(reference.features, features).precision
+    assert row["fid"] == pytest.approx(sum(values) / 2)
+    assert row["fid_spread"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)  # n - 1 = 1
+
+
+def test_what_is_there_is_not_measured_again(checkpoint, reference, tmp_path):
+    path = tmp_path / "r.json"
+    run(checkpoint, path, reference, methods=["ddim:2"])
+    before = read_results(path)["rows"][0]
+    with counted_runs(checkpoint.model.linear_twin) as runs:
+        run(checkpoint, path, reference, methods=["ddim:2"])
+        assert not runs
+        run(checkpoint, path, reference, methods=["ddim:2", "parallel:1", "ddim:4"])
+        assert runs
+    rows = read_results(path)["rows"]
+    assert [(row["method"], row["passes"]) for row in rows] == [("parallel", 1), ("ddim", 2), ("ddim", 4)]
+    assert rows[1] == before
+    with pytest.raises(CompareError, match="measured with"):
+        run(checkpoint, path, reference, samples=30)
+
+
+def test_an_interrupted_benchmark_goes_on_inside_a_seed(checkpoint, reference, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "BATCH", 10)
+    monkeypatch.setattr("pixelviz.evaluation.BATCH", 10)
+    whole = tmp_path / "whole.json"
+    run(checkpoint, whole, reference, methods=["ddim:2"])
+    path = tmp_path / "r.json"
+    steps = bench(checkpoint, CPU, path, reference, samples=24, seeds=2, methods=["ddim:2"])
+    while (state := next(steps)).done < 24 + 20:  # two batches into the second seed
+        pass
+    steps.close()
+    assert len(read_results(path)["rows"][0]["seeds"]) == 1
+    drawn = []
+    monkeypatch.setattr(compare, "features_of", lambda images, *a: drawn.append(len(images)) or features_of(images, *a))
+    run(checkpoint, path, reference, methods=["ddim:2"])
+    assert drawn == [4]
+    pairs = zip(read_results(path)["rows"][0]["seeds"], read_results(whole)["rows"][0]["seeds"], strict=True)
+    assert all(a["fid"] == pytest.approx(b["fid"], rel=1e-5) for a, b in pairs)
+    assert [file.name for file in tmp_path.iterdir() if "unfinished" in file.name] == []
+    assert state.what == "ddim:2 of tiny, seed 1"
+
+
+def test_cases_follow_the_parts(checkpoint):
+    every = {(case.method, case.passes) for case in cases(checkpoint, "tiny")}
+    assert {("ddpm", 1000), ("ddim", 10), ("ddim", 50), ("ddim", 100), ("dpm++", 34), ("unipc", 10)} <= every
+    assert ("parallel", 5) in every
+    assert ("parallel", 10) not in every  # T = 8
+    assert parse_methods(["ddim:10", " dpm++ "]) == [("ddim", 10), ("dpm++", None)]
+
+
+def test_a_checkpoint_without_a_twin_gives_ours_alone(tmp_path):
+    folder = train_tiny(tmp_path / "old", parts=("scale_vae", "parallel_unet"))
+    found = cases(checkpoints.load(folder), "old")
+    assert {case.method for case in found} == {"parallel"}
+    with pytest.raises(CompareError, match="none of these methods"):
+        cases(checkpoints.load(folder), "old", ["ddim"])
+
+
+@pytest.mark.parametrize("text", ["euler", "ddim:x", "", "printed"])
+def test_unknown_methods_are_refused(text):
+    with pytest.raises(CompareError, match="no method"):
+        parse_methods([text])
+
+
+def test_impossible_settings_are_refused(checkpoint, reference, tmp_path):
+    for settings in ({"samples": 3}, {"seeds": 0}):
+        with pytest.raises(CompareError, match="at least"):
+            run(checkpoint, tmp_path / "r.json", reference, **settings)
+    (tmp_path / "r.json").write_text('{"rows": []}')
+    with pytest.raises(CompareError, match="cannot be read"):
+        run(checkpoint, tmp_path / "r.json", reference)
+    with pytest.raises(CompareError, match="no classifier"):
+        compare.bundled_reference(checkpoint, CPU)
+
+
+# --- the report
+
+
+def test_the_table_holds_the_rows(results):
+    cells = report.table_rows(results)
+    assert len(cells) == len(results["rows"])
+    assert all(len(row) == len(report.HEAD) for row in cells)
+    first, row = cells[0], results["rows"][0]
+    assert first[3] == f"{row['fid']:.2f} ± {row['fid_spread']:.2f}"
+    assert first[8] == f"{row['parameters'] / 1e6:.2f}"
+
+
+def _row(method, passes, fid_value, seconds):
+    return {"model": "m", "method": method, "passes": passes, "fid": fid_value, "seconds_per_image": seconds}
+
+
+def test_verdicts_say_by_how_much():
+    rows = [
+        _row("parallel", 1, 3.0, 0.2),
+        _row("ddim", 10, 4.0, 1.0),
+        _row("parallel", 10, 2.5, 1),
+        _row("dpm++", 10, 2, 1),
+    ]
+    met, missed, still_open = report.verdicts({"checkpoint": "m", "rows": rows})
+    assert met.met is True
+    assert "3.00" in met.text
+    assert "0.2 of its time" in met.text
+    assert missed.met is False
+    assert "worse by 0.50" in missed.text
+    assert still_open.met is None
+    slow = report.verdicts({"checkpoint": "m", "rows": [_row("parallel", 1, 3.0, 0.3), _row("ddim", 10, 4.0, 1.0)]})[0]
+    assert slow.met is False
+    assert "aim: 0.25" in slow.text
+
+
+def test_the_frontier_is_what_nothing_beats():
+    rows = [_row("a", k, f, s) for k, (f, s) in enumerate([(5, 1), (3, 2), (4, 3), (3, 2.5), (1, 9), (6, 0.5)])]
+    assert [(row["fid"], row["seconds_per_image"]) for row in report.frontier(rows)] == [
+        (6, 0.5),
+        (5, 1),
+        (3, 2),
+        (1, 9),
+    ]
+
+
+@pytest.mark.parametrize("width", [340, 720])
+def test_the_plot_has_every_point_inside(results, width):
+    drawn = report.pareto_svg(results, width, 400)
+    points = re.findall(r'<g transform="translate\(([\d.]+) ([\d.]+)\)" fill="[^"]+" stroke', drawn)
+    assert len(points) == len(results["rows"]) == drawn.count("<title>")
+    assert all(0 < float(x) < width and 0 < float(y) < 400 for x, y in points)
+    # Faster is further left, better is lower.
+    by_time = sorted(results["rows"], key=lambda row: row["seconds_per_image"])
+    lefts = {float(x) for x, _ in points}
+    assert len(lefts) == len({row["seconds_per_image"] for row in by_time})
+    with pytest.raises(CompareError, match="nothing to plot"):
+        report.pareto_svg({**results, "rows": []})
+
+
+def test_the_readme_s_block_is_renewed(results, tmp_path):
+    readme, folder = tmp_path / "README.md", tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "tiny.json").write_text(json.dumps(results))
+    readme.write_text("before\n<!-- benchmark tiny -->\nold\n<!-- /benchmark tiny -->\nafter\n")
+    assert report.write_readme(readme, folder) == ["tiny"]
+    text = readme.read_text()
+    assert "old" not in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert f"{results['rows'][0]['fid']:.2f}" in text
+    assert (folder / "tiny.svg").read_text() == report.pareto_svg(results)
+    report.write_readme(readme, folder)
+    assert readme.read_text() == text
+    with pytest.raises(CompareError, match="needs the lines"):
+        report.with_figures("nothing", results)
+
+
+def test_the_readme_s_figures_are_the_benchmarks():
+    """Every figure quoted comes from a file that `bench` wrote, and so does every plot."""
+    text = report.README.read_text(encoding="utf-8")
+    for path in sorted(report.RESULTS.glob("*.json")):
+        found = read_results(path)
+        assert path.stem == found["checkpoint"]
+        assert report.with_figures(text, found) == text
+        assert path.with_suffix(".svg").read_text(encoding="utf-8") == report.pareto_svg(found)
+    quoted = set(re.findall(r"<!-- benchmark (\S+) -->", text))
+    assert quoted == {path.stem for path in report.RESULTS.glob("*.json")}
+
+
+# --- the command line
+
+
+def call(monkeypatch, *arguments):
+    """`python -m pixelviz bench ...`; the exit status."""
+    monkeypatch.setattr("sys.argv", ["pixelviz", "bench", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def test_bench_writes_its_file_and_prints_the_table(checkpoint, reference, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "bundled_reference", lambda *_: reference)
+    path = tmp_path / "new" / "tiny.json"
+    arguments = ["--checkpoint", checkpoint.folder, "--json", path, "--device", "cpu"]
+    assert call(monkeypatch, *arguments, "--methods", "parallel:1,ddim:2", "--samples", 20, "--seeds", 1) == 0
+    assert {(row["method"], row["passes"]) for row in read_results(path)["rows"]} == {("parallel", 1), ("ddim", 2)}
+    assert "DDIM" in capsys.readouterr().out
+
+
+def test_bench_refuses_in_one_line(checkpoint, tmp_path, monkeypatch, capsys):
+    folder = ["--checkpoint", checkpoint.folder]
+    assert call(monkeypatch, *folder, "--json", tmp_path / "r.json") == 1  # squares have no classifier
+    assert call(monkeypatch, *folder) != 0
+    assert call(monkeypatch, "--json", tmp_path / "r.json") != 0
+    said = "".join(capsys.readouterr())
+    assert "no classifier for squares" in said
+    assert "Traceback" not in said
+
+
+def test_the_quick_setting_is_small(checkpoint):
+    methods = parse_methods(compare.QUICK_METHODS)
+    assert {"parallel", "ddim", "dpm++", "unipc"} == {method for method, _ in methods}
+    assert compare.QUICK_SAMPLES * sum(passes for _, passes in methods) < 15_000  # runs of a network per image

@@ -1,0 +1,307 @@
+"""The lesson: its answers are computed, and its texts are complete."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import brentq
+
+from pixelviz.config import ConfigError
+from pixelviz.data import to_image
+from pixelviz.process.schedules import LinearBeta, PixelAware
+from pixelviz.ui import lesson_steps as steps
+from pixelviz.ui.checks import ServiceError
+from pixelviz.ui.lesson import LESSONS, Lesson, in_words, languages, plan
+from pixelviz.ui.lesson_exercises import EXERCISES
+from pixelviz.ui.lesson_steps import STEPS, THREE, Scene
+from pixelviz.ui.widgets import EXAMPLE_IDS
+
+STEP = {step.key: step for step in STEPS}
+GAMMA, T = 20.0, 200
+OURS = PixelAware(T, GAMMA)
+
+
+# --- The answers, each one made to come out differently
+
+
+@pytest.mark.parametrize(("x0", "i", "answer"), [(0.7, T, "noise"), (0.7, 0, "same"), (0.01, T, "same")])
+def test_what_remains_of_a_pixel(x0, i, answer):
+    assert steps.what_remains(OURS, x0, i) == answer
+
+
+def test_the_fastest_pixel_follows_the_finite_difference_of_its_snr():
+    def snr(x0, t):
+        return x0**2 / math.expm1(GAMMA * t * x0)
+
+    values = THREE.values
+    for t, answer in ((steps.POUR_AT, "bright"), (steps.LATER, None)):
+        rates = [abs(snr(x, t + 1e-6) - snr(x, t - 1e-6)) for x in values.tolist()]
+        wanted = ("dark", "middle", "bright")[int(np.argmax(rates))]
+        assert steps.strongest(OURS.snr_derivative(values, t * T).abs()) == wanted
+        assert wanted == answer or (answer is None and wanted != "bright"), "the order turns round"
+
+
+def test_the_bright_pixel_starts_with_the_most_snr_and_ends_with_the_least():
+    first, later = (OURS.snr(THREE.values, t * T) for t in (1e-3, steps.PEAK_AT))
+    assert steps.strongest(first) == "bright"
+    assert steps.strongest(later) == "middle"
+    assert later.argmin() == 2
+
+
+def test_who_leads_has_four_answers():
+    x0 = torch.tensor([0.05, 0.3, 0.9], dtype=torch.float64)
+    fair, printed = LinearBeta(T, rescaled=True), LinearBeta(T)
+    assert steps.who_leads(OURS, fair, x0, 0.5) == "bright"
+    assert steps.who_leads(OURS, printed, x0[1:], 0.5) == "all"  # as printed DDPM hardly moves in 200 steps
+    assert steps.who_leads(OURS, fair, x0[:1], 1.0) == "none"
+    assert steps.who_leads(fair, OURS, x0, 0.5) == "dark"
+
+
+def test_noise_share_similarity_and_growth_are_cut_where_the_options_say():
+    assert [steps.noise_share(v) for v in (0.95, 0.9, 0.5, 0.25, 0.077)] == ["full", "full", "half", "half", "little"]
+    assert [steps.similarity(s) for s in (0.1, 0.5, 0.9)] == ["lost", "half", "kept"]
+    # 100 errors of 0.01: 0.1 as a random walk, 1 added up.
+    assert [steps.growth(e, 0.01, 100) for e in (0.005, 0.1, 0.5, 1.0, 70)] == [
+        "stays",
+        "stays",
+        "adds",
+        "adds",
+        "explodes",
+    ]
+
+
+def test_what_passes_change(rng):
+    one = rng.integers(60, 200, (6, 16, 16, 1), dtype=np.uint8)
+    smooth = ((one.astype(int) + np.roll(one, 1, 2)) // 2).astype(np.uint8)
+    assert steps.what_passes_change(one, one) == "same"
+    assert steps.what_passes_change(one, smooth) == "blur"
+    assert steps.what_passes_change(smooth, one) == "detail"
+    assert steps.what_passes_change(one, one[::-1]) == "other"
+    stripes = np.zeros((1, 4, 4, 1), np.uint8)
+    stripes[:, :, ::2] = 255  # every horizontal pair differs by white, no vertical one does
+    assert steps.detail(stripes) == 0.5
+
+
+# --- The outcomes
+
+
+@pytest.mark.parametrize("key", [step.key for step in STEPS if not step.network])
+def test_the_steps_without_a_network_are_as_audited(key, service):
+    wanted = {
+        "noise": "noise",
+        "pouring": "bright",
+        "peak": "middle",
+        "ddpm": "bright",
+        "gap": "little",
+        "diverge": "explodes",
+    }
+    step = STEP[key]
+    assert step.outcome(step.scene, service).answer == wanted[key]
+
+
+def test_numbers_of_the_explanations_against_formulas_by_hand(service):
+    def numbers(key):
+        return STEP[key].outcome(STEP[key].scene, service).numbers
+
+    x = STEP["noise"].scene.values.item()
+    found = numbers("noise")
+    assert found["mean"] == pytest.approx(math.exp(-GAMMA * x / 2) * x)
+    assert x * math.exp(-GAMMA * found["half"] * x / 2) == pytest.approx(x / 2)
+
+    dark, middle, bright = THREE.values.tolist()
+
+    def rate(x0, t):
+        u = GAMMA * t * x0
+        return GAMMA * x0**3 * math.exp(u) / math.expm1(u) ** 2
+
+    found = numbers("pouring")
+    for other, name in ((dark, "crossing_dark"), (middle, "crossing_middle")):
+        crossing = brentq(lambda t, other=other: rate(bright, t) - rate(other, t), 0.05, 1)
+        assert found[name] == pytest.approx(crossing)
+
+    found = numbers("ddpm")
+    betas = np.linspace(1e-4, 0.02, T) * 1000 / T
+    log_bar = np.log1p(-betas).cumsum()
+    assert found["line"] == pytest.approx(-log_bar[T // 2 - 1] / (GAMMA * 0.5))
+    x0 = THREE.x0.numpy()
+    assert found["share"] == pytest.approx(100 * (x0 > found["line"]).mean())
+    assert found["snr_dark_ddpm"] > 0
+
+    found = numbers("gap")
+    assert found["variance"] == pytest.approx(1 - math.exp(-GAMMA * 0.004))
+    assert found["variance_raised"] == pytest.approx(1 - math.exp(-GAMMA * 0.2))
+
+    assert numbers("diverge")["factor"] == pytest.approx(math.exp(GAMMA / 2))
+
+
+@pytest.mark.parametrize("key", ["scale", "passes"])
+def test_the_steps_with_a_network_really_run_it(key, service):
+    step = STEP[key]
+    outcome = step.outcome(step.scene, service)
+    assert outcome.answer in step.options
+    if key == "scale":
+        run = service.scale("tiny", EXAMPLE_IDS["ankle-boot"], 8)
+        assert outcome.numbers["ssim"] == run.ssim_x_delta
+        np.testing.assert_array_equal(outcome.pictures[2].image, run.picture("x_delta_hat"))
+    else:
+        assert outcome.numbers["passes"] == 8, "no more passes than steps"
+        *_, done = service.generate("tiny", steps.SAMPLES, 1)
+        assert outcome.answer == steps.what_passes_change(
+            done.images, list(service.generate("tiny", steps.SAMPLES, 8))[-1].images
+        )
+
+
+def test_a_step_with_a_network_says_what_is_missing_where_there_is_none(empty):
+    lesson = Lesson(empty)
+    for key in ("scale", "passes"):
+        with pytest.raises(ServiceError, match="Train one, or go on"):
+            lesson.outcome(key)
+    answers = lesson.answers()
+    assert "error" in answers["steps"]["scale"]
+    assert answers["steps"]["noise"]["answer"] == "noise"
+    with pytest.raises(ServiceError, match="no step"):
+        lesson.outcome("nonsense")
+
+
+def test_an_outcome_is_kept_until_the_checkpoints_change(service, monkeypatch):
+    lesson, runs = Lesson(service), []
+    monkeypatch.setattr(service, "scale", lambda *a, run=service.scale: runs.append(a) or run(*a))
+    assert lesson.outcome("scale") == lesson.outcome("scale")
+    assert len(runs) == 2, "two checkpoints are asked, once"
+    monkeypatch.setattr(lesson, "_state_of_models", lambda: "other")
+    lesson.outcome("scale")
+    assert len(runs) == 4
+
+
+# --- The scenes
+
+
+def test_the_marked_pixels_have_the_brightness_that_the_text_says():
+    for step in STEPS:
+        for pixel, value, wanted in zip(step.scene.pixels, step.scene.values.tolist(), step.scene.wanted, strict=True):
+            assert value == pytest.approx(wanted, abs=0.02)
+            row, column, channel = pixel
+            assert step.scene.x0[channel, row, column] == value
+    rows, columns = THREE.x0.shape[1:]
+    places = np.array(THREE.pixels)[:, :2] / (rows, columns)
+    apart = np.linalg.norm(places[:, None] - places[None], axis=-1)[np.triu_indices(3, 1)]
+    assert apart.min() > 0.1, "markers that hide each other"
+
+
+# --- The exercises
+
+
+def test_the_answers_to_the_exercises_against_formulas_by_hand():
+    answers = {exercise.key: (exercise.scene, exercise.answer(exercise.scene)) for exercise in EXERCISES}
+    scene, found = answers["half_life"]
+    for k, x in enumerate(scene.values.tolist(), 1):
+        assert math.exp(-GAMMA * x * found[f"t{k}"] / 2) == pytest.approx(0.5)
+    assert answers["crossing"][1]["ratio"] == pytest.approx(50 / 20)
+    grid = np.linspace(0.01, 1, 100_000)
+    snr = grid**2 / np.expm1(GAMMA * 0.5 * grid)
+    assert answers["peak"][1]["peak"] == pytest.approx(grid[snr.argmax()], abs=1e-4)
+    betas = np.linspace(1e-4, 0.02, T) * 1000 / T
+    assert answers["lead"][1]["slow"] == pytest.approx(-np.log1p(-betas).sum() / GAMMA)
+
+    scene, found = answers["floor"]
+    pixels = to_image(scene.x0, scene.floor).numpy()
+
+    def gap(floor):
+        x0 = floor + (1 - floor) * pixels
+        bar = np.exp(-GAMMA * x0)
+        return ((bar * (x0**2 - 1) - np.log1p(-bar)) / 2).mean()
+
+    assert gap(found["least"]) <= 0.01 + 1e-9
+    assert gap(found["least"] - 1e-4) > 0.01
+    assert answers["amplify"][1]["slow"] * answers["amplify"][1]["shrink"] == pytest.approx(1)
+
+
+# --- The texts
+
+
+def leaves(texts, path=()):
+    """(path, text) of everything in nested dictionaries and lists; a list counts as one leaf."""
+    if isinstance(texts, dict):
+        for key, value in texts.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, " ".join(texts) if isinstance(texts, list) else texts
+
+
+def placeholders(text):
+    return set(re.findall(r"\{(\w+)\}", text))
+
+
+@pytest.mark.parametrize("file", sorted(LESSONS.glob("*.json")), ids=lambda file: file.stem)
+def test_every_language_has_every_text_with_the_same_numbers(file):
+    english = dict(leaves(json.loads((LESSONS / "en.json").read_text(encoding="utf-8"))))
+    other = dict(leaves(json.loads(file.read_text(encoding="utf-8"))))
+    assert other.keys() == english.keys()
+    for path, text in other.items():
+        assert text.strip(), path
+        assert placeholders(text) == placeholders(english[path]), path
+
+
+def test_two_languages_at_least_and_a_new_one_may_be_incomplete(tmp_path, monkeypatch):
+    assert {"en", "es"} <= languages().keys()
+    assert next(iter(languages())) == "en"
+    for file in LESSONS.glob("*.json"):
+        (tmp_path / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "fr.json").write_text('{"language": "Français", "ui": {"next": "Suivant"}}', encoding="utf-8")
+    monkeypatch.setattr("pixelviz.ui.lesson.LESSONS", tmp_path)
+    languages.cache_clear()
+    french = languages()["fr"]
+    languages.cache_clear()
+    assert french["ui"]["next"] == "Suivant"
+    assert french["ui"]["back"] == "Back"
+
+
+def test_every_number_that_the_texts_quote_is_there_and_none_is_typed_in(service):
+    lesson = Lesson(service)
+    answers = lesson.answers()
+    for language in languages().values():
+        for step in STEPS:
+            text, given = language["steps"][step.key], step.given().keys()
+            assert text["options"].keys() == set(step.options)
+            assert text.get("tries", {}).keys() == step.tries.keys()
+            before = [*text["set_up"], text["question"], *text["options"].values()]
+            assert placeholders(" ".join(before)) <= given, step.key
+            outcome = lesson.outcome(step.key)
+            assert {p["key"] for p in outcome["pictures"]} <= text.get("pictures", {}).keys()
+            assert {c["key"] for c in outcome["curves"]} == text.get("curves", {}).keys()
+            after = " ".join(line for _, line in leaves(text))
+            assert placeholders(after) <= outcome["numbers"].keys(), step.key
+            typed = re.findall(r"\d\.\d+", after)
+            assert not typed, f"{step.key}: {typed} should be computed"
+        for exercise in EXERCISES:
+            text = language["exercises"][exercise.key]
+            assert placeholders(text["do"] + text["find"]) <= exercise.given().keys()
+            assert placeholders(text["answer"]) <= answers["exercises"][exercise.key].keys()
+
+
+def test_the_plan_holds_no_answers():
+    sent = plan()
+    for step in sent["steps"]:
+        assert not {"answer", "outcome", "numbers"} & step.keys()
+        assert step["settings"]["example"] in EXAMPLE_IDS
+    json.dumps(sent)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.62, "0.62"), (0.9401, "0.94"), (1234.5, "1234"), (22026.4, "2.2 × 10⁴"), (8.4e-7, "8.4 × 10⁻⁷"),
+        (-2e-5, "−2.0 × 10⁻⁵"), (0.0, "0"), (200, "200"), (math.inf, "∞"), (-math.inf, "−∞"),
+        (math.nan, "–"), ("tiny", "tiny"),
+    ],
+)  # fmt: skip
+def test_numbers_in_sentences(value, words):
+    assert in_words(value) == words
+
+
+def test_a_scene_refuses_what_the_process_refuses():
+    with pytest.raises(ConfigError):
+        Scene("Camera", (0.5,), gamma=300.0).ours  # noqa: B018
