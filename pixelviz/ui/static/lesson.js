@@ -339,7 +339,6 @@ function decide(step, choice) {
 
 function speak(code) {
   language = code;
-  document.documentElement.dataset.lesson = code;
   PV.address.update({ lang: code });
   render();
   if (at < END) result(steps[at]);
