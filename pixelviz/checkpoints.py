@@ -225,7 +225,7 @@ def model_card(name: str, model: PixelAwareModel, record: Record) -> str:
         "from pixelviz.hub import PixelAware",
         "",
         f'model = PixelAware.from_pretrained("{name}")  # this folder, or its name on the Hub',
-        "images = model.sample(8, passes=1, seed=0)",
+        *(["images = model.sample(8, passes=1, seed=0)"] if {"scale_vae", "parallel_unet"} <= set(model.parts) else []),
         "```",
     ]
     return "\n".join(lines) + "\n"

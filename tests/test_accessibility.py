@@ -14,7 +14,7 @@ axe_module = pytest.importorskip("axe_playwright_python.sync_playwright")
 SCREENS = {"light": (1280, 800), "dark": (390, 844)}
 # Nothing is being computed or faded: half-transparent text has half the contrast.
 SETTLED = """() => !!document.querySelector("#instrument .pv-instrument")?.pvInstrument?.ready
-  && !document.querySelector(".pending, .generating, .pv-working")
+  && !document.querySelector(".pending, .generating")
   && document.getAnimations().every((one) => one.playState !== "running")"""
 NODE = "document.querySelector('#lesson-instrument .pv-instrument')?.pvInstrument"
 

@@ -148,7 +148,11 @@ function explanation(step, text) {
   if (!hit) verdict.append(PV.typeset(ui("true_is", { answer: fill(text.options[outcome.answer], numbers) })));
   made.push(verdict, make("h3", {}, ui("explain")), ...text.explain.map((line) => make("p", {}, fill(line, numbers))));
   if (step.see) {
-    const tries = step.tries.map(({ key, state }) => button(fill(text.tries[key], numbers), () => whenReady((it) => { sweep = null; it.pause(); it.set(state); })));
+    const tries = step.tries.map(({ key, state }) => button(fill(text.tries[key], numbers), () => whenReady((it) => {
+      shown = sweep = null; // a hand comes before what was still to be shown
+      it.pause();
+      it.set(state);
+    })));
     if (tries.length) made.push(make("div", { class: "pv-lesson-tries", role: "group", "aria-label": ui("try") }, "", make("span", {}, ui("try")), ...tries));
     made.push(node("div", { class: "pv-lesson-live pv-table" }));
   }
