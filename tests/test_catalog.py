@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from pixelviz import checkpoints
+from pixelviz.assets import ASSETS
 from pixelviz.ui.catalog import MAX_LOADED
 from pixelviz.ui.jobs import TrainingJobs
 from pixelviz.ui.service import Service, ServiceError
@@ -172,3 +173,11 @@ def test_on_a_space_folders_of_the_server_cannot_be_named(empty, tmp_path, monke
         TrainingJobs(empty).start("me", data=str(tmp_path))
     monkeypatch.delenv("SPACE_ID")
     assert empty.load_folder(str(folder)) == "one"
+
+
+def test_bundled_checkpoints_that_can_do_most_come_first(tmp_path):
+    service = Service((ASSETS.parent / "checkpoints", tmp_path / "runs"))
+    counts = [len(service.find(name).parts) for name in service.names()]
+    assert counts == sorted(counts, reverse=True)
+    assert len(set(counts)) > 1
+    assert {"scale_vae", "parallel_unet"} <= set(service.find(service.names()[0]).parts)

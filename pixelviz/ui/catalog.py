@@ -100,6 +100,8 @@ class Catalog:
                     here.append(seen)
             if kind == "trained":
                 here.sort(key=lambda one: one.stamp[1])
+            else:
+                here.sort(key=lambda one: -len(one.parts))  # the first is what a tab opens with
             found |= {one.name: one for one in here}
         with self._lock:
             added = list(self._added.items())
@@ -112,7 +114,7 @@ class Catalog:
         return found, problems
 
     def names(self, *parts: str) -> list[str]:
-        """Checkpoints that hold all of these parts: bundled, then trained (newest last), then loaded ones."""
+        """Checkpoints with all of these parts: bundled (most parts first), then trained (newest last), then loaded."""
         return [name for name, one in self._scan()[0].items() if set(parts) <= set(one.parts)]
 
     def problems(self) -> list[tuple[str, str]]:

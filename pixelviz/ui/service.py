@@ -70,7 +70,7 @@ class Service:
     # --- checkpoints
 
     def names(self, *parts: str) -> list[str]:
-        """Checkpoints that hold all of these parts: bundled, then trained (newest last), then loaded ones."""
+        """Checkpoints with all of these parts: bundled (most parts first), then trained (newest last), then loaded."""
         return self._catalog.names(*parts)
 
     def problems(self) -> list[tuple[str, str]]:

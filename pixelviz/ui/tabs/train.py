@@ -133,7 +133,12 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 resume = gr.Dropdown(
                     [NEW_RUN], value=NEW_RUN, label="Train", info="or go on with an earlier run", elem_id="resume"
                 )
-                preset = gr.Dropdown(list(PRESETS), value="compact", label="Preset")
+                preset = gr.Dropdown(
+                    list(PRESETS),
+                    value="compact",
+                    label="Preset",
+                    info="cifar10 and celeba have the paper's own size: for a GPU; a processor takes weeks.",
+                )
                 steps = gr.Number(
                     2000,
                     label="Steps",
