@@ -113,8 +113,12 @@ def ddpm(model: Any, start: Start, noise: ImageNoise, *, passes: int = 1000) -> 
 
 
 def ddim(model: Any, start: Start, noise: ImageNoise, *, passes: int = 50) -> Iterator[SampleStep]:
-    """Deterministic (eta = 0), x0_hat clipped to [-1, 1]. Raises SamplerError or MissingPart."""
-    return _solve("DDIMScheduler", model, start, noise, passes, timestep_spacing="trailing")
+    """Deterministic (eta = 0). Raises SamplerError or MissingPart.
+
+    Without diffusers' clipping of x0_hat: it keeps the noise estimate as it was, so that every step, however
+    short, moves x by as much as was clipped, and more steps give worse images.
+    """
+    return _solve("DDIMScheduler", model, start, noise, passes, timestep_spacing="trailing", clip_sample=False)
 
 
 def dpm_solver(model: Any, start: Start, noise: ImageNoise, *, passes: int = 20) -> Iterator[SampleStep]:
