@@ -21,6 +21,7 @@ from rich.table import Table
 
 from pixelviz import assets_build, benchmark, checkpoints, compare, evaluation, metrics, peers, report, training
 from pixelviz.assets import ASSETS
+from pixelviz.benches import nearest_in
 from pixelviz.config import PAPER_FLOOR, PAPER_PARAMETERS, PAPER_PARTS, PRESETS, ModelConfig, TrainConfig, preset
 from pixelviz.data import NAMED, load_images
 from pixelviz.devices import PRECISIONS, choose, out_of_memory, processes
@@ -32,9 +33,7 @@ from pixelviz.images import read_image
 from pixelviz.models.classifier import FeatureExtractor, load_classifier
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.samplers import SAMPLERS, STARTS
-from pixelviz.ui import benches
-from pixelviz.ui.checks import parse_pixels
-from pixelviz.ui.service import Service
+from pixelviz.tables import cost_table, figure_tables
 
 cli = typer.Typer(
     help="PixelViz: diffusion whose noise schedule depends on each pixel.",
@@ -221,7 +220,7 @@ def evaluate(
         ):
             progress.update(task, description=state.what, completed=state.done, total=state.total)
     figures = state.figures
-    _print_figures(figures, test.name)
+    console.print(*figure_tables(figures, test.name), sep="\n")
     if write:
         checkpoints.update_figures(loaded, figures)
     _write_json(json_file, {"checkpoint": checkpoint.name, "data": test.name, **figures})
@@ -239,27 +238,6 @@ def _listed(option: str, text: str, known: Iterable[str]) -> tuple[str, ...]:
     if unknown := [name for name in chosen if name not in known]:
         raise typer.BadParameter(f"{option} knows {', '.join(known)}, not {unknown[0]!r}.")
     return chosen
-
-
-def _print_figures(figures: dict, data: str) -> None:
-    """The tables of `evaluate`."""
-    if "ssim_x_delta" in figures:
-        table = Table("from true x_i", *(f"i = {i}" for i in figures["ssim_x_delta"]), title=f"Mean SSIM, {data}")
-        for key in ("x_delta", "alpha_bar", "x0"):
-            if f"ssim_{key}" in figures:
-                table.add_row(key, *(f"{value:.3f}" for value in figures[f"ssim_{key}"].values()))
-        console.print(table)
-    if "generation" in figures:
-        table = Table("start", "passes", "FID", "network evaluations", "s per image", title="Samples")
-        for row in figures["generation"]:
-            table.add_row(
-                row["start"],
-                str(row["passes"]),
-                f"{row['fid']:.2f}",
-                str(row["network_evaluations"]),
-                f"{row['seconds_per_image']:.4f}",
-            )
-        console.print(table)
 
 
 @cli.command()
@@ -328,17 +306,7 @@ def _bench_cost(name: str, config: ModelConfig, json_file: Path | None, device: 
         for state in benchmark.measure(config, device=device, batch=batch, repeats=repeats):
             progress.update(task, description=state.what, completed=state.done, total=state.total)
     figures = state.figures
-    here = figures["environment"]
-    conditions = f"{here['machine']}; {here['device']}, {here['threads']} threads"
-    table = Table("what", "", title=f"{name}, batch {batch}", caption=conditions)
-    table.add_row("all T heads / one head", f"{figures['head_cost_ratio']:.3f}")
-    table.add_row("one pass, s per image", f"{figures['seconds_per_image']:.4f}")
-    table.add_row("training, images/s", f"{figures['images_per_second']:.2f}")
-    table.add_row("bare forward and backward, images/s", f"{figures['bare_images_per_second']:.2f}")
-    table.add_row("training / bare", f"{figures['training_ratio']:.3f}")
-    for what, peak in figures["peak_memory"].items():
-        table.add_row(f"peak memory, {what.replace('_', ' ')}", "unknown" if peak is None else f"{peak:,.0f} MiB")
-    console.print(table)
+    console.print(cost_table(name, batch, figures))
     _write_json(json_file, {"preset": name, **figures})
 
 
@@ -387,6 +355,16 @@ def inspect(
     )
 
 
+def _pixels(text: str) -> list[list[int]]:
+    try:
+        pixels = json.loads(text)
+    except (ValueError, RecursionError):
+        pixels = None
+    if not isinstance(pixels, list) or not all(isinstance(pixel, list) and len(pixel) == 3 for pixel in pixels):
+        raise typer.BadParameter(f"--pixels takes JSON like [[12, 20, 0]], one [row, column, channel] each: {text!r}.")
+    return pixels
+
+
 @cli.command()
 def export(
     out: Annotated[Path, typer.Option(help="FILE.zip to write.")],
@@ -413,14 +391,14 @@ def export(
     elif image is None:
         raise typer.BadParameter("give --image, or --settings of an earlier export.")
     else:
-        places = tuple(tuple(pixel) for pixel in parse_pixels(pixels))
+        places = tuple(tuple(pixel) for pixel in _pixels(pixels))
         view = View(read_image(image), image.stem, gamma, steps_of_process, floor, seed, places, t, ddpm_rescaled)
     wanted = Request(*(tuple(filter(None, text.split(","))) for text in (figures, formats, extras)))
-    service = Service([checkpoints_folder, checkpoints_folder], device=device)
+    compute = choose(device)
     out.parent.mkdir(parents=True, exist_ok=True)
     with _progress() as progress:
         task = progress.add_task("export", total=None)
-        for step in export_zip(view, wanted, out, lambda needs: benches.nearest(service, view, needs)):
+        for step in export_zip(view, wanted, out, lambda needs: nearest_in(checkpoints_folder, view, needs, compute)):
             progress.update(task, description=step.what, completed=step.done, total=step.total)
     console.print(f"Saved {out}")
 
