@@ -98,11 +98,12 @@ def measure(
     pixels = torch.randint(0, 256, (batch, *config.shape), dtype=torch.uint8)
     x_delta = compute.images(image_scale(to_unit(pixels, config.floor), config.gamma))
     last = torch.full((batch,), config.T, device=place)
+    drift = config.head_target == "v"  # as one pass runs it
 
     @torch.inference_mode()
     def run_heads(heads: torch.Tensor | None) -> None:
         with compute.autocast():
-            unet(x, x_delta, last, heads)
+            unet(x, x_delta, last, heads, drift=drift)
 
     def run_pass() -> None:
         for _ in draw(model, compute, n=batch, seed=seed):
@@ -121,7 +122,7 @@ def measure(
         model.zero_grad()
         with compute.autocast():
             estimate = vae.decode(vae.encode(x, last).sample(), last)
-            z = unet(x, x_delta, last, chosen)
+            z = unet(x, x_delta, last, chosen, drift=drift)
         (estimate.float().mean() + z.float().mean()).backward()
 
     with (

@@ -17,7 +17,7 @@ from pixelviz.metrics import SSIM_WINDOW
 from pixelviz.models.parallel_unet import LinearTwin
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.scale_vae import Code, ScaleVAE
-from pixelviz.process.reverse import head_coefficients, skip_posterior
+from pixelviz.process.reverse import drift_coefficients, skip_posterior
 from pixelviz.process.schedules import LinearBeta, image_scale
 
 
@@ -160,9 +160,9 @@ def vae_loss(
 def unet_loss(model: PixelAwareModel, x0: Tensor, draws: UNetDraws) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 15 over the chosen heads; and the errors of head i, of all heads, and of head i where i = T, as tallies.
 
-    "v" heads: the target is E[V^j | x_i, x0], which has the same minimiser as V^j itself and less
-    variance; each head's square error is multiplied by (1-abar_i)/(1-abar_j), the factor by which head
-    j's target is smaller than head i's, so that all heads count alike. "eps" heads: eps_j of a simulated
+    "v" heads: the target is E[D^j | x_i, x0], the same for all j, which has the minimiser of V^j itself and less
+    variance. Its square error times 1-abar_i is that of V^j times (1-abar_i)/(1-abar_j), the factor by which
+    head j's V is smaller than head i's, so all heads count alike. "eps" heads: eps_j of a simulated
     trajectory, unweighted, as printed.
     """
     vae, target, i = model.scale_vae, model.config.head_target, draws.i
@@ -174,16 +174,17 @@ def unet_loss(model: PixelAwareModel, x0: Tensor, draws: UNetDraws) -> tuple[Ten
             x_delta = vae.decode(_code(vae.encode(x0, clean), draws.code), clean).float()
         rate_x0 = model.rate_x0(x_delta)
         x_i = forward_noise(model, rate_x0, x0, i, draws.noise)
-    z = model.parallel_unet(x_i, x_delta, i, draws.heads)
+    z = model.parallel_unet(x_i, x_delta, i, draws.heads, drift=target == "v")
     with torch.no_grad():
-        rate, first, wide = rate_x0[:, None], i[:, None, None, None, None].float(), x_i[:, None]
-        j = draws.heads[:, :, None, None, None].float()
+        first = i[:, None, None, None].float()
         if target == "v":
-            skip, out = head_coefficients(model.schedule, rate, first, j)
-            wanted = skip * wide + out * x0[:, None]
-            weight = model.schedule.noise_variance(rate, first) / model.schedule.noise_variance(rate, j)
+            skip, out = drift_coefficients(model.schedule, rate_x0, first)
+            wanted = (skip * x_i + out * x0)[:, None]
+            weight = model.schedule.noise_variance(rate_x0, first)[:, None]
         else:
-            mean, variance = skip_posterior(model.schedule, rate, first, j, wide, x0[:, None])
+            rate, wide = rate_x0[:, None], x_i[:, None]
+            j = draws.heads[:, :, None, None, None].float()
+            mean, variance = skip_posterior(model.schedule, rate, first[:, None], j, wide, x0[:, None])
             x_j = mean + variance.clamp(min=0).sqrt() * draws.trajectory
             wanted = (x_j - model.schedule.alpha_bar(rate, j).sqrt() * x0[:, None]) / model.schedule.noise_variance(
                 rate, j

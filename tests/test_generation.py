@@ -52,11 +52,11 @@ def test_too_little_memory_means_smaller_batches_and_the_same_images(service, mo
     unet = service.checkpoint("tiny").model.parallel_unet
     forward, tried = unet.forward, []
 
-    def hungry(x_i, *others):
+    def hungry(x_i, *others, **options):
         tried.append(len(x_i))
         if len(x_i) > 3:
             torch.empty(2**58)  # the allocator's own error
-        return forward(x_i, *others)
+        return forward(x_i, *others, **options)
 
     monkeypatch.setattr(unet, "forward", hungry)
     scarce = last(service.generate("tiny", 7, 3, seed=3))
@@ -65,7 +65,7 @@ def test_too_little_memory_means_smaller_batches_and_the_same_images(service, mo
     assert np.abs(scarce.images.astype(int) - plenty.images).max() <= 1
     assert [i for i, _ in scarce.magnitudes] == [i for i, _ in plenty.magnitudes]
     np.testing.assert_allclose([m for _, m in scarce.magnitudes], [m for _, m in plenty.magnitudes], rtol=0.01)
-    monkeypatch.setattr(unet, "forward", lambda *arguments: torch.empty(2**58))
+    monkeypatch.setattr(unet, "forward", lambda *arguments, **options: torch.empty(2**58))
     with pytest.raises(RuntimeError) as caught:
         last(service.generate("tiny", 2, 1))
     assert "not enough memory" in friendly(caught.value)

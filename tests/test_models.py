@@ -181,11 +181,13 @@ def test_subsets_and_chunks_of_heads_agree_with_all(attention, monkeypatch):
     torch.testing.assert_close(unet(x, x_delta, i, own), picked, rtol=1e-4, atol=1e-5)
     assert (full[1, 3:] == 0).all()
     assert (full[1, :3].abs().amax(dim=(1, 2, 3)) > 0).all()
-    monkeypatch.setitem(parallel_unet.CHUNK, "cpu", 3 * x.numel())  # 3 + 3 + 2 heads
-    monkeypatch.setattr(parallel_unet, "LEAST_HEADS", 1)
-    with torch.no_grad():
-        torch.testing.assert_close(unet(x, x_delta, i), full, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(unet(x, x_delta, i, own[:, [0, 1, 2, 0]])[:, :3], picked, rtol=1e-4, atol=1e-5)
+    for images, heads in ((3, 3), (2, 3), (1, 8)):
+        monkeypatch.setitem(parallel_unet.CHUNK, "cpu", images * heads * x[0].numel())
+        monkeypatch.setattr(parallel_unet, "LEAST_HEADS", heads)
+        with torch.no_grad():
+            torch.testing.assert_close(unet(x, x_delta, i), full, rtol=1e-4, atol=1e-5)
+            chunked = unet(x, x_delta, i, own[:, [0, 1, 2, 0]])
+            torch.testing.assert_close(chunked[:, :3], picked, rtol=1e-4, atol=1e-5)
 
 
 def test_heads_become_v_by_the_conditional_mean_s_coefficients():
@@ -202,6 +204,16 @@ def test_heads_become_v_by_the_conditional_mean_s_coefficients():
             skip, out = head_coefficients(unet.schedule, rate[image], i[image].float(), torch.tensor(float(j)))
             expected = skip * x[image] + out * (rate[image] + raw[image, j - 1])
             torch.testing.assert_close(v[image, j - 1], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_drift_is_v_over_the_root_of_the_noise():
+    unet = tiny_model().parallel_unet
+    x, x_delta = _inputs(unet.config)
+    i, heads = torch.tensor([8, 6, 4]), torch.tensor([4, 1, 3])
+    v, drift = unet(x, x_delta, i, heads), unet(x, x_delta, i, heads, drift=True)
+    rate = image_from_scale(x_delta, unet.config.gamma)[:, None]
+    root = unet.schedule.noise_variance(rate, heads[:, None, None, None].float()).sqrt()
+    torch.testing.assert_close(drift * root, v, rtol=1e-4, atol=1e-5)
 
 
 def test_one_head_model_is_an_ordinary_v_prediction():

@@ -9,12 +9,16 @@ from diffusers import DDIMScheduler, DDPMScheduler
 
 from pixelviz.process.forward import closed_form, noise, trajectory
 from pixelviz.process.reverse import (
+    average_from_state,
+    drift_coefficients,
     head_coefficients,
     printed_step,
     rotation_step,
     skip_posterior,
+    state_from_average,
     v_from_eps,
     v_step,
+    x0_from_drift,
     x0_from_v,
 )
 from pixelviz.process.schedules import GeneralisedRate, LinearBeta, PixelAware
@@ -86,6 +90,24 @@ def test_v_and_printed_steps_are_the_posterior_mean(schedule, j):
     added = printed_step(schedule, X0, j, x, eps, noise=torch.ones_like(x)) - printed_step(schedule, X0, j, x, eps)
     tilde = (1 - bar[j - 1]) / (1 - bar[j]) * (1 - alpha)
     np.testing.assert_allclose(added, np.sqrt(tilde), rtol=1e-9, atol=1e-9)
+
+
+@each
+def test_drift_is_v_without_its_root(schedule):
+    for j in (1, 2, 12):
+        x, eps = states(schedule, X0, j)
+        v = v_from_eps(schedule, X0, j, X0, eps)
+        drift = v / schedule.noise_variance(X0, j).sqrt()
+        expected = v_step(schedule, X0, j, x, v)
+        average = torch.lerp(average_from_state(schedule, X0, j, x), drift, schedule.beta(X0, j))
+        np.testing.assert_allclose(state_from_average(schedule, X0, j - 1, average), expected, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(x0_from_drift(schedule, X0, j, x, drift), X0, rtol=1e-9)
+        # What the best heads of a run from x_12 give for every j: the drift of x_12 itself.
+        x, eps = states(schedule, X0, 12)
+        skip, out = drift_coefficients(schedule, X0, 12)
+        np.testing.assert_allclose(
+            skip * x + out * X0, v_from_eps(schedule, X0, 12, X0, eps) / schedule.noise_variance(X0, 12).sqrt()
+        )
 
 
 @each

@@ -24,7 +24,7 @@ class Oracle(nn.Module):
         self.schedule, self.x0, self.error, self.runs = schedule, x0, error, []
         self.generator = torch.Generator().manual_seed(seed)
 
-    def forward(self, x_i, x_delta, i, heads=None):
+    def forward(self, x_i, x_delta, i, heads=None, *, drift=False):
         step = int(i[0])
         self.runs.append(step)
         wanted = range(1, self.schedule.T + 1) if heads is None else heads.tolist()
@@ -35,7 +35,10 @@ class Oracle(nn.Module):
             abar = self.schedule.alpha_bar(x0, j)
             out.append((abar.sqrt() * x_j - x0) / (1 - abar).sqrt())
         v = torch.stack(out, dim=1)
-        return (v + self.error * torch.randn(v.shape, generator=self.generator, dtype=v.dtype)).to(x_i.dtype)
+        v = v + self.error * torch.randn(v.shape, generator=self.generator, dtype=v.dtype)
+        if drift:
+            v = v / torch.stack([self.schedule.noise_variance(self.x0.double(), j).sqrt() for j in wanted], dim=1)
+        return v.to(x_i.dtype)
 
 
 def _oracle_model(T, gamma, floor=0.004, error=0.0, n=2):

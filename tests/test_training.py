@@ -109,7 +109,8 @@ def test_the_loss_s_minimiser_is_the_conditional_mean(target):
     i = torch.full((64,), 8)
     schedule = model.schedule
 
-    def perfect(x_i, x_delta, i, heads):
+    def perfect(x_i, x_delta, i, heads, *, drift):
+        assert drift == (target == "v")
         j = heads[:, :, None, None, None].double()
         rate, x = x0[:, None].double(), x_i[:, None].double()
         abar_i, abar_j = torch.exp(-4 * rate), torch.exp(-4 * rate * j / 8)
@@ -117,7 +118,7 @@ def test_the_loss_s_minimiser_is_the_conditional_mean(target):
         mean = (ratio.sqrt() * (1 - abar_j) * x + abar_j.sqrt() * (1 - ratio) * rate) / (1 - abar_i)
         if target == "eps":
             return ((mean - abar_j.sqrt() * rate) / (1 - abar_j).sqrt()).float()
-        return ((abar_j.sqrt() * mean - rate) / (1 - abar_j).sqrt()).float()
+        return ((abar_j.sqrt() * mean - rate) / (1 - abar_j)).float()
 
     model.parallel_unet.forward = perfect
     settings = TrainConfig(heads_per_step=4, parts=("parallel_unet",))

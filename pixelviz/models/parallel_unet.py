@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from pixelviz.config import ModelConfig
 from pixelviz.models.blocks import ResidualBlock, TimeMap, group_norm, time_code
 from pixelviz.models.heads import ParallelHeads
-from pixelviz.process.reverse import head_coefficients
+from pixelviz.process.reverse import Affine, drift_coefficients
 from pixelviz.process.schedules import PixelAware, image_from_scale, image_scale
 
 # Numbers of the heads' output that a run without gradients makes at a time: on a CPU what its cache holds, elsewhere
@@ -123,9 +125,9 @@ class LinearTwin(Backbone):
 class ParallelUNet(Backbone):
     """The backbone with the image scale at every level, and T parallel heads behind the last decoder.
 
-    With `head_target` "v", head j's number F_j is an estimate of x0, which starts at -log(x_delta_hat)/gamma
-    and is turned into V^j by the known coefficients of E[V^j | x_i, x0] (a preconditioning, as in EDM):
-    what head j needs to know of x_i by algebra, it does not have to learn. With "eps" it is Z^j itself.
+    With `head_target` "v", head j's number F_j corrects an estimate of x0, which starts at -log(x_delta_hat)/gamma
+    and is turned into D^j = V^j / sqrt(1-abar_j) by the known coefficients of E[D^j | x_i, x0] (a preconditioning,
+    as in EDM): what head j needs to know of x_i by algebra, it does not have to learn. With "eps" it is Z^j itself.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -133,39 +135,54 @@ class ParallelUNet(Backbone):
         self.schedule = PixelAware(config.T, config.gamma)
         self.heads = ParallelHeads(config.T, config.last_width, config.channels, config.head_attention)
 
-    def forward(self, x_i: Tensor, x_delta: Tensor, i: Tensor, heads: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_i: Tensor, x_delta: Tensor, i: Tensor, heads: Tensor | None = None, *, drift: bool = False
+    ) -> Tensor:
         """Z^1..Z^T of one run (Eq. 14).
 
         Args: x_i (B, C, H, W); x_delta, the estimate x_delta_hat, same shape, in (0, 1); i (B,) whole in
-        1..T; heads, None for all T, or the steps wanted, (J,) or (B, J).
-        Returns: (B, T or J, C, H, W), 0 where j > i (the mask M_j); V^j or the noise, by `head_target`.
+        1..T; heads, None for all T, or the steps wanted, (J,) or (B, J); drift, for "v" heads, give D^j, which is
+        what samplers and the loss need: the roots that make it V^j cost as much as all heads do.
+        Returns: (B, T or J, C, H, W), 0 where j > i (the mask M_j); V^j (or D^j) or the noise, by `head_target`.
+        With `drift` there is no mask: ask for heads j <= i.
         """
         features = self.backbone(x_i, x_delta, i).contiguous()  # the heads' products would copy it, chunk by chunk
         maps = self.heads.maps(features)
+        affine = self._affine(x_i, x_delta, i) if self.config.head_target == "v" else None
         j = torch.arange(1, self.config.T + 1, device=i.device) if heads is None else heads
-        at_once = max(LEAST_HEADS, CHUNK.get(x_i.device.type, CHUNK_ELSEWHERE) // x_i.numel())
-        if torch.is_grad_enabled() or j.shape[-1] <= at_once:
-            return self._read(features, maps, x_i, x_delta, i, j)
+
+        def read(images: slice, steps: slice) -> Tensor:
+            j_here = j[images, steps] if j.ndim == 2 else j[steps]
+            maps_here = None if maps is None else [one[images] for one in maps]
+            estimate = self.heads(features[images], j_here, maps_here).float()
+            if affine is not None:
+                estimate = torch.addcmul(affine.skip[images], affine.out[images], estimate)
+            return estimate if drift else self._masked(estimate, x_delta[images], i[images], j_here)
+
+        if torch.is_grad_enabled():
+            return read(slice(None), slice(None))
         out = x_i.new_empty((len(x_i), j.shape[-1], *x_i.shape[1:]), dtype=torch.float32)
-        for k in range(0, j.shape[-1], at_once):
-            part = slice(k, k + at_once)
-            out[:, part] = self._read(features, maps, x_i, x_delta, i, j[..., part])
+        most, each = CHUNK.get(x_i.device.type, CHUNK_ELSEWHERE), math.prod(x_i.shape[1:])
+        by_image = max(1, most // (min(LEAST_HEADS, j.shape[-1]) * each))
+        by_step = max(LEAST_HEADS, most // (min(by_image, len(x_i)) * each))
+        for image in range(0, len(x_i), by_image):
+            for step in range(0, j.shape[-1], by_step):
+                part = slice(image, image + by_image), slice(step, step + by_step)
+                out[part] = read(*part)
         return out
 
-    def _read(
-        self, features: Tensor, maps: list[Tensor] | None, x_i: Tensor, x_delta: Tensor, i: Tensor, j: Tensor
-    ) -> Tensor:
-        """The heads j, (J,) or (B, J), from the backbone's features: (B, J, C, H, W)."""
-        raw = self.heads(features, j, maps).float()
-        j = j if j.ndim == 2 else j[None]
-        mask = (j <= i[:, None])[:, :, None, None, None]
+    def _affine(self, x_i: Tensor, x_delta: Tensor, i: Tensor) -> Affine:
+        """D^j = skip + out F_j, for every head alike; both (B, 1, C, H, W)."""
+        rate_x0 = image_from_scale(x_delta, self.config.gamma)
+        steps = i.to(rate_x0.dtype)[:, None, None, None]
+        skip, out = drift_coefficients(self.schedule, rate_x0, steps)
+        return Affine((skip * x_i + out * rate_x0)[:, None], out[:, None])
+
+    def _masked(self, estimate: Tensor, x_delta: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """V^j from D^j, or Z^j as it is, times M_j: estimate (B, J, C, H, W), i (B,), j (J,) or (B, J)."""
+        j = (j if j.ndim == 2 else j[None])[:, :, None, None, None]
+        i = i[:, None, None, None, None]
         if self.config.head_target == "v":
-            # E[V^j | x_i] is a known factor times E[V^i | x_i] (`head_coefficients`): two passes over all heads less.
             rate_x0 = image_from_scale(x_delta, self.config.gamma)[:, None]
-            steps = i.to(rate_x0.dtype)[:, None, None, None, None]
-            skip, out = head_coefficients(self.schedule, rate_x0, steps, steps)
-            scale = self.schedule.noise_variance(rate_x0, steps).sqrt()
-            below = torch.minimum(j.to(steps.dtype)[:, :, None, None, None], steps)
-            first = torch.addcmul((skip * x_i[:, None] + out * rate_x0) / scale, out / scale, raw)
-            raw = self.schedule.noise_variance(rate_x0, below).sqrt() * first
-        return raw.mul_(mask)
+            estimate = self.schedule.noise_variance(rate_x0, torch.minimum(j, i).to(rate_x0.dtype)).sqrt() * estimate
+        return estimate * (j <= i)

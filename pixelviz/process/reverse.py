@@ -4,6 +4,7 @@
 |-----------------|--------------------------------------------------------------------|
 | eps             | epsilon-tilde_j, the noise with x_j = sqrt(abar_j) x0 + sqrt(1-abar_j) eps |
 | v               | V^j = sqrt(abar_j) eps_j - sqrt(1-abar_j) x0 (Salimans & Ho 2022)  |
+| drift           | D^j = V^j / sqrt(1-abar_j); x_{j-1} = sqrt(alpha_j) x_j - beta_j sqrt(abar_{j-1}) D^j |
 | rate_x0         | the x0 that the schedule is built from (x0 itself, or -log(x_delta_hat)/gamma) |
 
 All arguments are tensors that broadcast; dtype is kept.
@@ -51,6 +52,31 @@ def v_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor) -> Te
         / schedule.noise_variance(rate_x0, j).sqrt()
     )
     return schedule.alpha(rate_x0, j).sqrt() * x_j - gain * v
+
+
+def average_from_state(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor) -> Tensor:
+    """m_j = -x_j / sqrt(abar_j), in which `v_step` is a running average: m_{j-1} = (1 - beta_j) m_j + beta_j D^j.
+
+    So one pass averages what its heads say, and forgets by alpha at every step.
+    """
+    return -x_j * torch.exp(schedule.log_alpha_bar(rate_x0, j) / -2)
+
+
+def state_from_average(schedule: Schedule, rate_x0: Tensor, j, average: Tensor) -> Tensor:
+    """x_j = -sqrt(abar_j) m_j."""
+    return -torch.exp(schedule.log_alpha_bar(rate_x0, j) / 2) * average
+
+
+def x0_from_drift(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, drift: Tensor) -> Tensor:
+    """x0_hat = sqrt(abar_j) x_j - (1-abar_j) D^j."""
+    return torch.exp(schedule.log_alpha_bar(rate_x0, j) / 2) * x_j - schedule.noise_variance(rate_x0, j) * drift
+
+
+def drift_coefficients(schedule: Schedule, rate_x0: Tensor, i) -> Affine:
+    """E[D^j | x_i, x0] as skip * x_i + out * x0, the same for every j <= i (see `head_coefficients`)."""
+    log_i = schedule.log_alpha_bar(rate_x0, i)
+    out = 1 / torch.expm1(log_i)
+    return Affine(-out * torch.exp(log_i / 2), out)
 
 
 def rotation_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor) -> Tensor:
@@ -101,10 +127,9 @@ def head_coefficients(schedule: Schedule, rate_x0: Tensor, i, j, target: Literal
     So under Eq. 15 the best T heads of one run are one image times known factors: they carry
     E[x0 | x_i, x_delta_hat], and nothing else.
     """
-    log_i = schedule.log_alpha_bar(rate_x0, i)
-    gain = schedule.noise_variance(rate_x0, j).sqrt() / -torch.expm1(log_i)
-    root_bar = torch.exp(log_i / 2)
+    drift, root_j = drift_coefficients(schedule, rate_x0, i), schedule.noise_variance(rate_x0, j).sqrt()
     if target == "v":
-        return Affine(gain * root_bar, -gain)
-    gain = gain * torch.exp((log_i - schedule.log_alpha_bar(rate_x0, j)) / 2)
-    return Affine(gain, -gain * root_bar)
+        return Affine(root_j * drift.skip, root_j * drift.out)
+    log_i = schedule.log_alpha_bar(rate_x0, i)
+    fall = root_j * torch.exp((log_i - schedule.log_alpha_bar(rate_x0, j)) / 2)
+    return Affine(-fall * drift.out, fall * torch.exp(log_i / 2) * drift.out)

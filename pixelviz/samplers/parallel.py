@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from pixelviz.models.pixel_aware import PixelAwareModel
-from pixelviz.process.reverse import skip_posterior, v_step, x0_from_v
+from pixelviz.process.reverse import average_from_state, skip_posterior, state_from_average, x0_from_drift
 from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep, Start
 
 SPACING = 3  # power of the spacing of block boundaries; 1 is even
@@ -52,18 +52,20 @@ def parallel(
     if config.head_target != "v":
         raise SamplerError("this checkpoint has eps heads (Eq. 15 as printed); use the sampler 'printed'.")
     x_delta, rate_x0 = start.x_delta, model.rate_x0(start.x_delta)
+    beta = schedule.beta(rate_x0, 1)  # of any step: alpha does not depend on i
     x = start.x_T
     yield SampleStep(config.T, x, 0)
     steps = boundaries(config.T, passes)
     for evaluations, (i, below) in enumerate(itertools.pairwise(steps), start=1):
         heads = torch.arange(i, below, -1, device=x.device)
-        v = model.parallel_unet(x, x_delta, model.step_tensor(i, len(x)), heads)
-        x_i = x
-        x0_hat = x0_from_v(schedule, rate_x0, i, x_i, v[:, 0])
+        drift = model.parallel_unet(x, x_delta, model.step_tensor(i, len(x)), heads, drift=True)
+        x_i, average = x, average_from_state(schedule, rate_x0, i, x)
+        x0_hat = x0_from_drift(schedule, rate_x0, i, x_i, drift[:, 0])
         for k, j in enumerate(range(i, below, -1)):
             if crossing == "recursion":
-                x0_hat = x0_from_v(schedule, rate_x0, j, x, v[:, k])
-            x = v_step(schedule, rate_x0, j, x, v[:, k])
+                x0_hat = x0_from_drift(schedule, rate_x0, j, x, drift[:, k])
+            average = torch.lerp(average, drift[:, k], beta)
+            x = state_from_average(schedule, rate_x0, j - 1, average)
             if j - 1 > below:
                 yield SampleStep(j - 1, x, evaluations)
         if below:
