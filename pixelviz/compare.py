@@ -38,10 +38,10 @@ from pixelviz.metrics import (
 )
 from pixelviz.models.classifier import FeatureExtractor, load_classifier
 from pixelviz.peers import PART, PeerModel
-from pixelviz.samplers import PEERS, SAMPLERS, draw
+from pixelviz.samplers import OURS, PEERS, SAMPLERS, draw
 
 FORMAT = 1
-COMPARED = ("parallel", *PEERS)
+COMPARED = ("parallel", "rotation", *PEERS)
 QUICK_METHODS = ("parallel:1", "parallel:5", "parallel:10", "ddim:10", "dpm++:10", "unipc:10")
 QUICK_SAMPLES = 300
 WARM_UP_STATES = 3
@@ -138,9 +138,9 @@ def cases(
     model, found = checkpoint.model, []
     for method, passes in parse_methods(methods):
         row = SAMPLERS[method]
-        ours = set(row.needs) <= set(model.parts) and not (method == "parallel" and model.config.head_target != "v")
+        ours = set(row.needs) <= set(model.parts) and not (method in OURS and model.config.head_target != "v")
         models = [name] * ours + [peer.name for peer in peers if set(row.needs) <= set(peer.parts)]
-        most = model.config.T if method == "parallel" else None
+        most = model.config.T if method in OURS else None
         numbers = [k for k in row.compared if most is None or k <= most] if passes is None else [passes]
         found += [Case(method, k, one) for one in models for k in numbers]
     if not found:

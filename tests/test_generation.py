@@ -10,6 +10,7 @@ import torch
 
 from pixelviz.data import from_unit
 from pixelviz.samplers import draw
+from pixelviz.samplers.parallel import boundaries
 from pixelviz.ui.generation import Film
 from pixelviz.ui.service import ServiceError, friendly
 from pixelviz.ui.turns import ModelTurn
@@ -101,6 +102,14 @@ def test_a_trajectory_runs_from_the_start_to_the_image(service, passes):
     assert final.seconds > 0
     assert final.seconds_per_image == pytest.approx(final.seconds / 3)
     assert final.closed_loop_seconds > 0
+
+
+def test_a_film_of_the_rotation_holds_its_boundaries(service):
+    final = last(service.generate("tiny", 3, 4, sampler="rotation", seed=1))
+    assert [i for i, _ in final.magnitudes] == boundaries(8, 4)
+    film = final.trajectory(0, 8)
+    assert film.shape == (5, 16, 16, 1)
+    assert all(frame.any() for frame in film)
 
 
 def test_a_long_film_keeps_a_bounded_number_of_frames():

@@ -68,6 +68,20 @@ def test_perfect_heads_recover_x0_in_float32(passes, crossing):
     assert (last.x - x0).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("passes", [1, 2, 7, 50])
+@torch.no_grad()
+def test_rotation_with_perfect_heads_recovers_x0(passes):
+    model, start, x0 = _oracle_model(50, 20.0)
+    states = list(SAMPLERS["rotation"].run(model, start, ImageNoise(0, 2), passes=passes))
+    assert (states[-1].x - x0).abs().max() < 1e-5
+    assert [state.i for state in states] == boundaries(50, passes) == [50, *model.parallel_unet.runs[1:], 0]
+    # The noise in x_T is the noise in every state, as DDIM has it.
+    eps = (start.x_T - start.x_delta.sqrt() * x0) / (1 - start.x_delta).sqrt()
+    for state in states[1:-1]:
+        abar = model.schedule.alpha_bar(x0, state.i)
+        torch.testing.assert_close(state.x, abar.sqrt() * x0 + (1 - abar).sqrt() * eps, rtol=1e-3, atol=1e-3)
+
+
 @torch.no_grad()
 def test_perfect_heads_recover_x0_at_the_paper_s_largest_setting():
     model, start, x0 = _oracle_model(500, 50.0, n=1)

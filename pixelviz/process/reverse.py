@@ -79,14 +79,17 @@ def drift_coefficients(schedule: Schedule, rate_x0: Tensor, i) -> Affine:
     return Affine(-out * torch.exp(log_i / 2), out)
 
 
-def rotation_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor) -> Tensor:
-    """x_{j-1} = cos(d) x_j - sin(d) V^j: the DDIM step in v-form, cos of each angle being sqrt(abar)."""
+def rotation_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor, below=None) -> Tensor:
+    """x at `below` (j - 1 unless given) = cos(d) x_j - sin(d) V^j, cos of each step's angle being sqrt(abar).
+
+    The DDIM step in v-form: the same x0_hat and eps_hat, whatever the number of steps between.
+    """
     angle = [
         torch.atan2(
             schedule.noise_variance(rate_x0, k).sqrt(),
             schedule.alpha_bar(rate_x0, k).sqrt(),
         )
-        for k in (j, j - 1)
+        for k in (j, j - 1 if below is None else below)
     ]
     d = angle[0] - angle[1]
     return torch.cos(d) * x_j - torch.sin(d) * v

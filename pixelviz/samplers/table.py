@@ -9,6 +9,7 @@ from pixelviz.samplers import baselines
 from pixelviz.samplers.common import SampleStep, Start
 from pixelviz.samplers.parallel import parallel
 from pixelviz.samplers.printed import printed
+from pixelviz.samplers.rotation import rotation
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,13 @@ SAMPLERS: dict[str, Sampler] = {
         "paper Section 3.3; Salimans & Ho 2022 for v",
         True,
         compared=(1, 2, 5, 10, 50),
+    ),
+    "rotation": Sampler(
+        rotation,
+        "Rotation (no noise, one head a run)",
+        "audit Section 3; Song et al. 2021a",
+        True,
+        compared=(5, 10),
     ),
     "printed": Sampler(printed, "Algorithm 1 as printed (diverges)", "paper Appendix D, Algorithm 1", False),
     "ddpm": _peer(baselines.ddpm, "DDPM", "Ho et al. 2020", 1000),

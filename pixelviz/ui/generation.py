@@ -18,6 +18,7 @@ from pixelviz.evaluation import heads_batch
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.schedules import image_scale
 from pixelviz.samplers import OURS, SAMPLERS, STARTS, SamplerError, draw
+from pixelviz.samplers.parallel import boundaries
 from pixelviz.ui.checks import MAX_SEED, ServiceError, choice, whole
 from pixelviz.ui.pictures import last_channel, stretched, to_bytes
 from pixelviz.ui.turns import ModelTurn
@@ -51,7 +52,7 @@ def check_settings(config: ModelConfig, n: Any, passes: Any, start: Any, sampler
     )
     if not SAMPLERS[settings.sampler].passes and settings.passes != 1:
         raise SamplerError(f"the sampler {sampler} makes one pass; set passes to 1, or choose parallel.")
-    if settings.sampler == "parallel" and config.head_target != "v":
+    if settings.sampler in ("parallel", "rotation") and config.head_target != "v":
         raise SamplerError("this checkpoint has eps heads (Eq. 15 as printed); choose the sampler printed.")
     return settings
 
@@ -62,11 +63,13 @@ class Film:
     Every frame but the image itself is stretched to its own range (`pictures.stretched`).
     """
 
-    def __init__(self, config: ModelConfig, n: int) -> None:
+    def __init__(self, config: ModelConfig, n: int, states: list[int] | None = None) -> None:
+        """states: the steps that the sampler yields, from T to 0; None: all of them."""
         self.floor = config.floor
+        states = list(range(config.T, -1, -1)) if states is None else states
         per_step = n * math.prod(config.shape)
-        count = min(config.T + 1, MOST_FRAMES, max(2, FILM_BYTES // per_step))
-        self.steps = [int(i) for i in np.linspace(config.T, 0, count).round()]
+        count = min(len(states), MOST_FRAMES, max(2, FILM_BYTES // per_step))
+        self.steps = [states[int(k)] for k in np.linspace(0, len(states) - 1, count).round()]
         self._place = {i: k for k, i in enumerate(self.steps)}
         self._frames = np.zeros((count, n, *config.shape), np.uint8)
         self._squares = np.zeros((count, n))  # mean of x_i's squares
@@ -170,7 +173,8 @@ def run_generation(
     """
     config, n = model.config, settings.n
     batch = heads_batch(config, min(MOST_AT_ONCE, n))
-    film, canvas = Film(config, n), np.zeros((n, *config.shape), np.uint8)
+    states = boundaries(config.T, settings.passes) if settings.sampler == "rotation" else None
+    film, canvas = Film(config, n, states), np.zeros((n, *config.shape), np.uint8)
     state = Generation(
         i=config.T,
         T=config.T,

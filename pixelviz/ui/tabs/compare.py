@@ -9,6 +9,7 @@ import gradio as gr
 
 from pixelviz import report
 from pixelviz.images import EXAMPLES
+from pixelviz.samplers import OURS
 from pixelviz.ui import compare_view, race, widgets
 from pixelviz.ui.jobs import TrainingJobs
 from pixelviz.ui.service import MODEL_QUEUE, Service, friendly
@@ -132,7 +133,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         choices = [(race.label(case, name), case.key) for case in there]
         keys = [key for _, key in choices]
         kept = [key for key in chosen or () if key in keys] or [case.key for case in there if case.label in FIRST]
-        alone = all(case.method == "parallel" for case in there)
+        alone = all(case.method in OURS for case in there)
         return gr.CheckboxGroup(choices, value=kept), widgets.alert(NO_TWIN if alone else None, "info")
 
     def run(name, chosen, n, seed):
