@@ -19,7 +19,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pixelviz import assets_build, benchmark, checkpoints, compare, evaluation, metrics, peers, report, training
+from pixelviz import (
+    assets_build,
+    benchmark,
+    checkpoints,
+    compare,
+    distillation,
+    evaluation,
+    metrics,
+    peers,
+    report,
+    training,
+)
 from pixelviz.assets import ASSETS
 from pixelviz.benches import nearest_in
 from pixelviz.config import PAPER_FLOOR, PAPER_PARAMETERS, PAPER_PARTS, PRESETS, ModelConfig, TrainConfig, preset
@@ -135,6 +146,43 @@ def train(
             run.close()
     console.print(f"Saved {out}")
     team.destroy_process_group()
+
+
+@cli.command()
+def distill(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="Folder for the distilled checkpoint.")],
+    data: Annotated[str, typer.Option(help="The data set it was trained on, as for train.")] = "fashion-mnist",
+    pairs: Annotated[int, typer.Option(help="Images that the closed loop draws to learn from.")] = 20_000,
+    passes: Annotated[int, typer.Option(help="Runs of the network for each of them.")] = 10,
+    pair_share: Annotated[float, typer.Option(help="Share of every batch that are such pairs.")] = 0.5,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
+    batch: Annotated[int, typer.Option(help="Images per step.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Adam's peak learning rate.")] = 5e-4,
+    seed: int = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Teach one run of R_phi what its closed loop draws; Ctrl-C stops and saves, the same command goes on."""
+    config = checkpoints.read_config(folder)[0]
+    images = load_images(data, size=config.image_size, channels=config.channels)
+    settings = TrainConfig(steps, batch, learning_rate, ("parallel_unet",), pair_share=pair_share, seed=seed)
+    run = distillation.distill(
+        folder, out, images, settings, pairs=pairs, passes=passes, device=device, precision=precision
+    )
+    with _progress() as progress:
+        tasks = {}
+        try:
+            for state in run:
+                drawing = isinstance(state, evaluation.Progress)
+                what, done, total = ("pairs", state.done, state.total) if drawing else ("training", state.step, steps)
+                tasks[what] = tasks.get(what) or progress.add_task(what, total=total)
+                progress.update(tasks[what], completed=done)
+        except KeyboardInterrupt:
+            console.print("Stopping; saving what there is.")
+        finally:
+            run.close()
+    console.print(f"Saved {out}")
 
 
 @cli.command()

@@ -5,6 +5,7 @@ Pickles are refused: loading one runs whatever code it holds.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
@@ -68,6 +69,11 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[st
     partial = path.with_name(path.name + ".partial")
     save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, partial, metadata)
     os.replace(partial, path)
+
+
+def digest(folder: Path) -> str:
+    """The first 16 hexadecimal digits of the weights' SHA-256, by which results name the weights they are of."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
 
 
 def _stored(model: PixelAwareModel, dtype: str) -> dict[str, torch.Tensor]:

@@ -6,7 +6,6 @@ measured again, so a benchmark of many hours can be stopped at any time and goes
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from pixelviz import environment
 from pixelviz.assets import feature_files
-from pixelviz.checkpoints import WEIGHTS, Checkpoint
+from pixelviz.checkpoints import Checkpoint, digest
 from pixelviz.devices import Compute
 from pixelviz.evaluation import BATCH, Batch, heads_batch, sample_images
 from pixelviz.metrics import (
@@ -149,11 +148,6 @@ def cases(
 
 
 # --- The file
-
-
-def digest(folder: Path) -> str:
-    """The first 16 hexadecimal digits of the weights' SHA-256: whether a file of results is of these weights."""
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
 
 
 def read_results(path: Path) -> dict[str, Any]:

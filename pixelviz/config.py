@@ -136,6 +136,7 @@ class TrainConfig:
     step_power: float = 1.0  # the VAE's i is T u^power, u uniform in [0, 1): below 1 it sees late steps more often
     clean_share: float = 0.35  # share of the VAE's batch at i = 0, whose codes generation decodes
     terminal_share: float = 0.25  # share of R_phi's batch at i = T, which one-pass sampling uses
+    pair_share: float = 0.5  # share of R_phi's batch that are pairs, where it is distilled (`distillation`)
     heads_per_step: int = 8  # heads trained per image and step (head i always among them)
     seed: int = 0
 
@@ -146,6 +147,8 @@ class TrainConfig:
             raise ConfigError(f"batch must be between 1 and 4096; it is {self.batch}.")
         if not 0 < self.learning_rate <= 0.1:
             raise ConfigError(f"learning rate must be above 0 and at most 0.1; it is {self.learning_rate}.")
+        if not 0 < self.pair_share <= 1:
+            raise ConfigError(f"pair_share must be above 0 and at most 1; it is {self.pair_share}.")
         if not self.parts or set(self.parts) - set(PARTS):
             raise ConfigError(f"parts must be some of {', '.join(PARTS)}; it is {self.parts}.")
 

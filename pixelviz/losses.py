@@ -29,9 +29,25 @@ class VAEDraws(NamedTuple):
     code: Tensor
 
 
+class Pairs(NamedTuple):
+    """Where the closed loop began and ended: x_T, x_delta_hat and x0, each (N, C, H, W); see `distillation`."""
+
+    x_T: Tensor
+    x_delta: Tensor
+    x0: Tensor
+
+
+class PairDraws(NamedTuple):
+    """Which rows of a batch are pairs, (B,) bool, and for these x_T and x_delta_hat (B, C, H, W); 0 elsewhere."""
+
+    given: Tensor
+    x_T: Tensor
+    x_delta: Tensor
+
+
 class UNetDraws(NamedTuple):
     """For one step of R_phi: i (B,) in 1..T, noise and code as for `VAEDraws`, the heads to train (B, J) in 1..i,
-    and for "eps" heads the noise of x_j (B, J, C, H, W), otherwise None.
+    and for "eps" heads the noise of x_j (B, J, C, H, W), otherwise None; and the batch's pairs, where it has any.
     """
 
     i: Tensor
@@ -39,6 +55,7 @@ class UNetDraws(NamedTuple):
     code: Tensor
     heads: Tensor
     trajectory: Tensor | None
+    pairs: PairDraws | None = None
 
 
 class TwinDraws(NamedTuple):
@@ -75,6 +92,21 @@ def draw_step(config: ModelConfig, train: TrainConfig, n: int, generator: torch.
         else:
             draws[part] = TwinDraws(steps(0, LinearTwin.STEPS - 1), normal(*config.shape))
     return draws
+
+
+def with_pairs(
+    config: ModelConfig, train: TrainConfig, x0: Tensor, draws: UNetDraws, pairs: Pairs, generator: torch.Generator
+) -> tuple[Tensor, UNetDraws]:
+    """A batch x0 (B, C, H, W) and its draws, the first `pair_share` of its rows random pairs at i = T."""
+    n = round(train.pair_share * len(x0))
+    index = torch.randint(len(pairs.x0), (n,), generator=generator)
+    given = torch.arange(len(x0)) < n
+    x0, i, heads = x0.clone(), draws.i.clone(), draws.heads.clone()
+    x0[:n], i[:n] = pairs.x0[index].to(x0), config.T
+    heads[:n] = choose_heads(i[:n], train.heads_per_step, generator)
+    x_T, x_delta = torch.zeros_like(x0), torch.zeros_like(x0)
+    x_T[:n], x_delta[:n] = pairs.x_T[index].to(x0), pairs.x_delta[index].to(x0)
+    return x0, draws._replace(i=i, heads=heads, pairs=PairDraws(given, x_T, x_delta))
 
 
 def choose_heads(i: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
@@ -172,8 +204,13 @@ def unet_loss(model: PixelAwareModel, x0: Tensor, draws: UNetDraws) -> tuple[Ten
         else:
             clean = torch.zeros_like(i)
             x_delta = vae.decode(_code(vae.encode(x0, clean), draws.code), clean).float()
+        if draws.pairs is not None:
+            given = draws.pairs.given[:, None, None, None]
+            x_delta = torch.where(given, draws.pairs.x_delta, x_delta)
         rate_x0 = model.rate_x0(x_delta)
         x_i = forward_noise(model, rate_x0, x0, i, draws.noise)
+        if draws.pairs is not None:
+            x_i = torch.where(given, draws.pairs.x_T, x_i)
     z = model.parallel_unet(x_i, x_delta, i, draws.heads, drift=target == "v")
     with torch.no_grad():
         first = i[:, None, None, None].float()

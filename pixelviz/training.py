@@ -27,7 +27,7 @@ from pixelviz.checkpoints import Record
 from pixelviz.config import ConfigError, ModelConfig, TrainConfig
 from pixelviz.data import ImageSet, from_unit, to_unit
 from pixelviz.devices import Compute, choose, halving, largest_batch, out_of_memory, processes
-from pixelviz.losses import Draws, TrainingObjective, draw_step
+from pixelviz.losses import Draws, Pairs, TrainingObjective, draw_step, with_pairs
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.prior import fit_mixture
 from pixelviz.models.scale_vae import ScaleVAE
@@ -240,7 +240,15 @@ def _processes(device: str, precision: str, compiled: bool) -> tuple[Accelerator
 class _Steps:
     """The optimiser steps of a run, shared by all processes: batch `training.batch` is that of all together."""
 
-    def __init__(self, run: Run, images: Tensor, train: TrainConfig, compute: Compute, accelerator: Accelerator):
+    def __init__(
+        self,
+        run: Run,
+        images: Tensor,
+        train: TrainConfig,
+        compute: Compute,
+        accelerator: Accelerator,
+        pairs: Pairs | None = None,
+    ):
         share, rest = divmod(train.batch, accelerator.num_processes)
         if rest:
             raise TrainingError(
@@ -248,6 +256,7 @@ class _Steps:
                 f"multiple of {accelerator.num_processes}."
             )
         self.run, self.images, self.train, self.compute, self.accelerator = run, images, train, compute, accelerator
+        self.pairs = pairs
         self.rows = slice(share * accelerator.process_index, share * (accelerator.process_index + 1))
         self.alone = TrainingObjective(run.model, train, compute)
         if compute.compiled:
@@ -260,9 +269,16 @@ class _Steps:
         """This process's rows of a step's images and random numbers, on its device."""
         train, config, device = self.train, self.run.model.config, self.compute.device
         generator = torch.Generator().manual_seed(train.seed * 7_919 + step)
-        draws = slice_tensors(draw_step(config, train, train.batch, generator), self.rows)
-        images = self.images[batches(len(self.images), train.batch, train.seed, step)[self.rows]].to(device)
-        return self.compute.images(to_unit(images, config.floor)), send_to_device(draws, device)
+        draws = draw_step(config, train, train.batch, generator)
+        indices = batches(len(self.images), train.batch, train.seed, step)
+        if self.pairs is None:
+            x0 = to_unit(self.images[indices[self.rows]].to(device), config.floor)
+        else:
+            x0 = to_unit(self.images[indices], config.floor)
+            mine = draws["parallel_unet"]
+            x0, draws["parallel_unet"] = with_pairs(config, train, x0, mine, self.pairs, generator)
+            x0 = x0[self.rows]
+        return self.compute.images(x0), send_to_device(slice_tensors(draws, self.rows), device)
 
     def next(self) -> dict[str, float]:
         """Forward, backward and update of every trained part; returns the losses, means over the whole batch."""
@@ -335,6 +351,7 @@ def train(
     device: str = "auto",
     precision: str = "auto",
     compiled: bool = False,
+    pairs: Pairs | None = None,
     preview_every: int = 200,
     save_every_seconds: float = 300.0,
 ) -> Iterator[TrainStep]:
@@ -342,8 +359,9 @@ def train(
 
     Args: images, uint8 (N, C, size, size); config, the model to build (on resume the checkpoint's own
     configuration is used); out, the checkpoint folder, None to keep nothing; resume, go on from `out`;
-    device, precision, compiled, as for `devices.choose`. Of several processes only the main one writes and
-    draws previews. Closing the generator (or any error in the caller) stops training and saves what there is.
+    device, precision, compiled, as for `devices.choose`; pairs, which R_phi learns too (`distillation`). Of several
+    processes only the main one writes and draws previews. Closing the generator (or any error in the caller)
+    stops training and saves what there is.
     Raises TrainingError, CheckpointError, or ConfigError.
     """
     accelerator, compute = _processes(device, precision, compiled)
@@ -360,7 +378,7 @@ def train(
     if run.step >= training.steps:
         raise TrainingError(f"this checkpoint has made {run.step:,} steps already; ask for more than that in all.")
     run.model.train()
-    steps = _Steps(run, images.images, training, compute, accelerator)
+    steps = _Steps(run, images.images, training, compute, accelerator, pairs)
     accelerator.wait_for_everyone()  # the main process writes into `out`, where the others have looked by now
     record = run.record
     count = f" in each of {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from pixelviz import peers, report
-from pixelviz.compare import CompareError, digest, read_results
+from pixelviz.checkpoints import digest
+from pixelviz.compare import CompareError, read_results
 from pixelviz.config import ConfigError
 from pixelviz.images import Picture
 from pixelviz.peers import PeerModel

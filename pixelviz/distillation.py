@@ -1,0 +1,98 @@
+"""One run that gives what many give: R_phi's T heads learn where its own closed loop ends (Luhman & Luhman 2021).
+
+Under Eq. 15 all heads of one run say E[x0 | x_T, x_delta_hat], which is blurred (`process.reverse.head_coefficients`).
+The sampler "rotation" takes (x_T, x_delta_hat) to one sharp image without drawing any noise, so that image can be
+learnt instead: the mean of a single value is the value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from pixelviz import checkpoints
+from pixelviz.checkpoints import Checkpoint, digest
+from pixelviz.config import TrainConfig
+from pixelviz.data import ImageSet
+from pixelviz.devices import Compute, choose
+from pixelviz.evaluation import Progress
+from pixelviz.losses import Pairs
+from pixelviz.samplers import STARTS, ImageNoise
+from pixelviz.samplers.rotation import rotation
+from pixelviz.training import TrainingError, TrainStep, train
+
+PAIRS = "pairs.safetensors"
+BATCH = 128
+
+
+def draw_pairs(loaded: Checkpoint, compute: Compute, n: int, *, passes: int, seed: int = 0) -> Iterator[Pairs]:
+    """(x_T, x_delta_hat, x0) of images 0..n-1 of a seed, in batches, float16 on the CPU.
+
+    x0 is what `passes` runs of "rotation" make of the start "consistent"; raises MissingPart or SamplerError.
+    """
+    model = loaded.model
+    for first in range(0, n, BATCH):
+        noise = ImageNoise(seed, min(BATCH, n - first), first=first, device=compute.device)
+        with torch.inference_mode(), compute.autocast():
+            start = STARTS["consistent"](model, noise)
+            *_, last = rotation(model, start, noise, passes=passes)
+        x0 = last.x.clamp(model.config.floor, 1)
+        yield Pairs(*(tensor.half().cpu() for tensor in (start.x_T, start.x_delta, x0)))
+
+
+def _stored(path: Path, key: str) -> Pairs | None:
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        return Pairs(*map(file.get_tensor, Pairs._fields)) if (file.metadata() or {}).get("key") == key else None
+
+
+def distill(
+    source: Path,
+    out: Path,
+    images: ImageSet,
+    training: TrainConfig,
+    *,
+    pairs: int = 20_000,
+    passes: int = 10,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Iterator[Progress | TrainStep]:
+    """Draw pairs from the checkpoint `source`, then train R_phi on them and on images; `out` is the new checkpoint.
+
+    Args: training, whose `pair_share` of every batch are pairs, the others images as in any training, so that many
+    passes stay as good; pairs, how many; passes, runs per pair. What is there in `out` is gone on from.
+    Yields Progress while pairs are drawn, then TrainStep. Raises TrainingError, CheckpointError, MissingPart.
+    """
+    if out.resolve() == source.resolve():
+        raise TrainingError("--out must be another folder: the checkpoint to learn from stays as it is.")
+    compute = choose(device, precision)
+    loaded = checkpoints.load(source, compute.device)
+    if loaded.model.config.head_target != "v":
+        raise TrainingError("distilling needs v heads; this checkpoint's are eps, which have no stable closed loop.")
+    if pairs < 1:
+        raise TrainingError(f"pairs must be at least 1; it is {pairs}.")
+    key = json.dumps([digest(source), pairs, passes, training.seed])
+    path = out / PAIRS
+    bank = _stored(path, key)
+    if bank is None:
+        found = []
+        for part in draw_pairs(loaded, compute, pairs, passes=passes, seed=training.seed):
+            found.append(part)
+            yield Progress("pairs", sum(len(one.x0) for one in found), pairs)
+        bank = Pairs(*map(torch.cat, zip(*found, strict=True)))
+        out.mkdir(parents=True, exist_ok=True)
+        checkpoints.save_tensors(path, bank._asdict(), {"key": key})
+    if not (out / checkpoints.CONFIG).exists():
+        note = f"R_phi was distilled from {source.name}: {pairs:,} images of its own closed loop, {passes} runs each."
+        record = replace(loaded.record, figures={}, notes=[*loaded.record.notes, note])
+        checkpoints.save(out, loaded.model, record)
+    settings = replace(training, parts=("parallel_unet",))
+    config = loaded.model.config
+    yield from train(images, config, settings, out, resume=True, device=device, precision=precision, pairs=bank)
+    path.unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""Distilling: one run learns where the closed loop ends, and the closed loop stays what it was."""
+
+import pytest
+import torch
+
+from pixelviz import checkpoints, losses
+from pixelviz.config import ConfigError, TrainConfig
+from pixelviz.devices import choose
+from pixelviz.distillation import PAIRS, distill, draw_pairs
+from pixelviz.evaluation import Progress
+from pixelviz.samplers import draw
+from pixelviz.training import TrainingError
+from tests.tiny import tiny_config, tiny_images, tiny_model
+
+CPU = choose("cpu", "float32")
+SETTINGS = TrainConfig(steps=60, batch=16, learning_rate=3e-3, warmup=5, ema=0.9, pair_share=1.0, heads_per_step=4)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A checkpoint with random weights: its closed loop ends elsewhere than one run does."""
+    folder = tmp_path_factory.mktemp("distil") / "source"
+    checkpoints.save(folder, tiny_model(), checkpoints.Record(images_seen={"parallel_unet": 5}))
+    return folder
+
+
+def _ends(folder, sampler, passes, seed=9):
+    *_, last = draw(checkpoints.load(folder).model, CPU, n=16, sampler=sampler, passes=passes, seed=seed)
+    return last.x
+
+
+def test_pairs_are_the_closed_loop_s_start_and_end(source):
+    loaded = checkpoints.load(source)
+    parts = list(draw_pairs(loaded, CPU, 150, passes=3, seed=2))
+    assert [len(part.x0) for part in parts] == [128, 22]
+    floor = loaded.model.config.floor
+    states = list(draw(loaded.model, CPU, n=150, sampler="rotation", passes=3, seed=2))
+    x_T, x0 = (torch.cat([getattr(part, name) for part in parts]).float() for name in ("x_T", "x0"))
+    torch.testing.assert_close(x_T, states[0].x, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(x0, states[-1].x.clamp(floor, 1), rtol=2e-3, atol=2e-3)
+
+
+def test_one_run_comes_nearer_to_the_closed_loop(source, tmp_path):
+    """On starts that were not among the pairs."""
+    wanted = _ends(source, "rotation", 4)
+    floor = tiny_config().floor
+    before = (_ends(source, "parallel", 1) - wanted.clamp(floor, 1)).square().mean()
+    states = list(
+        distill(
+            source, tmp_path / "out", tiny_images(), SETTINGS, pairs=64, passes=4, device="cpu", precision="float32"
+        )
+    )
+    assert isinstance(states[0], Progress)
+    assert states[-1].step == 60
+    after = (_ends(tmp_path / "out", "parallel", 1) - wanted.clamp(floor, 1)).square().mean()
+    assert after < before / 2
+    loaded = checkpoints.load(tmp_path / "out")
+    assert loaded.record.images_seen["parallel_unet"] == 5 + 60 * 16
+    assert "64 images of its own closed loop, 4 runs each" in loaded.record.notes[-1]
+    assert not (tmp_path / "out" / PAIRS).exists()
+    old, new = checkpoints.load(source).model.state_dict(), loaded.model.state_dict()
+    changed = {key.split(".")[0] for key in old if not torch.equal(old[key], new[key])}
+    assert changed == {"parallel_unet"}
+
+
+def test_an_interrupted_distillation_goes_on(source, tmp_path):
+    out = tmp_path / "out"
+    options = {"pairs": 32, "passes": 2, "device": "cpu", "precision": "float32"}
+    run = distill(source, out, tiny_images(), SETTINGS, **options)
+    for state in run:
+        if not isinstance(state, Progress) and state.step == 5:
+            break
+    run.close()
+    assert (out / PAIRS).exists()
+    rest = list(distill(source, out, tiny_images(), SETTINGS, **options))
+    assert not any(isinstance(state, Progress) for state in rest)  # the pairs are not drawn again
+    assert [rest[0].step, rest[-1].step] == [6, 60]
+
+
+def test_the_pairs_fill_their_share_of_a_batch():
+    config, settings = tiny_config(), TrainConfig(parts=("parallel_unet",), pair_share=0.25)
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.full((8, *config.shape), 0.5)
+    pairs = losses.Pairs(*(torch.full((5, *config.shape), value).half() for value in (3.0, 0.125, 0.75)))
+    draws = losses.draw_step(config, settings, 8, generator)["parallel_unet"]
+    mixed, drawn = losses.with_pairs(config, settings, x0, draws, pairs, generator)
+    assert drawn.pairs.given.tolist() == [True] * 2 + [False] * 6
+    assert (mixed[:2] == 0.75).all()
+    assert (mixed[2:] == 0.5).all()
+    assert (drawn.i[:2] == config.T).all()
+    assert torch.equal(drawn.i[2:], draws.i[2:])
+    assert (drawn.heads[:, 0] == drawn.i).all()
+    assert (drawn.heads <= drawn.i[:, None]).all()
+    assert (drawn.pairs.x_T[:2] == 3).all()
+    assert (drawn.pairs.x_delta[:2] == 0.125).all()
+
+
+def test_the_loss_of_a_pair_is_the_error_of_its_own_x0():
+    """R_phi replaced by the drift that leads from x_T to a known image: 0 for that image's pair, and for no other."""
+    model = tiny_model()
+    config = model.config
+    generator = torch.Generator().manual_seed(0)
+    settings = TrainConfig(parts=("parallel_unet",), pair_share=1.0)
+    x0 = 0.2 + 0.6 * torch.rand(4, *config.shape, generator=generator)
+    x_T, x_delta = torch.randn(x0.shape, generator=generator), torch.exp(-config.gamma * x0.flip(0))
+    draws = losses.draw_step(config, settings, 4, generator)["parallel_unet"]
+    one = losses.Pairs(x_T[:1], x_delta[:1], x0[:1])
+    mixed, draws = losses.with_pairs(config, settings, x0, draws, one, generator)
+
+    def perfect(x_i, x_delta, i, heads, *, drift):
+        assert drift
+        return ((x_delta.sqrt() * x_i - x0[:1]) / (1 - x_delta))[:, None].expand(-1, heads.shape[1], -1, -1, -1)
+
+    model.parallel_unet.forward = perfect
+    assert losses.unet_loss(model, mixed, draws)[0] < 1e-6
+    assert losses.unet_loss(model, mixed + 0.1, draws)[0] > 1e-3
+
+
+def test_what_cannot_be_distilled_is_refused(source, tmp_path):
+    with pytest.raises(TrainingError, match="another folder"):
+        next(distill(source, source, tiny_images(), SETTINGS))
+    with pytest.raises(TrainingError, match="at least 1"):
+        next(distill(source, tmp_path / "a", tiny_images(), SETTINGS, pairs=0))
+    checkpoints.save(tmp_path / "eps", tiny_model(head_target="eps"), checkpoints.Record())
+    with pytest.raises(TrainingError, match="needs v heads"):
+        next(distill(tmp_path / "eps", tmp_path / "b", tiny_images(), SETTINGS))
+    with pytest.raises(ConfigError, match="pair_share"):
+        TrainConfig(pair_share=0.0)
