@@ -1,0 +1,86 @@
+"""The Compare tab in a real browser, on the bundled checkpoint: its benchmark, a race, and the toy experiment."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pixelviz import report
+from pixelviz.compare import read_results
+from tests.browser import PATIENCE, served, watched
+
+sync_api = pytest.importorskip("playwright.sync_api")
+expect = sync_api.expect
+
+ROOT = Path(__file__).parents[1]
+NAME = "fashion-mnist"
+
+
+@pytest.fixture(scope="module")
+def page(browser, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    shutil.copytree(ROOT / "checkpoints" / NAME, folder / "checkpoints" / NAME)
+    with served(folder) as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+        page.set_default_timeout(PATIENCE)
+        complaints = watched(page, address)
+        page.goto(address)
+        page.get_by_role("tab", name="Compare", exact=True).click()
+        yield page
+        page.close()
+        assert not complaints
+
+
+def test_the_benchmark_is_the_file_s(page):
+    results = read_results(ROOT / "assets" / "benchmarks" / f"{NAME}.json")
+    table = page.locator("#compare-table tbody tr")
+    expect(table).to_have_count(len(results["rows"]), timeout=PATIENCE)
+    shown = table.evaluate_all("rows => rows.map((row) => [...row.cells].map((cell) => cell.textContent))")
+    assert shown == [list(map(str, row)) for row in report.table_rows(results)]
+    expect(page.locator("#pareto .pv-goals li")).to_have_count(3)
+    expect(page.locator("#pareto svg").first).to_be_visible()
+    expect(page.locator("#paper-tables table")).to_have_count(2)
+
+
+def test_a_race_ends_with_images_and_clocks(page):
+    page.get_by_role("tab", name="Race", exact=True).click()
+    wanted = {"Ours, 1 pass", "DPM-Solver++(2M), 10"}
+    boxes = page.locator("#race-methods label")
+    expect(boxes.filter(has_text="Ours, 1 pass").locator("input")).to_be_checked(timeout=PATIENCE)
+    for box in boxes.all():
+        box.locator("input").set_checked(box.inner_text().strip() in wanted)
+    page.get_by_label("number input for Images").locator("visible=true").fill("2")
+    page.get_by_role("button", name="Start the race").click()
+    lanes = page.locator("#race .pv-lane")
+    expect(lanes).to_have_count(2, timeout=PATIENCE)
+    expect(page.locator("#race .pv-lane.pv-arrived")).to_have_count(2, timeout=PATIENCE)
+    assert set(lanes.locator("b").all_inner_texts()) == wanted
+    first = lanes.filter(has_text="Ours, 1 pass")
+    expect(first.locator(".pv-place")).to_have_text("1")
+    expect(first.locator(".pv-lane-note")).to_have_text(re.compile(r"^1 network evaluation; FID \d"))
+    expect(lanes.filter(has_text="DPM").locator(".pv-lane-note")).to_have_text(re.compile(r"^10 network evaluations"))
+    assert all(float(text.removesuffix(" s")) > 0 for text in lanes.locator(".pv-clock").all_inner_texts())
+    for image in lanes.locator("img").all():
+        assert image.evaluate("i => i.complete && i.naturalWidth === 2 * i.naturalHeight")
+        assert "finished" in image.get_attribute("alt")
+    expect(page.get_by_role("button", name="Start the race")).to_be_enabled(timeout=PATIENCE)
+
+
+def test_the_toy_experiment_answers_the_keyboard(page):
+    page.get_by_role("tab", name="Toy experiment", exact=True).click()
+    said = page.locator("#toy .pv-toy-said")
+    expect(said).to_have_text(re.compile(r"At γ = .*printed form .*v-form"), timeout=PATIENCE)
+    before = said.inner_text()
+    drawn = page.locator("#toy .pv-map[data-form=printed] canvas").evaluate("c => c.toDataURL()")
+    page.get_by_label("gamma of the point").press("ArrowRight")
+    expect(said).not_to_have_text(before)
+    page.locator("#toy-brightness input[type=number]").fill("0.9")
+    page.locator("#toy-brightness input[type=number]").press("Enter")
+    other = "c => c.toDataURL()"
+    for _ in range(PATIENCE // 100):
+        if page.locator("#toy .pv-map[data-form=printed] canvas").evaluate(other) != drawn:
+            break
+        page.wait_for_timeout(100)
+    else:
+        pytest.fail("the map did not follow the brightness")
