@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from pixelviz import __main__ as cli
-from pixelviz import config
+from pixelviz import checkpoints, config
 from pixelviz.data import load_images
-from tests.served import train_tiny
+from tests.served import photo, train_tiny
 from tests.tiny import tiny_config
 
 
@@ -180,3 +180,20 @@ def test_what_this_device_cannot_do_is_one_line(run, tmp_path, option, message):
     assert status == 1
     assert message in err
     assert not (tmp_path / "x").exists()
+
+
+def test_distill(run, checkpoint, tmp_path):
+    data, out = tmp_path / "data", tmp_path / "distilled"
+    data.mkdir()
+    for k in range(12):
+        Image.fromarray(photo(16, 16, 1, seed=k)).save(data / f"{k}.png")
+    arguments = ["--data", data, "--pairs", 6, "--passes", 2, "--steps", 2, "--batch", 4, "--device", "cpu"]
+    status, printed, _ = run("distill", "--checkpoint", checkpoint, "--out", out, *arguments)
+    assert status == 0
+    assert "distilled" in printed.replace("\n", "")
+    record = checkpoints.load(out).record
+    assert record.images_seen["parallel_unet"] == 2 * 4 + 2 * 4  # train_tiny's, and these
+    assert "2 runs each" in record.notes[-1]
+    status, _, error = run("distill", "--checkpoint", checkpoint, "--out", checkpoint, *arguments)
+    assert status == 1
+    assert "must be another folder" in error

@@ -16,9 +16,9 @@ from pixelviz.process.schedules import PixelAware, image_from_scale, image_scale
 
 # Numbers of the heads' output that a run without gradients makes at a time: on a CPU what its cache holds, elsewhere
 # what bounds the memory (500 heads at 128x128 are 98 MB for each image, and several tensors lead to them).
-CHUNK = {"cpu": 2**18}
+CHUNK = {"cpu": 2**19}
 CHUNK_ELSEWHERE = 2**25
-LEAST_HEADS = 64  # at a time: every chunk reads all of the features
+LEAST_HEADS = 40  # at a time: every chunk reads all of the features
 
 
 class ScaleMap(nn.Module):
@@ -151,12 +151,13 @@ class ParallelUNet(Backbone):
         affine = self._affine(x_i, x_delta, i) if self.config.head_target == "v" else None
         j = torch.arange(1, self.config.T + 1, device=i.device) if heads is None else heads
 
-        def read(images: slice, steps: slice) -> Tensor:
+        def read(images: slice, steps: slice, into: Tensor | None = None) -> Tensor:
             j_here = j[images, steps] if j.ndim == 2 else j[steps]
-            maps_here = None if maps is None else [one[images] for one in maps]
-            estimate = self.heads(features[images], j_here, maps_here).float()
-            if affine is not None:
-                estimate = torch.addcmul(affine.skip[images], affine.out[images], estimate)
+            raw = self.heads(features[images], j_here, None if maps is None else [one[images] for one in maps])
+            if affine is None:
+                estimate = raw.float()
+            else:
+                estimate = torch.addcmul(affine.skip[images], affine.out[images], raw, out=into)
             return estimate if drift else self._masked(estimate, x_delta[images], i[images], j_here)
 
         if torch.is_grad_enabled():
@@ -164,11 +165,12 @@ class ParallelUNet(Backbone):
         out = x_i.new_empty((len(x_i), j.shape[-1], *x_i.shape[1:]), dtype=torch.float32)
         most, each = CHUNK.get(x_i.device.type, CHUNK_ELSEWHERE), math.prod(x_i.shape[1:])
         by_image = max(1, most // (min(LEAST_HEADS, j.shape[-1]) * each))
-        by_step = max(LEAST_HEADS, most // (min(by_image, len(x_i)) * each))
+        by_step = max(LEAST_HEADS, most // (min(by_image, len(x_i)) * each) // 2 * 2)  # even: see heads.in_pairs
         for image in range(0, len(x_i), by_image):
             for step in range(0, j.shape[-1], by_step):
                 part = slice(image, image + by_image), slice(step, step + by_step)
-                out[part] = read(*part)
+                here = out[part]
+                here.copy_(read(*part, into=here))  # nothing is copied where `read` wrote there
         return out
 
     def _affine(self, x_i: Tensor, x_delta: Tensor, i: Tensor) -> Affine:
