@@ -1,4 +1,4 @@
-"""The command line: python -m pixelviz train | sample | evaluate | bench | inspect | assets."""
+"""The command line: python -m pixelviz train | distill | sample | evaluate | bench | inspect | assets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from pixelviz import (
     compare,
     distillation,
     evaluation,
-    metrics,
     peers,
     report,
     training,
@@ -41,7 +40,6 @@ from pixelviz.export import export as export_zip
 from pixelviz.export_figures import FIGURES
 from pixelviz.export_view import View, read_settings
 from pixelviz.images import read_image
-from pixelviz.models.classifier import FeatureExtractor, load_classifier
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.samplers import SAMPLERS, STARTS
 from pixelviz.tables import cost_table, figure_tables
@@ -251,19 +249,22 @@ def evaluate(
     test = load_images(
         data, split="test", size=config.image_size, channels=config.channels, limit=images, allow_download=False
     )
-    # The bundled reference is of Fashion-MNIST: FID against it means nothing for other data.
-    fits = config.channels == 1 and config.image_size == 32 and "Fashion-MNIST" in loaded.record.data
+    try:
+        reference = compare.bundled_reference(loaded, compute)
+    except compare.CompareError as reason:  # FID against another data set would mean nothing
+        reference = None
+        console.print(f"[yellow]No FID: {reason}")
     with _progress() as progress:
         task = progress.add_task("evaluating", total=None)
         for state in evaluation.evaluate(
             loaded,
             compute,
             test.images,
-            samples=samples if fits else 0,
+            samples=samples,
             passes=_passes(passes),
             starts=_listed("--starts", starts, STARTS),
-            reference=metrics.load_statistics() if fits else None,
-            extractor=FeatureExtractor(load_classifier()) if fits else None,
+            reference=reference.statistics if reference else None,
+            extractor=reference.extractor if reference else None,
             seed=seed,
         ):
             progress.update(task, description=state.what, completed=state.done, total=state.total)

@@ -22,7 +22,7 @@ from pixelviz.process.forward import closed_form
 from pixelviz.process.schedules import image_scale
 from pixelviz.samplers import STARTS, ImageNoise, SampleStep, draw
 
-PASSES = (1, 5, 10, 50)
+PASSES = (1, 2, 5, 10, 50)
 BATCH = 100
 HEAD_VALUES = 2**26  # of all heads' output at once: 256 MB of float32
 
