@@ -92,7 +92,8 @@ def distill(
         note = f"R_phi was distilled from {source.name}: {pairs:,} images of its own closed loop, {passes} runs each."
         record = replace(loaded.record, figures={}, notes=[*loaded.record.notes, note])
         checkpoints.save(out, loaded.model, record)
-    settings = replace(training, parts=("parallel_unet",))
+    # Images at i = T would teach the very mean that the pairs are to replace.
+    settings = replace(training, parts=("parallel_unet",), terminal_share=0.0)
     config = loaded.model.config
     yield from train(images, config, settings, out, resume=True, device=device, precision=precision, pairs=bank)
     path.unlink(missing_ok=True)
