@@ -31,7 +31,7 @@ BATCH = 128
 
 
 def draw_pairs(loaded: Checkpoint, compute: Compute, n: int, *, passes: int, seed: int = 0) -> Iterator[Pairs]:
-    """(x_T, x_delta_hat, x0) of images 0..n-1 of a seed, in batches, float16 on the CPU.
+    """(x_T, x_delta_hat, x0) of images 0..n-1 of a seed, in batches on the CPU: float16, x_delta_hat float32.
 
     x0 is what `passes` runs of "rotation" make of the start "consistent"; raises MissingPart or SamplerError.
     """
@@ -42,7 +42,8 @@ def draw_pairs(loaded: Checkpoint, compute: Compute, n: int, *, passes: int, see
             start = STARTS["consistent"](model, noise)
             *_, last = rotation(model, start, noise, passes=passes)
         x0 = last.x.clamp(model.config.floor, 1)
-        yield Pairs(*(tensor.half().cpu() for tensor in (start.x_T, start.x_delta, x0)))
+        # x_delta_hat reaches exp(-gamma), which float16 would round to 0, and its logarithm to infinity.
+        yield Pairs(start.x_T.half().cpu(), start.x_delta.float().cpu(), x0.half().cpu())
 
 
 def _stored(path: Path, key: str) -> Pairs | None:

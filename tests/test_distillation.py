@@ -40,6 +40,13 @@ def test_pairs_are_the_closed_loop_s_start_and_end(source):
     torch.testing.assert_close(x0, states[-1].x.clamp(floor, 1), rtol=2e-3, atol=2e-3)
 
 
+def test_pairs_keep_the_least_scale_there_is():
+    model = tiny_model(gamma=20.0, T=40, floor=0.2)
+    model.scale_vae.outlet[2].bias.data += 50  # everything white
+    (pairs,) = draw_pairs(checkpoints.Checkpoint(model, checkpoints.Record()), CPU, 2, passes=1)
+    torch.testing.assert_close(model.rate_x0(pairs.x_delta).max(), torch.tensor(1.0), rtol=1e-3, atol=0)
+
+
 def test_one_run_comes_nearer_to_the_closed_loop(source, tmp_path):
     """On starts that were not among the pairs."""
     wanted = _ends(source, "rotation", 4)
