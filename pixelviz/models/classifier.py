@@ -33,7 +33,8 @@ class Design:
 
     widths: of the 3x3 convolutions, the last the number of features; pools: what each halves by; residual:
     the levels that two more convolutions with a residual connection follow (He et al. 2016); mean and
-    deviation: about the data's; shift: pixels that training moves images by, at most.
+    deviation: about the data's; shift: pixels that training moves images by, at most; cycles: epochs of each cycle
+    of the learning rate, one after the other.
     """
 
     channels: int
@@ -43,13 +44,13 @@ class Design:
     pools: tuple[int, ...]
     residual: tuple[int, ...]
     shift: int
-    epochs: int
+    cycles: tuple[int, ...]
     learning_rate: float
 
 
 DESIGNS = {
-    "fashion-mnist": Design(1, 0.22, 0.32, (32, 64, 128, 128), (2, 2, 2, 1), (), 2, 10, 4e-3),
-    "cifar10": Design(3, 0.47, 0.25, (32, 80, 160, 256), (1, 2, 2, 2), (1, 3), 4, 8, 3e-3),
+    "fashion-mnist": Design(1, 0.22, 0.32, (32, 64, 128, 128), (2, 2, 2, 1), (), 2, (10,), 4e-3),
+    "cifar10": Design(3, 0.47, 0.25, (32, 80, 160, 256), (1, 2, 2, 2), (1, 3), 4, (8, 4), 3e-3),
 }
 
 
@@ -144,19 +145,19 @@ def train_classifier(
     images: Tensor,
     labels: Tensor,
     *,
-    epochs: int | None = None,
+    epochs: int,
     batch: int = 250,
     seed: int = 0,
 ) -> Iterator[ClassifierStep]:
     """Train in place, a record an epoch; the classifier is in eval mode once the iterator is used up.
 
-    Args: images, uint8 (N, C, 32, 32), N >= batch; labels, int64 (N,); epochs, None for the design's. AdamW,
-    one cycle of the learning rate, bfloat16 autocast. The caller seeds the classifier's weights; `seed` draws the rest.
+    Args: images, uint8 (N, C, 32, 32), N >= batch; labels, int64 (N,); epochs, those of one
+    cycle of the learning rate. AdamW, bfloat16 autocast. The caller seeds the classifier's weights; `seed` draws the
+    rest.
     """
     generator = torch.Generator().manual_seed(seed)
     classifier.train().to(memory_format=torch.channels_last)
     design = classifier.design
-    epochs = epochs or design.epochs
     optimiser = torch.optim.AdamW(classifier.parameters(), design.learning_rate, weight_decay=0.02)
     steps = len(images) // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, design.learning_rate, total_steps=steps * epochs)
