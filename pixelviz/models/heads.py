@@ -92,6 +92,15 @@ class ParallelHeads(nn.Module):
             for query, key in pairs
         ]
 
+    def layout(self, features: Tensor) -> Tensor:
+        """features as `forward` reads them fastest; apart from it, so that a run in chunks of heads turns them once."""
+        last = self._pixels_first(features) and not torch.is_grad_enabled()
+        return features.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+    def _pixels_first(self, features: Tensor) -> bool:
+        """Whether pixels before channels is the faster layout: for colour, on a CPU, where no attention turns it."""
+        return self.channels > 1 and self.form == "off" and features.device.type == "cpu"
+
     def forward(self, features: Tensor, heads: Tensor | None = None, maps: list[Tensor] | None = None) -> Tensor:
         """features (B, width, H, W) -> (B, T, C, H, W), or the steps in heads, (J,) or (B, J).
 
@@ -100,7 +109,7 @@ class ParallelHeads(nn.Module):
         b, _, height, width = features.shape
         maps = self.maps(features) if maps is None else maps
         each = heads is not None and heads.ndim == 2  # every image has its own heads
-        last = not each and self.channels > 1 and features.device.type == "cpu"  # the layout: pixels before channels
+        last = not each and self._pixels_first(features)
 
         def pick(weight: Tensor) -> Tensor:  # (T, ...) -> (B, J, ...), or (1, J, ...) for every image alike
             chosen = weight if heads is None else weight[heads - 1]
@@ -123,7 +132,7 @@ class ParallelHeads(nn.Module):
             out = out + inner.reshape(out.shape)
             if self.attention is not None:
                 weight = pick(self.attention[k]).to(out.dtype)
-                out = out + (self._own(out, weight) if maps is None else self._shared(out, weight, maps[k], last))
+                out = out + (self._own(out, weight) if maps is None else self._shared(out, weight, maps[k]))
         return out.contiguous().reshape(b, n, self.channels, height, width)
 
     def _own(self, out: Tensor, weight: Tensor) -> Tensor:
@@ -138,10 +147,8 @@ class ParallelHeads(nn.Module):
             mixed = F.scaled_dot_product_attention(q.mT, k.mT, v.mT).mT
         return torch.matmul(weight[:, :, 3], mixed.to(x.dtype)).reshape(out.shape)
 
-    def _shared(self, out: Tensor, weight: Tensor, attention: Tensor, last: bool) -> Tensor:
+    def _shared(self, out: Tensor, weight: Tensor, attention: Tensor) -> Tensor:
         """out (B, J*C, H, W) through each head's matrix (1 or B, J, C, C), mixed by one map (B, P, HW) for all."""
         tokens = pool_tokens(out).flatten(2).unflatten(1, (-1, self.channels))  # (B, J, C, P)
-        values, attention = torch.matmul(weight, tokens).flatten(1, 2), attention.to(weight.dtype)
-        if last:
-            return torch.matmul(attention.mT, values.mT).unflatten(1, out.shape[2:]).permute(0, 3, 1, 2)
-        return torch.matmul(values, attention).reshape(out.shape)
+        values = torch.matmul(weight, tokens).flatten(1, 2)
+        return torch.matmul(values, attention.to(values.dtype)).reshape(out.shape)

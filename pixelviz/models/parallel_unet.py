@@ -146,7 +146,7 @@ class ParallelUNet(Backbone):
         Returns: (B, T or J, C, H, W), 0 where j > i (the mask M_j); V^j (or D^j) or the noise, by `head_target`.
         With `drift` there is no mask: ask for heads j <= i.
         """
-        features = self.backbone(x_i, x_delta, i).contiguous()  # the heads' products would copy it, chunk by chunk
+        features = self.heads.layout(self.backbone(x_i, x_delta, i))
         maps = self.heads.maps(features)
         affine = self._affine(x_i, x_delta, i) if self.config.head_target == "v" else None
         j = torch.arange(1, self.config.T + 1, device=i.device) if heads is None else heads
