@@ -34,6 +34,7 @@ class Found:
     kind: str  # bundled, trained or loaded
     config: ModelConfig
     parts: tuple[str, ...]
+    images_seen: int  # by all parts together
     stamp: tuple[int, ...]
 
 
@@ -74,8 +75,9 @@ class Catalog:
             known = self._read.get(folder)
         if known is None or known[0] != stamp:
             try:
-                config, parts, _ = checkpoints.read_config(folder)
-                found: Found | str = Found(name, folder, kind, config, parts, stamp)
+                config, parts, record = checkpoints.read_config(folder)
+                seen = sum(record.images_seen.values())
+                found: Found | str = Found(name, folder, kind, config, parts, seen, stamp)
                 if not stamp[1]:
                     found = f"it has no {WEIGHTS}."
             except Exception as error:  # whatever is wrong with one folder must not hide the others
@@ -101,7 +103,7 @@ class Catalog:
             if kind == "trained":
                 here.sort(key=lambda one: one.stamp[1])
             else:
-                here.sort(key=lambda one: -len(one.parts))  # the first is what a tab opens with
+                here.sort(key=lambda one: (-len(one.parts), -one.images_seen))  # a tab opens with the first
             found |= {one.name: one for one in here}
         with self._lock:
             added = list(self._added.items())
@@ -114,7 +116,7 @@ class Catalog:
         return found, problems
 
     def names(self, *parts: str) -> list[str]:
-        """Checkpoints with all of these parts: bundled (most parts first), then trained (newest last), then loaded."""
+        """Checkpoints with these parts: bundled (most parts, best trained first), trained (newest last), loaded."""
         return [name for name, one in self._scan()[0].items() if set(parts) <= set(one.parts)]
 
     def problems(self) -> list[tuple[str, str]]:

@@ -70,7 +70,7 @@ class Service:
     # --- checkpoints
 
     def names(self, *parts: str) -> list[str]:
-        """Checkpoints with all of these parts: bundled (most parts first), then trained (newest last), then loaded."""
+        """Checkpoints with these parts: bundled (most parts, best trained first), trained (newest last), loaded."""
         return self._catalog.names(*parts)
 
     def problems(self) -> list[tuple[str, str]]:
