@@ -45,6 +45,7 @@ STYLE = {
     "savefig.facecolor": "white",
     "figure.facecolor": "white",
 }
+LAYOUT_ROUNDS = 3
 _lock = threading.Lock()  # Matplotlib's settings and font caches belong to the whole process
 
 
@@ -59,7 +60,12 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     @wraps(draw)
     def wrapper(*args, **kwargs) -> Figure:
         with _lock, mpl.rc_context(STYLE):
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+            # Constrained layout moves a little with every drawing, so left on, each file format has another layout.
+            for _ in range(LAYOUT_ROUNDS):
+                figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            return figure
 
     return wrapper
 

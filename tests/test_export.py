@@ -82,6 +82,18 @@ def test_figures_open_in_every_format(made, key):
     assert shape == pytest.approx(width / height, rel=0.01)
 
 
+def test_a_figure_is_laid_out_once():
+    grid = paper_figures.Grid(np.zeros((20, 16, 16, 1), np.uint8), r"Real $\bar{\alpha}_i$")
+    figure = paper_figures.grids((grid, grid), 5, "a note below")
+    sizes = []
+    for kind in ("png", "pdf", "png"):
+        stream = io.BytesIO()
+        paper_figures.save(figure, stream, kind)
+        if kind == "png":
+            sizes.append(Image.open(stream).size)
+    assert sizes[0] == sizes[1]
+
+
 def words(files, key):
     return PdfReader(io.BytesIO(files[f"figures/figure-{key}.pdf"])).pages[0].extract_text()
 
