@@ -136,3 +136,11 @@ def test_inspect_compares_with_the_paper(run, tmp_path, name):
         assert f"{parts[part]['parameters']:,}" in text
         assert f"{parts[part]['difference_percent']:+.2f} %" in text
     assert "paper" not in run("inspect", "--preset", "compact")[1]
+
+
+def test_a_ratio_is_of_medians_and_the_first_is_above():
+    """On given times, so that it holds whatever else the machine does: clock 6 over 2, processor time 5 over 4."""
+    times = {"all": [(5.0, 5.0), (6.0, 1.0), (90.0, 9.0)], "one": [(2.0, 4.0), (1.0, 4.0), (3.0, 40.0)]}
+    assert benchmark._ratio(times, "all", "one", torch.device("cpu")) == (3.0, 1.25)
+    assert benchmark._ratio(times, "all", "one", torch.device("cuda")) == (3.0, None)
+    assert benchmark._ratio(times, "one", "all", torch.device("cpu")) == (pytest.approx(1 / 3), 0.8)
