@@ -88,6 +88,10 @@ def train(
     steps_of_process: Annotated[int | None, typer.Option("--T", help="Steps of the process.")] = None,
     heads: Annotated[str | None, typer.Option(help="v, or eps (Eq. 15 as printed).")] = None,
     true_scale: Annotated[bool, typer.Option(help="Train R_phi on the true x_delta, as printed.")] = False,
+    i_min: Annotated[float | None, typer.Option(help="Least i that R_phi learns; below 1, between steps.")] = None,
+    unet_step_power: Annotated[
+        float, typer.Option(help="R_phi's i is T u^power, u uniform: above 1, early steps more often.")
+    ] = TrainConfig.unet_step_power,
     scale_weight: Annotated[float, typer.Option(help="Weight of the error in x_delta.")] = TrainConfig.scale_weight,
     log_weight: Annotated[float, typer.Option(help="Weight of the error in log x_delta.")] = TrainConfig.log_weight,
     kl_weight: Annotated[float, typer.Option(help="Weight of the VAE's KL term.")] = TrainConfig.kl_weight,
@@ -101,7 +105,8 @@ def train(
     compiled: Annotated[bool, typer.Option("--compile", help="Let torch.compile build the step; CUDA only.")] = False,
 ) -> None:
     """Train a model; Ctrl-C stops and saves, --resume goes on. `accelerate launch` shares it between processes."""
-    changes = {"floor": floor, "gamma": gamma, "T": steps_of_process, "head_target": heads, "latent": latent}
+    changes = {"floor": floor, "gamma": gamma, "T": steps_of_process, "head_target": heads}
+    changes |= {"latent": latent, "i_min": i_min}
     config = preset(
         preset_name, true_scale=true_scale, **{key: value for key, value in changes.items() if value is not None}
     )
@@ -115,6 +120,7 @@ def train(
         kl_weight=kl_weight,
         ssim_weight=ssim_weight,
         clean_share=clean_share,
+        unet_step_power=unet_step_power,
         seed=seed,
     )
     if resume:

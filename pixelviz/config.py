@@ -57,6 +57,9 @@ class ModelConfig:
     head_target: Literal["v", "eps"] = "v"
     head_attention: HeadAttention = "off"  # see pixelviz.models.heads; "full" is the paper's
     true_scale: bool = False  # as printed: build R_phi's training schedule from x_delta, not x_delta_hat
+    # The smallest i that R_phi is trained at. With 1 it knows whole steps only, as printed; but there a step of gamma/T
+    # leaves noise of deviation 0.3 in a white pixel at i = 1, which one run must then take away in one go.
+    i_min: float = 1.0
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -68,6 +71,10 @@ class ModelConfig:
         if self.patch < 1 or self.image_size % (self.patch * 4):
             raise ConfigError(f"image_size {self.image_size} does not divide into patches of {self.patch} and 4x4.")
         side = self.image_size // self.patch
+        if not (isinstance(self.i_min, (int, float)) and 0 < self.i_min <= 1):
+            raise ConfigError(f"i_min must be above 0 and at most 1; it is {self.i_min!r}.")
+        if self.i_min < 1 and self.head_target != "v":
+            raise ConfigError("i_min below 1 needs v heads: those of Eq. 15 as printed know whole steps only.")
         if not self.unet_widths or side % 2 ** (len(self.unet_widths) - 1):
             raise ConfigError(f"{side} pixels cannot be halved for {len(self.unet_widths)} U-Net levels.")
         if side != 4 * 2 ** (len(self.vae_widths) - 1):
@@ -134,6 +141,7 @@ class TrainConfig:
     log_weight: float = 1.0  # on (-log x_delta_hat / gamma - x0)^2
     ssim_weight: float = 0.0  # on 1 - SSIM of what a VAE outputs, over the range that it really has
     step_power: float = 1.0  # the VAE's i is T u^power, u uniform in [0, 1): below 1 it sees late steps more often
+    unet_step_power: float = 1.0  # R_phi's likewise: above 1 it sees early steps more often, where detail appears
     clean_share: float = 0.35  # share of the VAE's batch at i = 0, whose codes generation decodes
     terminal_share: float = 0.25  # share of R_phi's batch at i = T, which one-pass sampling uses
     pair_share: float = 0.5  # share of R_phi's batch that are pairs, where it is distilled (`distillation`)

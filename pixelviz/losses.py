@@ -46,8 +46,9 @@ class PairDraws(NamedTuple):
 
 
 class UNetDraws(NamedTuple):
-    """For one step of R_phi: i (B,) in 1..T, noise and code as for `VAEDraws`, the heads to train (B, J) in 1..i,
-    and for "eps" heads the noise of x_j (B, J, C, H, W), otherwise None; and the batch's pairs, where it has any.
+    """For one step of R_phi: i (B,) in i_min..T, noise and code as for `VAEDraws`, the heads to train (B, J) in
+    1..ceil(i), and for "eps" heads the noise of x_j (B, J, C, H, W), otherwise None; and the batch's pairs, where it
+    has any.
     """
 
     i: Tensor
@@ -74,9 +75,6 @@ def draw_step(config: ModelConfig, train: TrainConfig, n: int, generator: torch.
     def normal(*shape: int) -> Tensor:
         return torch.randn(n, *shape, generator=generator)
 
-    def steps(low: int, high: int) -> Tensor:
-        return torch.randint(low, high + 1, (n,), generator=generator)
-
     draws: Draws = {}
     for part in train.parts:
         if part in ("scale_vae", "twin"):
@@ -84,13 +82,14 @@ def draw_step(config: ModelConfig, train: TrainConfig, n: int, generator: torch.
             i[torch.rand(n, generator=generator) < train.clean_share] = 0
             draws[part] = VAEDraws(i, normal(*config.shape), normal(config.latent))
         elif part == "parallel_unet":
-            i = steps(1, config.T)
+            i = config.T * torch.rand(n, generator=generator) ** train.unet_step_power
+            i = i.clamp(min=config.i_min) if config.i_min < 1 else 1 + i.long()
             i[torch.rand(n, generator=generator) < train.terminal_share] = config.T
             heads = choose_heads(i, train.heads_per_step, generator)
             later = normal(heads.shape[1], *config.shape) if config.head_target == "eps" else None
             draws[part] = UNetDraws(i, normal(*config.shape), normal(config.latent), heads, later)
         else:
-            draws[part] = TwinDraws(steps(0, LinearTwin.STEPS - 1), normal(*config.shape))
+            draws[part] = TwinDraws(torch.randint(LinearTwin.STEPS, (n,), generator=generator), normal(*config.shape))
     return draws
 
 
@@ -110,9 +109,10 @@ def with_pairs(
 
 
 def choose_heads(i: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
-    """Which heads to train, (B, J) steps in 1..i: head i, and others uniformly below it."""
+    """Which heads to train, (B, J) in 1..ceil(i): that of the step which i lies in, and others uniformly below it."""
+    last = i.ceil().long()[:, None]
     others = torch.rand(len(i), per_image - 1, generator=generator)
-    return torch.cat([i[:, None], 1 + (others * i[:, None]).long()], dim=1)
+    return torch.cat([last, 1 + (others * last).long()], dim=1)
 
 
 def _window_matrix(n: int) -> Tensor:

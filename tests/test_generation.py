@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from pixelviz.data import from_unit
+from pixelviz.devices import choose
 from pixelviz.samplers import draw
 from pixelviz.samplers.parallel import boundaries
-from pixelviz.ui.generation import Film
+from pixelviz.ui.generation import Film, check_settings, film_states
 from pixelviz.ui.service import ServiceError, friendly
 from pixelviz.ui.turns import ModelTurn
 from tests.served import photo, train_tiny
-from tests.tiny import tiny_config
+from tests.tiny import tiny_config, tiny_model
 
 
 def last(steps):
@@ -112,15 +113,24 @@ def test_a_film_of_the_rotation_holds_its_boundaries(service):
     assert all(frame.any() for frame in film)
 
 
+def test_a_film_has_room_for_states_between_whole_steps():
+    config = tiny_config(T=8, i_min=0.5)
+    settings = check_settings(config, 2, 3, "consistent", "parallel", 0)
+    model = tiny_model(T=8, i_min=0.5)
+    drawn = [step.i for step in draw(model, choose("cpu"), **settings._asdict())]
+    assert film_states(config, settings) == drawn
+    assert len(drawn) == 11
+
+
 def test_a_long_film_keeps_a_bounded_number_of_frames():
-    film = Film(tiny_config(T=200), 256)
+    film = Film(tiny_config(T=200), 256, list(range(200, -1, -1)))
     assert len(film.steps) <= 49
     assert film.steps[0] == 200
     assert film.steps[-1] == 0
 
 
 def test_what_is_not_finite_is_shown_as_black_or_white_and_told():
-    film, x = Film(tiny_config(), 3), torch.zeros(3, 1, 16, 16)
+    film, x = Film(tiny_config(), 3, list(range(8, -1, -1))), torch.zeros(3, 1, 16, 16)
     x[0], x[1], x[2] = math.inf, math.nan, -math.inf
     film.record(8, 0, x)
     film.record(0, 0, torch.full((3, 1, 16, 16), 3.0))

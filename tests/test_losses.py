@@ -16,7 +16,7 @@ def test_differentiable_ssim_is_scikit_image_s(channels, height, width, data_ran
     a = torch.rand(3, channels, height, width) * data_range
     b = (a + 0.1 * data_range * torch.randn_like(a)).requires_grad_()
     ours = structural_similarity(a, b, data_range)
-    assert float(ours) == pytest.approx(ssim(a, b, data_range).mean, abs=1e-6)
+    assert ours.item() == pytest.approx(ssim(a, b, data_range).mean, abs=1e-6)
     ours.backward()
     assert b.grad.abs().sum() > 0
 

@@ -393,6 +393,9 @@ def test_missing_part_says_which():
         ({"head_target": "x"}, "v, eps"),
         ({"head_attention": "half"}, "off, full, pooled, linear, shared"),
         ({"gamma": 90.0, "T": 200}, "at most 80"),
+        ({"i_min": 0}, "i_min must be"),
+        ({"i_min": 1.5}, "i_min must be"),
+        ({"i_min": 0.5, "head_target": "eps"}, "needs v heads"),
     ],
 )
 def test_impossible_configurations_are_refused(changes, message):

@@ -10,7 +10,7 @@ from pixelviz.devices import Compute
 from pixelviz.process.reverse import skip_posterior
 from pixelviz.process.schedules import PixelAware, image_scale
 from pixelviz.samplers import OURS, SAMPLERS, STARTS, ImageNoise, SamplerError, Start, draw
-from pixelviz.samplers.parallel import boundaries
+from pixelviz.samplers.parallel import boundaries, passed_through
 from tests.tiny import tiny_model
 
 CPU = Compute(torch.device("cpu"), None)
@@ -25,10 +25,11 @@ class Oracle(nn.Module):
         self.generator = torch.Generator().manual_seed(seed)
 
     def forward(self, x_i, x_delta, i, heads=None, *, drift=False):
-        step = int(i[0])
+        step = i[0].item()
         self.runs.append(step)
         wanted = range(1, self.schedule.T + 1) if heads is None else heads.tolist()
         out = []
+        wanted = [min(j, step) for j in wanted]  # the head of the step that i lies in speaks for x_i
         for j in wanted:
             x0, x = self.x0.double(), x_i.double()
             x_j = skip_posterior(self.schedule, x0, step, j, x, x0).mean if j < step else x
@@ -41,9 +42,9 @@ class Oracle(nn.Module):
         return v.to(x_i.dtype)
 
 
-def _oracle_model(T, gamma, floor=0.004, error=0.0, n=2):
+def _oracle_model(T, gamma, floor=0.004, error=0.0, n=2, **changes):
     """A model whose R_phi is an Oracle, and a Start drawn from the true forward process."""
-    model = tiny_model(T=T, gamma=gamma, floor=floor)
+    model = tiny_model(T=T, gamma=gamma, floor=floor, **changes)
     values = torch.tensor([0.004, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0])
     x0 = values.repeat(n * 32).reshape(n, 1, 16, 16)
     model.parallel_unet = Oracle(PixelAware(T, gamma), x0, error)
@@ -58,23 +59,26 @@ def _last(steps):
     return last
 
 
+@pytest.mark.parametrize("i_min", [1.0, 0.02])
 @pytest.mark.parametrize("crossing", ["direct", "recursion"])
 @pytest.mark.parametrize("passes", [1, 2, 7, 50])
 @torch.no_grad()
-def test_perfect_heads_recover_x0_in_float32(passes, crossing):
-    model, start, x0 = _oracle_model(50, 20.0)
+def test_perfect_heads_recover_x0_in_float32(passes, crossing, i_min):
+    model, start, x0 = _oracle_model(50, 20.0, i_min=i_min)
     last = _last(SAMPLERS["parallel"].run(model, start, ImageNoise(0, 2), passes=passes, crossing=crossing))
     assert last.i == 0
     assert (last.x - x0).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("i_min", [1.0, 0.02])
 @pytest.mark.parametrize("passes", [1, 2, 7, 50])
 @torch.no_grad()
-def test_rotation_with_perfect_heads_recovers_x0(passes):
-    model, start, x0 = _oracle_model(50, 20.0)
+def test_rotation_with_perfect_heads_recovers_x0(passes, i_min):
+    model, start, x0 = _oracle_model(50, 20.0, i_min=i_min)
     states = list(SAMPLERS["rotation"].run(model, start, ImageNoise(0, 2), passes=passes))
     assert (states[-1].x - x0).abs().max() < 1e-5
-    assert [state.i for state in states] == boundaries(50, passes) == [50, *model.parallel_unet.runs[1:], 0]
+    assert [state.i for state in states] == pytest.approx(boundaries(50, passes, i_min))
+    assert [state.i for state in states] == pytest.approx([50, *model.parallel_unet.runs[1:], 0])
     # The noise in x_T is the noise in every state, as DDIM has it.
     eps = (start.x_T - start.x_delta.sqrt() * x0) / (1 - start.x_delta).sqrt()
     for state in states[1:-1]:
@@ -150,6 +154,17 @@ def test_every_step_is_yielded_and_runs_are_counted(passes):
     assert torch.equal(steps[0].x, start.x_T)
 
 
+@torch.no_grad()
+def test_states_between_whole_steps_are_yielded_too():
+    """T = 8 and i_min = 0.5 in 3 passes: boundaries 0.5 + 7.5 (k/3)^3, and the network is asked at these."""
+    model, start, _ = _oracle_model(8, 4.0, i_min=0.5)
+    middle = [0.5 + 7.5 * 8 / 27, 0.5 + 7.5 / 27]
+    states = [s.i for s in SAMPLERS["parallel"].run(model, start, ImageNoise(0, 2), passes=3)]
+    assert states == pytest.approx([8, 7, 6, 5, 4, 3, middle[0], 2, 1, middle[1], 0])
+    assert model.parallel_unet.runs == pytest.approx([8, *middle])
+    assert passed_through(boundaries(8, 3, 0.5)) == states
+
+
 def test_one_step_process():
     model = tiny_model(T=1, gamma=3.0)
     last = _last(draw(model, CPU, n=2))
@@ -167,6 +182,13 @@ def test_boundaries_are_whole_steps_that_grow_denser_towards_the_image():
         assert len(gaps) == passes
         assert (steps[0], steps[-1]) == (50, 0)
         assert min(gaps) >= 1
+    for passes in range(1, 50):
+        steps = boundaries(50, passes, 0.02)
+        assert len(steps) == passes + 1
+        assert (steps[0], steps[-1]) == (50, 0)
+        assert all(a > b for a, b in itertools.pairwise(steps))
+        assert min(steps[:-1]) >= 0.02
+    assert boundaries(50, 50, 0.02) == list(range(50, -1, -1))
     coarse = boundaries(1000, 4)
     for k, step in enumerate(coarse):
         assert step == pytest.approx(1000 * (1 - k / 4) ** 3, abs=0.5)

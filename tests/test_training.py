@@ -99,21 +99,38 @@ def test_heads_are_within_the_mask_and_include_head_i():
     assert torch.equal(heads[:, 0], i)
     assert (heads >= 1).all()
     assert (heads <= i[:, None]).all()
+    between = losses.choose_heads(torch.tensor([0.3, 4.2]), 3, torch.Generator().manual_seed(0))
+    assert between[:, 0].tolist() == [1, 5]
+    assert between[0].tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("target", ["v", "eps"])
-def test_the_loss_s_minimiser_is_the_conditional_mean(target):
+@pytest.mark.parametrize(("i_min", "power"), [(1.0, 1.0), (1.0, 3.0), (0.02, 4.0)])
+def test_r_phi_s_steps_are_spread_as_its_power_says(i_min, power):
+    """i = T u^power: a share (q/T)^(1/power) lies below q."""
+    config = tiny_config(T=50, i_min=i_min)
+    settings = TrainConfig(parts=("parallel_unet",), unet_step_power=power, terminal_share=0.0)
+    draws = losses.draw_step(config, settings, 20_000, torch.Generator().manual_seed(4))["parallel_unet"]
+    assert draws.i.min() >= i_min
+    assert draws.i.max() <= 50
+    assert draws.i.is_floating_point() == (i_min < 1)
+    for q in (1, 5, 25):
+        assert (draws.i <= q).float().mean() == pytest.approx((q / 50) ** (1 / power), abs=0.015)
+    assert torch.equal(draws.heads[:, 0], draws.i.ceil().long())
+
+
+@pytest.mark.parametrize(("target", "last"), [("v", 8), ("eps", 8), ("v", 2.5)])
+def test_the_loss_s_minimiser_is_the_conditional_mean(target, last):
     """R_phi replaced by the known E[. | x_i, x0], on the true scale: v's loss is 0, eps's the posterior variance."""
     model = tiny_model(head_target=target, true_scale=True, T=8)
     x0 = 0.1 + 0.9 * torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    i = torch.full((64,), 8)
+    i = torch.full((64,), last)
     schedule = model.schedule
 
     def perfect(x_i, x_delta, i, heads, *, drift):
         assert drift == (target == "v")
         j = heads[:, :, None, None, None].double()
         rate, x = x0[:, None].double(), x_i[:, None].double()
-        abar_i, abar_j = torch.exp(-4 * rate), torch.exp(-4 * rate * j / 8)
+        abar_i, abar_j = torch.exp(-4 * rate * last / 8), torch.exp(-4 * rate * j / 8)
         ratio = abar_i / abar_j
         mean = (ratio.sqrt() * (1 - abar_j) * x + abar_j.sqrt() * (1 - ratio) * rate) / (1 - abar_i)
         if target == "eps":
@@ -126,7 +143,8 @@ def test_the_loss_s_minimiser_is_the_conditional_mean(target):
     heads = losses.choose_heads(i, 4, torch.Generator().manual_seed(2))
     loss, parts = losses.unet_loss(model, x0, draws._replace(i=i, heads=heads))
     assert parts["head_i"][0] < 64 * 1e-8
-    assert torch.equal(parts["head_T"], parts["head_i"])
+    if last == 8:
+        assert torch.equal(parts["head_T"], parts["head_i"])
     if target == "v":
         assert loss < 1e-8
         return

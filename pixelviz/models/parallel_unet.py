@@ -140,11 +140,12 @@ class ParallelUNet(Backbone):
     ) -> Tensor:
         """Z^1..Z^T of one run (Eq. 14).
 
-        Args: x_i (B, C, H, W); x_delta, the estimate x_delta_hat, same shape, in (0, 1); i (B,) whole in
-        1..T; heads, None for all T, or the steps wanted, (J,) or (B, J); drift, for "v" heads, give D^j, which is
-        what samplers and the loss need: the roots that make it V^j cost as much as all heads do.
+        Args: x_i (B, C, H, W); x_delta, the estimate x_delta_hat, same shape, in (0, 1); i (B,), whole in
+        1..T or, from i_min on, between; heads, None for all T, or the steps wanted, (J,) or (B, J); drift, for "v"
+        heads, give D^j, which is what samplers and the loss need: the roots that make it V^j cost as much as all
+        heads do.
         Returns: (B, T or J, C, H, W), 0 where j > i (the mask M_j); V^j (or D^j) or the noise, by `head_target`.
-        With `drift` there is no mask: ask for heads j <= i.
+        With `drift` there is no mask: ask for heads j <= ceil(i).
         """
         features = self.heads.layout(self.backbone(x_i, x_delta, i))
         maps = self.heads.maps(features)

@@ -56,9 +56,9 @@ class PixelAwareModel(nn.Module):
         """The x0 that a schedule built from x_delta has: -log(x_delta)/gamma."""
         return image_from_scale(x_delta, self.config.gamma)
 
-    def step_tensor(self, i: int, n: int) -> Tensor:
-        """The step i for n images, int64 (n,)."""
-        return torch.full((n,), i, dtype=torch.int64, device=self.device)
+    def step_tensor(self, i: float, n: int) -> Tensor:
+        """The step i for n images, (n,): int64 for a whole one, float32 otherwise."""
+        return torch.full((n,), i, device=self.device)
 
     def parameter_counts(self) -> dict[str, int]:
         """Trainable numbers per part."""

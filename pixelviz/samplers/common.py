@@ -27,11 +27,11 @@ class Start(NamedTuple):
 class SampleStep:
     """One state of the reverse process.
 
-    i: the step it belongs to, T..0 (1000..0 for the peers). x: x_i, (B, C, H, W), an image in [floor, 1] at i = 0.
-    network_evaluations: runs of R_phi, or of the peers' network, so far.
+    i: the step it belongs to, T..0 (1000..0 for the peers), not always a whole one. x: x_i, (B, C, H, W), an image in
+    [floor, 1] at i = 0. network_evaluations: runs of R_phi, or of the peers' network, so far.
     """
 
-    i: int
+    i: float
     x: Tensor
     network_evaluations: int
 

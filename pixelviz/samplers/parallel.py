@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -15,19 +16,27 @@ from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep, Start
 SPACING = 3  # power of the spacing of block boundaries; 1 is even
 
 
-def boundaries(T: int, passes: int) -> list[int]:
+def boundaries(T: int, passes: int, i_min: float = 1.0) -> list[float]:
     """T = b_0 > b_1 > ... > b_K = 0, near T ((K-k)/K)^3. Raises SamplerError unless 1 <= passes <= T.
 
+    Whole steps where the network knows no others (i_min = 1), and for K = T; otherwise none but the 0 below i_min.
     Denser near i = 0: with alpha_bar = exp(-gamma i x0/T) nearly all of an image's detail appears in the
     last tenth of the way (DDIM spaces its steps quadratically for the same reason, Song et al. 2021).
     """
     if not 1 <= passes <= T:
         raise SamplerError(f"passes must be between 1 (one run of the network) and T = {T}; it is {passes}.")
+    if i_min < 1 and passes < T:
+        return [T, *(i_min + (T - i_min) * (left / passes) ** SPACING for left in range(passes - 1, 0, -1)), 0]
     steps = [T]
     for left in range(passes - 1, -1, -1):
         wanted = round(T * (left / passes) ** SPACING)
         steps.append(min(max(wanted, left), steps[-1] - 1))  # whole steps: each below the last, room for the rest
     return steps
+
+
+def passed_through(steps: list[float]) -> list[float]:
+    """All states between these boundaries: they themselves, and every whole step."""
+    return sorted({*steps, *range(math.floor(steps[0]), math.floor(steps[-1]), -1)}, reverse=True)
 
 
 def parallel(
@@ -45,29 +54,32 @@ def parallel(
     [floor, 1] and taken from head i ("direct") or from the last head of the block ("recursion").
     The last pass ends where its recursion ends.
 
-    Yields: SampleStep for i = T, T-1, ..., 0. Raises SamplerError for eps heads, which have no v-form.
+    Yields: SampleStep for i = T, T-1, ..., 0 and the boundaries between. Raises SamplerError for eps heads, which
+    have no v-form.
     """
     model.need("parallel_unet")
     config, schedule = model.config, model.schedule
     if config.head_target != "v":
         raise SamplerError("this checkpoint has eps heads (Eq. 15 as printed); use the sampler 'printed'.")
     x_delta, rate_x0 = start.x_delta, model.rate_x0(start.x_delta)
-    beta = schedule.beta(rate_x0, 1)  # of any step: alpha does not depend on i
+    beta = schedule.beta(rate_x0, 1)  # of any whole step: alpha does not depend on i
     x = start.x_T
     yield SampleStep(config.T, x, 0)
-    steps = boundaries(config.T, passes)
+    steps = boundaries(config.T, passes, config.i_min)
     for evaluations, (i, below) in enumerate(itertools.pairwise(steps), start=1):
-        heads = torch.arange(i, below, -1, device=x.device)
+        states = passed_through([i, below])
+        heads = torch.tensor([math.ceil(j) for j in states[:-1]], device=x.device)
         drift = model.parallel_unet(x, x_delta, model.step_tensor(i, len(x)), heads, drift=True)
         x_i, average = x, average_from_state(schedule, rate_x0, i, x)
         x0_hat = x0_from_drift(schedule, rate_x0, i, x_i, drift[:, 0])
-        for k, j in enumerate(range(i, below, -1)):
+        for k, (j, to) in enumerate(itertools.pairwise(states)):
             if crossing == "recursion":
                 x0_hat = x0_from_drift(schedule, rate_x0, j, x, drift[:, k])
-            average = torch.lerp(average, drift[:, k], beta)
-            x = state_from_average(schedule, rate_x0, j - 1, average)
-            if j - 1 > below:
-                yield SampleStep(j - 1, x, evaluations)
+            share = beta if j - to == 1 else schedule.noise_variance(rate_x0, j - to)
+            average = torch.lerp(average, drift[:, k], share)
+            x = state_from_average(schedule, rate_x0, to, average)
+            if to > below:
+                yield SampleStep(to, x, evaluations)
         if below:
             mean, variance = skip_posterior(schedule, rate_x0, i, below, x_i, x0_hat.clamp(config.floor, 1))
             x = mean + variance.sqrt() * noise.normal(*config.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 from pixelviz.models.pixel_aware import PixelAwareModel
@@ -21,8 +22,10 @@ def rotation(model: PixelAwareModel, start: Start, noise: ImageNoise, *, passes:
         raise SamplerError("this checkpoint has eps heads (Eq. 15 as printed); use the sampler 'printed'.")
     rate_x0, x = model.rate_x0(start.x_delta), start.x_T
     yield SampleStep(model.config.T, x, 0)
-    for evaluations, (i, below) in enumerate(itertools.pairwise(boundaries(model.config.T, passes)), start=1):
-        steps = model.step_tensor(i, len(x))
-        v = model.parallel_unet(x, start.x_delta, steps, steps[:1])[:, 0]
+    steps = boundaries(model.config.T, passes, model.config.i_min)
+    for evaluations, (i, below) in enumerate(itertools.pairwise(steps), start=1):
+        head = model.step_tensor(math.ceil(i), 1)
+        drift = model.parallel_unet(x, start.x_delta, model.step_tensor(i, len(x)), head, drift=True)[:, 0]
+        v = model.schedule.noise_variance(rate_x0, i).sqrt() * drift
         x = rotation_step(model.schedule, rate_x0, i, x, v, below)
         yield SampleStep(below, x, evaluations)

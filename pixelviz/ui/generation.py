@@ -18,7 +18,7 @@ from pixelviz.evaluation import heads_batch
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.schedules import image_scale
 from pixelviz.samplers import OURS, SAMPLERS, STARTS, SamplerError, draw
-from pixelviz.samplers.parallel import boundaries
+from pixelviz.samplers.parallel import boundaries, passed_through
 from pixelviz.ui.checks import MAX_SEED, ServiceError, choice, whole
 from pixelviz.ui.pictures import last_channel, stretched, to_bytes
 from pixelviz.ui.turns import ModelTurn
@@ -63,10 +63,9 @@ class Film:
     Every frame but the image itself is stretched to its own range (`pictures.stretched`).
     """
 
-    def __init__(self, config: ModelConfig, n: int, states: list[int] | None = None) -> None:
-        """states: the steps that the sampler yields, from T to 0; None: all of them."""
+    def __init__(self, config: ModelConfig, n: int, states: list[float]) -> None:
+        """states: the steps that the sampler yields, from T to 0."""
         self.floor = config.floor
-        states = list(range(config.T, -1, -1)) if states is None else states
         per_step = n * math.prod(config.shape)
         count = min(len(states), MOST_FRAMES, max(2, FILM_BYTES // per_step))
         self.steps = [states[int(k)] for k in np.linspace(0, len(states) - 1, count).round()]
@@ -75,14 +74,14 @@ class Film:
         self._squares = np.zeros((count, n))  # mean of x_i's squares
         self._reached = np.zeros((count, n), bool)
 
-    def record(self, i: int, first: int, x: Tensor) -> None:
+    def record(self, i: float, first: int, x: Tensor) -> None:
         """Keep images first.. of step i, if it is one of `steps`."""
         if (k := self._place.get(i)) is not None:
             self._frames[k, first : first + len(x)] = stretched(x) if i else to_bytes(x, self.floor)
             self._squares[k, first : first + len(x)] = x.double().square().flatten(1).mean(1).cpu()
             self._reached[k, first : first + len(x)] = True
 
-    def magnitudes(self) -> tuple[tuple[int, float], ...]:
+    def magnitudes(self) -> tuple[tuple[float, float], ...]:
         """(i, root mean square of x_i) of the steps reached so far; infinite or NaN where x_i is."""
         rows = zip(self.steps, self._squares, self._reached, strict=True)
         return tuple((i, float(np.sqrt(squares[seen].mean()))) for i, squares, seen in rows if seen.any())
@@ -108,7 +107,7 @@ class Generation:
     of the backbone with one head.
     """
 
-    i: int
+    i: float
     T: int
     n: int
     progress: float
@@ -147,9 +146,15 @@ class Generation:
         """Image k's way from x_T (first) to the image (last), uint8 (frames, H, W, C); fewer if fewer are kept."""
         return self.film.of(whole("the image", k, 0, self.n - 1), self.film.choose(frames))
 
-    def trajectory_steps(self, frames: int = 12) -> list[int]:
+    def trajectory_steps(self, frames: int = 12) -> list[float]:
         """The step i of each frame of `trajectory`."""
         return [self.film.steps[place] for place in self.film.choose(frames)]
+
+
+def film_states(config: ModelConfig, settings: Settings) -> list[float]:
+    """The steps that the sampler will yield, from T to 0."""
+    steps = boundaries(config.T, settings.passes, config.i_min)
+    return steps if settings.sampler == "rotation" else passed_through(steps)
 
 
 @torch.inference_mode()
@@ -173,8 +178,7 @@ def run_generation(
     """
     config, n = model.config, settings.n
     batch = heads_batch(config, min(MOST_AT_ONCE, n))
-    states = boundaries(config.T, settings.passes) if settings.sampler == "rotation" else None
-    film, canvas = Film(config, n, states), np.zeros((n, *config.shape), np.uint8)
+    film, canvas = Film(config, n, film_states(config, settings)), np.zeros((n, *config.shape), np.uint8)
     state = Generation(
         i=config.T,
         T=config.T,

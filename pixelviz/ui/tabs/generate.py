@@ -43,7 +43,7 @@ def status(generation: Generation) -> str:
     """One line on a run, finished or not."""
     runs = f"{generation.network_evaluations} network evaluation{'s' if generation.network_evaluations != 1 else ''}"
     if not generation.done:
-        return f"Step i = {generation.i} of {generation.T}, {runs}, {generation.seconds:.1f} s …"
+        return f"Step i = {generation.i:.4g} of {generation.T}, {runs}, {generation.seconds:.1f} s …"
     images = f"{generation.n} image{'s' if generation.n != 1 else ''}"
     return f"{images} in {generation.seconds:.2f} s."
 
@@ -72,7 +72,7 @@ def trajectory(generation: Generation, k: int) -> str:
     steps = generation.trajectory_steps(FRAMES)
     row = widgets.figure_row(
         (
-            (frame, f"i = {i}", "start" if i == generation.T else "image" if i == 0 else "")
+            (frame, f"i = {i:.4g}", "start" if i == generation.T else "image" if i == 0 else "")
             for frame, i in zip(frames, steps, strict=True)
         ),
         kind="small",
