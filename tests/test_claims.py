@@ -36,7 +36,7 @@ FOUND = {
     HOLDS: "eq4 eq5 eq6 eq7 eq8 eq9 eq11 gamma-small taylor eq18 eq20-21 eq23-25 law-of-large-numbers four-times-ddpm "
     "ddim-time ddim-fid steps-and-quality",
     WHERE: "eq1 water-dual fig1 scale-detail terminal snr-exponential prop1 appendix-a-power prop2 faster heads "
-    "four-times competitive sizes fewer-steps",
+    "four-times competitive sizes fewer-steps last-step",
     SLIP: "eq2-3 water-power markov eq10 eq17 eq19 eq22 eq26 algorithm1-line9 step-saving",
     CANNOT: "algorithm1 toy",
 }
@@ -108,6 +108,7 @@ SWAPS = [
     ("fig2", lambda context, t: -500 * t + 0 * context.levels, HOLDS),
     ("law-of-large-numbers", lambda context, i: 1 + 0 * context.x0 - 0.5, SLIP),
     ("fewer-steps", lambda context: GeneralisedRate(1000, 400.0), HOLDS),
+    ("last-step", lambda context: LinearBeta(200, True), HOLDS),
     ("algorithm1", V_FORM, HOLDS),
     ("algorithm1-line9", lambda alpha, noise: noise.sqrt(), HOLDS),
     ("heads", lambda schedule, x0, i, j: reverse.head_coefficients(schedule, x0, i, j, "v"), SLIP),
@@ -147,6 +148,8 @@ SETTINGS = [
     ("algorithm1", {"gamma": 0.5, "T": 10}, WHERE),
     ("toy", {"gamma": 0.5, "T": 10}, WHERE),
     ("fewer-steps", {"gamma": 150.0, "x0": picture(0.5)}, HOLDS),
+    ("last-step", {"x0": picture(0.5)}, SLIP),
+    ("last-step", {"gamma": 0.4}, HOLDS),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -165,6 +166,54 @@ def toy(context: Context, recursion) -> Verdict:
         "Even with the true noise of every step. Z^j is the noise in x_j of the way that was walked; the recursion "
         "walks another one, and nothing tells it.",
     )
+
+
+@register(
+    "last-step",
+    "Section 4, Eq. 8",
+    "200 steps are enough",
+    r"Every step has the same $\alpha=x_\delta^{1/T}$, and the trajectory has “only 200 time-steps” ($\gamma=20$), or "
+    r"500 ($\gamma=50$).",
+    code="samplers/parallel.py, boundaries",
+    formula=lambda context: context.ours,
+)
+def last_step(context: Context, schedule_of) -> Verdict:
+    schedule, values = schedule_of(context), torch.cat([context.levels, torch.ones(1).double()])
+    left = schedule.noise_variance(values, 1).sqrt()
+    share = context.share(left[:-1] <= FINE)
+    ddpm = context.theirs.noise_variance(torch.ones(()).double(), 1).sqrt().item() / 2  # its images are in [-1, 1]
+    enough = context.gamma / -math.log1p(-(FINE**2))
+    i = torch.linspace(0, min(20, context.T), 81, dtype=torch.float64)
+    numbers = (
+        Number(
+            "deviation of a white pixel's noise at i = 1, which the last step must take away at once", left[-1].item()
+        ),
+        Number("DDPM's, on the same range", ddpm),
+        Number(f"share of the image with at most {FINE:g}", share, percent=True),
+        Number(f"equal steps that would leave a white pixel {FINE:g}", math.ceil(enough)),
+        Number(f"or the i between 0 and 1 that does, at T = {context.T}", min(1.0, context.T / enough)),
+    )
+    plot = Plot(
+        "Deviation of a white pixel's noise over the first steps: the paper's process, and DDPM's",
+        "i",
+        "deviation",
+        (
+            Curve("white pixel", i.tolist(), schedule.noise_variance(torch.ones(1).double(), i).sqrt().tolist()),
+            Curve(
+                "DDPM",
+                i.tolist(),
+                (context.theirs.noise_variance(torch.ones(1).double(), i).sqrt() / 2).tolist(),
+                dashed=True,
+            ),
+        ),
+    )
+    if bool((left <= FINE).all()):
+        return Verdict(HOLDS, numbers, f"The last step has at most {FINE:g} to take away, from any pixel.", plot)
+    text = (
+        "The rest of the way back is one estimate E[x0 | x_1], a mean over all images within that noise, and blurred. "
+        "Equal steps are coarse just where detail appears; steps between 0 and 1 (i_min) mend it."
+    )
+    return Verdict(WHERE if share else SLIP, numbers, text, plot)
 
 
 @register(
