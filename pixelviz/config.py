@@ -60,6 +60,9 @@ class ModelConfig:
     # The smallest i that R_phi is trained at. With 1 it knows whole steps only, as printed; but there a step of gamma/T
     # leaves noise of deviation 0.3 in a white pixel at i = 1, which one run must then take away in one go.
     i_min: float = 1.0
+    # Deviation of x0 about -log(x_delta_hat)/gamma from which R_phi's preconditioning weighs x_i against it. With 0
+    # x_i counts for nothing there: the network itself must copy all detail from x_i, also where hardly any noise is.
+    scale_error: float = 0.0
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -73,6 +76,8 @@ class ModelConfig:
         side = self.image_size // self.patch
         if not (isinstance(self.i_min, (int, float)) and 0 < self.i_min <= 1):
             raise ConfigError(f"i_min must be above 0 and at most 1; it is {self.i_min!r}.")
+        if not (isinstance(self.scale_error, (int, float)) and 0 <= self.scale_error <= 1):
+            raise ConfigError(f"scale_error must be from 0 to 1; it is {self.scale_error!r}.")
         if self.i_min < 1 and self.head_target != "v":
             raise ConfigError("i_min below 1 needs v heads: those of Eq. 15 as printed know whole steps only.")
         if not self.unet_widths or side % 2 ** (len(self.unet_widths) - 1):

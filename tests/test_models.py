@@ -396,6 +396,8 @@ def test_missing_part_says_which():
         ({"i_min": 0}, "i_min must be"),
         ({"i_min": 1.5}, "i_min must be"),
         ({"i_min": 0.5, "head_target": "eps"}, "needs v heads"),
+        ({"scale_error": -0.1}, "scale_error must be"),
+        ({"scale_error": float("nan")}, "scale_error must be"),
     ],
 )
 def test_impossible_configurations_are_refused(changes, message):

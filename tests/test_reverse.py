@@ -11,6 +11,7 @@ from pixelviz.process.forward import closed_form, noise, trajectory
 from pixelviz.process.reverse import (
     average_from_state,
     drift_coefficients,
+    drift_preconditioning,
     head_coefficients,
     printed_step,
     rotation_step,
@@ -324,3 +325,18 @@ def test_noise_injected_in_one_pass_stays():
     left = np.sqrt(((1 - before) / (1 - bar) * (1 - bar / before) * before).sum(0))
     np.testing.assert_allclose(rmse(x, x0), left, rtol=5 / math.sqrt(2 * n))
     assert left.min() > 0.1
+
+
+@pytest.mark.parametrize("deviation", [0.0, 0.1, 1.0])
+def test_preconditioning_is_gaussian_conditioning(deviation):
+    """x0 ~ N(m, s^2) and x_i given it are jointly normal: the mean and deviation of D^j given x_i by regression."""
+    schedule, m = PixelAware(200, 20.0), torch.tensor([0.2, 0.5, 1.0]).double()
+    for i in (0.02, 1, 30, 200):
+        abar, x = torch.exp(-20 * m * i / 200), torch.tensor([0.3, -1.0, 2.0]).double()
+        pull = abar.sqrt() * deviation**2 / (abar * deviation**2 + 1 - abar)  # cov(x0, x_i) / var(x_i)
+        mean_x0 = m + pull * (x - abar.sqrt() * m)
+        left = (deviation**2 * (1 - pull * abar.sqrt())).sqrt()  # of x0, given x_i
+        skip, guess, out = drift_preconditioning(schedule, m, i, deviation)
+        torch.testing.assert_close(skip * x + guess * m, (abar.sqrt() * x - mean_x0) / (1 - abar), rtol=1e-8, atol=0)
+        torch.testing.assert_close(-out * deviation, left / (1 - abar), rtol=1e-8, atol=0)
+        assert (out < 0).all()

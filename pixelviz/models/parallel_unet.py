@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pixelviz.config import ModelConfig
 from pixelviz.models.blocks import ResidualBlock, TimeMap, group_norm, time_code
 from pixelviz.models.heads import ParallelHeads
-from pixelviz.process.reverse import Affine, drift_coefficients
+from pixelviz.process.reverse import Affine, drift_preconditioning
 from pixelviz.process.schedules import PixelAware, image_from_scale, image_scale
 
 # Numbers of the heads' output that a run without gradients makes at a time: on a CPU what its cache holds, elsewhere
@@ -125,9 +125,9 @@ class LinearTwin(Backbone):
 class ParallelUNet(Backbone):
     """The backbone with the image scale at every level, and T parallel heads behind the last decoder.
 
-    With `head_target` "v", head j's number F_j corrects an estimate of x0, which starts at -log(x_delta_hat)/gamma
-    and is turned into D^j = V^j / sqrt(1-abar_j) by the known coefficients of E[D^j | x_i, x0] (a preconditioning,
-    as in EDM): what head j needs to know of x_i by algebra, it does not have to learn. With "eps" it is Z^j itself.
+    With `head_target` "v", head j's number F_j corrects what x_i and -log(x_delta_hat)/gamma alone say of
+    D^j = V^j / sqrt(1-abar_j) (`drift_preconditioning`, as in EDM): what head j needs to know of x_i by algebra, it
+    does not have to learn. With "eps" it is Z^j itself.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -178,8 +178,8 @@ class ParallelUNet(Backbone):
         """D^j = skip + out F_j, for every head alike; both (B, 1, C, H, W)."""
         rate_x0 = image_from_scale(x_delta, self.config.gamma)
         steps = i.to(rate_x0.dtype)[:, None, None, None]
-        skip, out = drift_coefficients(self.schedule, rate_x0, steps)
-        return Affine((skip * x_i + out * rate_x0)[:, None], out[:, None])
+        skip, guess, out = drift_preconditioning(self.schedule, rate_x0, steps, self.config.scale_error)
+        return Affine((skip * x_i + guess * rate_x0)[:, None], out[:, None])
 
     def _masked(self, estimate: Tensor, x_delta: Tensor, i: Tensor, j: Tensor) -> Tensor:
         """V^j from D^j, or Z^j as it is, times M_j: estimate (B, J, C, H, W), i (B,), j (J,) or (B, J)."""

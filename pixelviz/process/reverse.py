@@ -79,6 +79,26 @@ def drift_coefficients(schedule: Schedule, rate_x0: Tensor, i) -> Affine:
     return Affine(-out * torch.exp(log_i / 2), out)
 
 
+class Preconditioning(NamedTuple):
+    """Coefficients of x_i, of x0_hat, and of what a network is still to say."""
+
+    skip: Tensor
+    guess: Tensor
+    out: Tensor
+
+
+def drift_preconditioning(schedule: Schedule, rate_x0: Tensor, i, deviation: float) -> Preconditioning:
+    """E[D^j | x_i] for x0 ~ N(x0_hat, deviation^2) as skip x_i + guess x0_hat, and the scale of what is then unknown.
+
+    The preconditioning of EDM (Karras et al. 2022, Table 1) about a known mean: `out` times a deviation of x0 is that
+    of D^j given x_i. With deviation 0 all of it is x0_hat: D^j = (sqrt(abar_i) x_i - x0_hat) / (1-abar_i).
+    """
+    log_i = schedule.log_alpha_bar(rate_x0, i)
+    noise = -torch.expm1(log_i)
+    total = torch.exp(log_i) * deviation**2 + noise
+    return Preconditioning(torch.exp(log_i / 2) * (1 - deviation**2) / total, -1 / total, -1 / (noise * total).sqrt())
+
+
 def rotation_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor, below=None) -> Tensor:
     """x at `below` (j - 1 unless given) = cos(d) x_j - sin(d) V^j, cos of each step's angle being sqrt(abar).
 
