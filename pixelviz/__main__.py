@@ -92,6 +92,9 @@ def train(
     unet_step_power: Annotated[
         float, typer.Option(help="R_phi's i is T u^power, u uniform: above 1, early steps more often.")
     ] = TrainConfig.unet_step_power,
+    deviation: Annotated[
+        float, typer.Option(help="Weigh R_phi's errors for an x0 so far from x_delta_hat's image; 0: as V.")
+    ] = TrainConfig.deviation,
     scale_weight: Annotated[float, typer.Option(help="Weight of the error in x_delta.")] = TrainConfig.scale_weight,
     log_weight: Annotated[float, typer.Option(help="Weight of the error in log x_delta.")] = TrainConfig.log_weight,
     kl_weight: Annotated[float, typer.Option(help="Weight of the VAE's KL term.")] = TrainConfig.kl_weight,
@@ -121,6 +124,7 @@ def train(
         ssim_weight=ssim_weight,
         clean_share=clean_share,
         unet_step_power=unet_step_power,
+        deviation=deviation,
         seed=seed,
     )
     if resume:

@@ -148,6 +148,7 @@ class TrainConfig:
     step_power: float = 1.0  # the VAE's i is T u^power, u uniform in [0, 1): below 1 it sees late steps more often
     unet_step_power: float = 1.0  # R_phi's likewise: above 1 it sees early steps more often, where detail appears
     clean_share: float = 0.35  # share of the VAE's batch at i = 0, whose codes generation decodes
+    deviation: float = 0.0  # of x0 about x_delta_hat's image, by which R_phi's errors are weighed; 0: as those of V
     terminal_share: float = 0.25  # share of R_phi's batch at i = T, which one-pass sampling uses
     pair_share: float = 0.5  # share of R_phi's batch that are pairs, where it is distilled (`distillation`)
     heads_per_step: int = 8  # heads trained per image and step (head i always among them)
@@ -160,6 +161,8 @@ class TrainConfig:
             raise ConfigError(f"batch must be between 1 and 4096; it is {self.batch}.")
         if not 0 < self.learning_rate <= 0.1:
             raise ConfigError(f"learning rate must be above 0 and at most 0.1; it is {self.learning_rate}.")
+        if not 0 <= self.deviation <= 1:
+            raise ConfigError(f"deviation must be from 0 to 1; it is {self.deviation}.")
         if not 0 < self.pair_share <= 1:
             raise ConfigError(f"pair_share must be above 0 and at most 1; it is {self.pair_share}.")
         if not self.parts or set(self.parts) - set(PARTS):

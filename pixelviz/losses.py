@@ -18,7 +18,7 @@ from pixelviz.models.parallel_unet import LinearTwin
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.scale_vae import Code, ScaleVAE
 from pixelviz.process.reverse import drift_coefficients, skip_posterior
-from pixelviz.process.schedules import LinearBeta, image_scale
+from pixelviz.process.schedules import LinearBeta, PixelAware, image_scale
 
 
 class VAEDraws(NamedTuple):
@@ -189,13 +189,28 @@ def vae_loss(
     return loss + config.kl_weight * parts["kl"], {key: tally(part, len(x0)) for key, part in parts.items()}
 
 
-def unet_loss(model: PixelAwareModel, x0: Tensor, draws: UNetDraws) -> tuple[Tensor, dict[str, Tensor]]:
+def head_weight(schedule: PixelAware, rate_x0: Tensor, i: Tensor, deviation: float) -> Tensor:
+    """The weight of D^j's square error, relative to V^j's: per pixel, shapes broadcast.
+
+    1-abar_i makes it the error of V^i. But V^i varies by 1 at little noise and, where x_delta_hat tells x0 up to
+    `deviation`, by its square alone at much noise: the steps between, at which an image takes shape, then count for
+    little. EDM's weight (Karras et al. 2022, Section 5) divides by the variance that is there.
+    """
+    noise = schedule.noise_variance(rate_x0, i)
+    if not deviation:
+        return noise
+    return noise * (schedule.alpha_bar(rate_x0, i) + noise / deviation**2)
+
+
+def unet_loss(
+    model: PixelAwareModel, x0: Tensor, draws: UNetDraws, deviation: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. 15 over the chosen heads; and the errors of head i, of all heads, and of head i where i = T, as tallies.
 
     "v" heads: the target is E[D^j | x_i, x0], the same for all j, which has the minimiser of V^j itself and less
     variance. Its square error times 1-abar_i is that of V^j times (1-abar_i)/(1-abar_j), the factor by which
-    head j's V is smaller than head i's, so all heads count alike. "eps" heads: eps_j of a simulated
-    trajectory, unweighted, as printed.
+    head j's V is smaller than head i's, so all heads count alike. `deviation`: see `head_weight`. "eps" heads: eps_j
+    of a simulated trajectory, unweighted, as printed.
     """
     vae, target, i = model.scale_vae, model.config.head_target, draws.i
     with torch.no_grad():
@@ -217,7 +232,7 @@ def unet_loss(model: PixelAwareModel, x0: Tensor, draws: UNetDraws) -> tuple[Ten
         if target == "v":
             skip, out = drift_coefficients(model.schedule, rate_x0, first)
             wanted = (skip * x_i + out * x0)[:, None]
-            weight = model.schedule.noise_variance(rate_x0, first)[:, None]
+            weight = head_weight(model.schedule, rate_x0, first, deviation)[:, None]
         else:
             rate, wide = rate_x0[:, None], x_i[:, None]
             j = draws.heads[:, :, None, None, None].float()
@@ -266,7 +281,7 @@ class TrainingObjective(nn.Module):
                     x_i = forward_noise(model, x0, x0, mine.i, mine.noise)
                     loss, parts = vae_loss(getattr(model, part), x0, x_i, mine, train)
                 elif part == "parallel_unet":
-                    loss, parts = unet_loss(model, x0, mine)
+                    loss, parts = unet_loss(model, x0, mine, train.deviation)
                 else:
                     loss = linear_twin_loss(model.linear_twin, x0, model.config.floor, mine)
                     parts = {"eps": tally(loss, len(x0))}

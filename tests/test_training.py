@@ -12,7 +12,7 @@ from pixelviz.checkpoints import CheckpointError
 from pixelviz.config import ConfigError, TrainConfig
 from pixelviz.devices import Compute, choose
 from pixelviz.metrics import feature_statistics
-from pixelviz.process.schedules import image_scale
+from pixelviz.process.schedules import PixelAware, image_scale
 from tests.tiny import tiny_config, tiny_images, tiny_model
 
 FAST = {"batch": 8, "heads_per_step": 3}
@@ -104,6 +104,25 @@ def test_heads_are_within_the_mask_and_include_head_i():
     assert between[0].tolist() == [1, 1, 1]
 
 
+def test_weighted_errors_are_alike_at_all_steps():
+    """x0 ~ N(m, s^2) drawn: the best linear guess of D from x_i has a weighted error of 1, at any noise."""
+    generator, m, s = torch.Generator().manual_seed(0), 0.6, 0.08
+    schedule = PixelAware(200, 20.0)
+    x0 = m + s * torch.randn(200_000, generator=generator, dtype=torch.float64)
+    for i in (0.05, 1, 10, 200):
+        abar = math.exp(-20 * m * i / 200)
+        x = math.sqrt(abar) * x0 + math.sqrt(1 - abar) * torch.randn(len(x0), generator=generator, dtype=torch.float64)
+        drift = (math.sqrt(abar) * x - x0) / (1 - abar)
+        slope = torch.cov(torch.stack([x, drift]))
+        left = slope[1, 1] - slope[0, 1] ** 2 / slope[0, 0]
+        rate = torch.tensor(m, dtype=torch.float64)
+        assert (losses.head_weight(schedule, rate, i, s) * left).item() == pytest.approx(1, abs=0.02)
+        v_error = losses.head_weight(schedule, rate, i, 0.0) * left
+        assert v_error.item() == pytest.approx(s**2 / (abar * s**2 + 1 - abar), rel=0.03)
+    with pytest.raises(ConfigError, match="deviation"):
+        TrainConfig(deviation=-1)
+
+
 @pytest.mark.parametrize(("i_min", "power"), [(1.0, 1.0), (1.0, 3.0), (0.02, 4.0)])
 def test_r_phi_s_steps_are_spread_as_its_power_says(i_min, power):
     """i = T u^power: a share (q/T)^(1/power) lies below q."""
@@ -143,6 +162,7 @@ def test_the_loss_s_minimiser_is_the_conditional_mean(target, last):
     heads = losses.choose_heads(i, 4, torch.Generator().manual_seed(2))
     loss, parts = losses.unet_loss(model, x0, draws._replace(i=i, heads=heads))
     assert parts["head_i"][0] < 64 * 1e-8
+    assert target == "eps" or losses.unet_loss(model, x0, draws._replace(i=i, heads=heads), 0.1)[0] < 1e-6
     if last == 8:
         assert torch.equal(parts["head_T"], parts["head_i"])
     if target == "v":
