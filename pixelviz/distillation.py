@@ -28,6 +28,7 @@ from pixelviz.training import TrainingError, TrainStep, train
 
 PAIRS = "pairs.safetensors"
 BATCH = 128
+KEPT = ("unet_step_power", "deviation")  # of how R_phi was trained: its images are still learnt that way
 
 
 def draw_pairs(loaded: Checkpoint, compute: Compute, n: int, *, passes: int, seed: int = 0) -> Iterator[Pairs]:
@@ -67,7 +68,7 @@ def distill(
     """Draw pairs from the checkpoint `source`, then train R_phi on them and on images; `out` is the new checkpoint.
 
     Args: training, whose `pair_share` of every batch are pairs, the others images as in any training, so that many
-    passes stay as good; pairs, how many; passes, runs per pair. What is there in `out` is gone on from.
+    passes stay as good, spread and weighed as R_phi was trained (`KEPT`); pairs, how many; passes, runs per pair. What is there in `out` is gone on from.
     Yields Progress while pairs are drawn, then TrainStep. Raises TrainingError, CheckpointError, MissingPart.
     """
     if out.resolve() == source.resolve():
@@ -94,7 +95,8 @@ def distill(
         record = replace(loaded.record, figures={}, notes=[*loaded.record.notes, note])
         checkpoints.save(out, loaded.model, record)
     # Images at i = T would teach the very mean that the pairs are to replace.
-    settings = replace(training, parts=("parallel_unet",), terminal_share=0.0)
+    kept = {key: value for key, value in loaded.record.training.items() if key in KEPT}
+    settings = replace(training, parts=("parallel_unet",), terminal_share=0.0, **kept)
     config = loaded.model.config
     yield from train(images, config, settings, out, resume=True, device=device, precision=precision, pairs=bank)
     path.unlink(missing_ok=True)

@@ -84,6 +84,16 @@ def test_an_interrupted_distillation_goes_on(source, tmp_path):
     assert [rest[0].step, rest[-1].step] == [6, 60]
 
 
+def test_images_are_still_learnt_as_they_were(tmp_path):
+    record = checkpoints.Record(training={"unet_step_power": 4.0, "deviation": 0.1, "learning_rate": 1.0})
+    checkpoints.save(tmp_path / "source", tiny_model(i_min=0.05), record)
+    settings = TrainConfig(steps=2, batch=8, learning_rate=1e-3)
+    options = {"pairs": 8, "passes": 2, "device": "cpu", "precision": "float32"}
+    list(distill(tmp_path / "source", tmp_path / "out", tiny_images(), settings, **options))
+    trained = checkpoints.load(tmp_path / "out").record.training
+    assert (trained["unet_step_power"], trained["deviation"], trained["learning_rate"]) == (4.0, 0.1, 1e-3)
+
+
 def test_the_pairs_fill_their_share_of_a_batch():
     config, settings = tiny_config(), TrainConfig(parts=("parallel_unet",), pair_share=0.25)
     generator = torch.Generator().manual_seed(0)
