@@ -68,7 +68,8 @@ def distill(
     """Draw pairs from the checkpoint `source`, then train R_phi on them and on images; `out` is the new checkpoint.
 
     Args: training, whose `pair_share` of every batch are pairs, the others images as in any training, so that many
-    passes stay as good, spread and weighed as R_phi was trained (`KEPT`); pairs, how many; passes, runs per pair. What is there in `out` is gone on from.
+    passes stay as good, spread and weighed as R_phi was trained (`KEPT`); pairs, how many; passes, runs per pair.
+    What is there in `out` is gone on from.
     Yields Progress while pairs are drawn, then TrainStep. Raises TrainingError, CheckpointError, MissingPart.
     """
     if out.resolve() == source.resolve():
