@@ -113,7 +113,7 @@ def build_classifier() -> None:
 
 
 def build_cifar_classifier() -> None:
-    """The CIFAR-10 classifier (an hour of one core) and its FID reference.
+    """The CIFAR-10 classifier (an hour and a half of one core) and its FID reference.
 
     From the folder in the environment variable PIXELVIZ_CIFAR, with train/ and test/ in class folders, else
     as `load_images("cifar10")` finds it.
