@@ -90,11 +90,11 @@ def train(
     true_scale: Annotated[bool, typer.Option(help="Train R_phi on the true x_delta, as printed.")] = False,
     i_min: Annotated[float | None, typer.Option(help="Least i that R_phi learns; below 1, between steps.")] = None,
     unet_step_power: Annotated[
-        float, typer.Option(help="R_phi's i is T u^power, u uniform: above 1, early steps more often.")
-    ] = TrainConfig.unet_step_power,
+        float | None, typer.Option(help="R_phi's i is T u^power, u uniform: above 1, early steps more often.")
+    ] = None,
     deviation: Annotated[
-        float, typer.Option(help="Weigh R_phi's errors for an x0 so far from x_delta_hat's image; 0: as V.")
-    ] = TrainConfig.deviation,
+        float | None, typer.Option(help="Weigh R_phi's errors for an x0 so far from x_delta_hat's image; 0: as V.")
+    ] = None,
     scale_weight: Annotated[float, typer.Option(help="Weight of the error in x_delta.")] = TrainConfig.scale_weight,
     log_weight: Annotated[float, typer.Option(help="Weight of the error in log x_delta.")] = TrainConfig.log_weight,
     kl_weight: Annotated[float, typer.Option(help="Weight of the VAE's KL term.")] = TrainConfig.kl_weight,

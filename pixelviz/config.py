@@ -79,7 +79,7 @@ class ModelConfig:
         if not (isinstance(self.scale_error, (int, float)) and 0 <= self.scale_error <= 1):
             raise ConfigError(f"scale_error must be from 0 to 1; it is {self.scale_error!r}.")
         if self.i_min < 1 and self.head_target != "v":
-            raise ConfigError("i_min below 1 needs v heads: those of Eq. 15 as printed know whole steps only.")
+            raise ConfigError("i_min below 1 needs v heads; for those of Eq. 15 as printed (eps) set it to 1.")
         if not self.unet_widths or side % 2 ** (len(self.unet_widths) - 1):
             raise ConfigError(f"{side} pixels cannot be halved for {len(self.unet_widths)} U-Net levels.")
         if side != 4 * 2 ** (len(self.vae_widths) - 1):
@@ -146,9 +146,10 @@ class TrainConfig:
     log_weight: float = 1.0  # on (-log x_delta_hat / gamma - x0)^2
     ssim_weight: float = 0.0  # on 1 - SSIM of what a VAE outputs, over the range that it really has
     step_power: float = 1.0  # the VAE's i is T u^power, u uniform in [0, 1): below 1 it sees late steps more often
-    unet_step_power: float = 1.0  # R_phi's likewise: above 1 it sees early steps more often, where detail appears
+    unet_step_power: float | None = None  # R_phi's likewise; None: 4 for a model with i_min below 1, otherwise 1
     clean_share: float = 0.35  # share of the VAE's batch at i = 0, whose codes generation decodes
-    deviation: float = 0.0  # of x0 about x_delta_hat's image, by which R_phi's errors are weighed; 0: as those of V
+    # Of x0 about x_delta_hat's image, by which R_phi's errors are weighed; 0: as those of V; None: its scale_error.
+    deviation: float | None = None
     terminal_share: float = 0.25  # share of R_phi's batch at i = T, which one-pass sampling uses
     pair_share: float = 0.5  # share of R_phi's batch that are pairs, where it is distilled (`distillation`)
     heads_per_step: int = 8  # heads trained per image and step (head i always among them)
@@ -161,7 +162,9 @@ class TrainConfig:
             raise ConfigError(f"batch must be between 1 and 4096; it is {self.batch}.")
         if not 0 < self.learning_rate <= 0.1:
             raise ConfigError(f"learning rate must be above 0 and at most 0.1; it is {self.learning_rate}.")
-        if not 0 <= self.deviation <= 1:
+        if self.unet_step_power is not None and not 0 < self.unet_step_power <= 20:
+            raise ConfigError(f"unet_step_power must be above 0 and at most 20; it is {self.unet_step_power}.")
+        if self.deviation is not None and not 0 <= self.deviation <= 1:
             raise ConfigError(f"deviation must be from 0 to 1; it is {self.deviation}.")
         if not 0 < self.pair_share <= 1:
             raise ConfigError(f"pair_share must be above 0 and at most 1; it is {self.pair_share}.")
@@ -170,18 +173,21 @@ class TrainConfig:
 
 
 # The paper's presets have its sizes, T and gamma. Their floor is not its 4e-3 but 0.2, as the compact ones': from
-# there every pixel reaches noise (1 - exp(-gamma floor) > 0.98), so that N(0, I) is where the process ends.
+# there every pixel reaches noise (1 - exp(-gamma floor) > 0.98), so that N(0, I) is where the process ends. Colour's
+# i_min and scale_error were found on CIFAR-10 (checkpoints/cifar10/README.md); in grey they have not been tried.
 #                            size  C    T  gamma floor  VAE widths                           z  prior
 #                            U-Net widths                   patch last tokens, heads
 PRESETS: dict[str, ModelConfig] = {
     "compact":     ModelConfig(32, 1, 200, 20.0, 0.2, (64, 96, 96),                        64, 64,
                                (64, 96, 96),                    2,  24, 64),
     "compact-rgb": ModelConfig(32, 3, 200, 20.0, 0.2, (64, 96, 128),                      128, 64,
-                               (64, 128, 160),                  2,  32, 64),
+                               (64, 128, 160),                  2,  32, 64, i_min=0.02, scale_error=0.08),
     "cifar10":     ModelConfig(32, 3, 200, 20.0, 0.2, (128, 512, 768, 48),               1024, 4,
-                               (128, 256, 256, 384),            1, 512, None, head_attention="shared"),
+                               (128, 256, 256, 384),            1, 512, None, head_attention="shared",
+                               i_min=0.02, scale_error=0.08),
     "celeba":      ModelConfig(128, 3, 500, 50.0, 0.2, (64, 128, 384, 768, 992, 48),     1024, 4,
-                               (64, 128, 256, 384, 448, 512),   1, 512, 256, head_attention="shared"),
+                               (64, 128, 256, 384, 448, 512),   1, 512, 256, head_attention="shared",
+                               i_min=0.02, scale_error=0.08),
 }  # fmt: skip
 
 # Tables 1 and 2 of the paper: trainable parameters per part (Appendix F's twin has as many as G_theta).

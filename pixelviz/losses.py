@@ -20,6 +20,8 @@ from pixelviz.models.scale_vae import Code, ScaleVAE
 from pixelviz.process.reverse import drift_coefficients, skip_posterior
 from pixelviz.process.schedules import LinearBeta, PixelAware, image_scale
 
+EARLY = 4.0  # power of R_phi's steps for a model that goes on between whole ones: at T = 200, a quarter below i = 1
+
 
 class VAEDraws(NamedTuple):
     """For one step of a scale VAE: i (B,) in 0..T, the noise of x_i (B, C, H, W), and that of z (B, latent)."""
@@ -82,7 +84,8 @@ def draw_step(config: ModelConfig, train: TrainConfig, n: int, generator: torch.
             i[torch.rand(n, generator=generator) < train.clean_share] = 0
             draws[part] = VAEDraws(i, normal(*config.shape), normal(config.latent))
         elif part == "parallel_unet":
-            i = config.T * torch.rand(n, generator=generator) ** train.unet_step_power
+            power = train.unet_step_power or (EARLY if config.i_min < 1 else 1.0)
+            i = config.T * torch.rand(n, generator=generator) ** power
             i = i.clamp(min=config.i_min) if config.i_min < 1 else 1 + i.long()
             i[torch.rand(n, generator=generator) < train.terminal_share] = config.T
             heads = choose_heads(i, train.heads_per_step, generator)
@@ -281,7 +284,8 @@ class TrainingObjective(nn.Module):
                     x_i = forward_noise(model, x0, x0, mine.i, mine.noise)
                     loss, parts = vae_loss(getattr(model, part), x0, x_i, mine, train)
                 elif part == "parallel_unet":
-                    loss, parts = unet_loss(model, x0, mine, train.deviation)
+                    deviation = model.config.scale_error if train.deviation is None else train.deviation
+                    loss, parts = unet_loss(model, x0, mine, deviation)
                 else:
                     loss = linear_twin_loss(model.linear_twin, x0, model.config.floor, mine)
                     parts = {"eps": tally(loss, len(x0))}

@@ -49,7 +49,7 @@ def test_twin_is_noised_as_diffusers_noises():
     wanted = DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02).add_noise(2 * pixels - 1, noise, t)
     torch.testing.assert_close(twin.asked[0], wanted, rtol=1e-4, atol=1e-4)
     assert torch.equal(twin.asked[1], t)
-    assert float(loss) == pytest.approx(float((twin(wanted, t) - noise).square().mean()), rel=1e-3)
+    assert loss.item() == pytest.approx((twin(wanted, t) - noise).square().mean().item(), rel=1e-3)
 
 
 def test_twin_knows_the_time_and_shares_the_backbone():

@@ -119,11 +119,26 @@ def test_weighted_errors_are_alike_at_all_steps():
         assert (losses.head_weight(schedule, rate, i, s) * left).item() == pytest.approx(1, abs=0.02)
         v_error = losses.head_weight(schedule, rate, i, 0.0) * left
         assert v_error.item() == pytest.approx(s**2 / (abar * s**2 + 1 - abar), rel=0.03)
-    with pytest.raises(ConfigError, match="deviation"):
-        TrainConfig(deviation=-1)
+    for wrong in ({"deviation": -1}, {"unet_step_power": 0}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            TrainConfig(**wrong)
 
 
-@pytest.mark.parametrize(("i_min", "power"), [(1.0, 1.0), (1.0, 3.0), (0.02, 4.0)])
+def test_a_model_between_steps_is_trained_there_unless_told_otherwise(monkeypatch):
+    """By default a quarter of R_phi's steps lies below i = T/256, and its errors are weighed by its scale_error."""
+    config, settings = tiny_config(T=50, i_min=0.02), TrainConfig(parts=("parallel_unet",), terminal_share=0.0)
+    draws = losses.draw_step(config, settings, 20_000, torch.Generator().manual_seed(4))["parallel_unet"]
+    assert (draws.i <= 50 / 256).float().mean() == pytest.approx(0.25, abs=0.015)
+    seen = []
+    monkeypatch.setattr(losses, "unet_loss", lambda *args: seen.append(args[3]) or (torch.zeros(()), {}))
+    for deviation, expected in ((None, 0.3), (0.0, 0.0), (0.1, 0.1)):
+        train = TrainConfig(parts=("parallel_unet",), deviation=deviation)
+        objective = losses.TrainingObjective(tiny_model(scale_error=0.3), train, choose("cpu", "float32"))
+        objective(torch.zeros(2, 1, 16, 16), {"parallel_unet": None})
+        assert seen.pop() == expected
+
+
+@pytest.mark.parametrize(("i_min", "power"), [(1.0, None), (1.0, 3.0), (0.02, 4.0)])
 def test_r_phi_s_steps_are_spread_as_its_power_says(i_min, power):
     """i = T u^power: a share (q/T)^(1/power) lies below q."""
     config = tiny_config(T=50, i_min=i_min)
@@ -133,7 +148,7 @@ def test_r_phi_s_steps_are_spread_as_its_power_says(i_min, power):
     assert draws.i.max() <= 50
     assert draws.i.is_floating_point() == (i_min < 1)
     for q in (1, 5, 25):
-        assert (draws.i <= q).float().mean() == pytest.approx((q / 50) ** (1 / power), abs=0.015)
+        assert (draws.i <= q).float().mean() == pytest.approx((q / 50) ** (1 / (power or 1)), abs=0.015)
     assert torch.equal(draws.heads[:, 0], draws.i.ceil().long())
 
 
