@@ -18,7 +18,7 @@ from pixelviz.evaluation import heads_batch
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.schedules import image_scale
 from pixelviz.samplers import OURS, SAMPLERS, STARTS, SamplerError, draw
-from pixelviz.samplers.parallel import boundaries, passed_through
+from pixelviz.samplers.parallel import SPACING, boundaries, passed_through
 from pixelviz.ui.checks import MAX_SEED, ServiceError, choice, whole
 from pixelviz.ui.pictures import last_channel, stretched, to_bytes
 from pixelviz.ui.turns import ModelTurn
@@ -68,7 +68,11 @@ class Film:
         self.floor = config.floor
         per_step = n * math.prod(config.shape)
         count = min(len(states), MOST_FRAMES, max(2, FILM_BYTES // per_step))
-        self.steps = [states[int(k)] for k in np.linspace(0, len(states) - 1, count).round()]
+        if count < len(states):  # as close together near i = 0 as boundaries are: an image takes shape there
+            wanted = states[0] * np.linspace(1, 0, count) ** SPACING
+            nearest = np.abs(np.array(states)[None] - wanted[:, None]).argmin(1)
+            states = [states[k] for k in np.unique(nearest)]
+        self.steps, count = states, len(states)
         self._place = {i: k for k, i in enumerate(self.steps)}
         self._frames = np.zeros((count, n, *config.shape), np.uint8)
         self._squares = np.zeros((count, n))  # mean of x_i's squares
