@@ -34,7 +34,7 @@ class Found:
     kind: str  # bundled, trained or loaded
     config: ModelConfig
     parts: tuple[str, ...]
-    images_seen: int  # by all parts together
+    size: int  # of the weights, in bytes
     stamp: tuple[int, ...]
 
 
@@ -75,11 +75,10 @@ class Catalog:
             known = self._read.get(folder)
         if known is None or known[0] != stamp:
             try:
-                config, parts, record = checkpoints.read_config(folder)
-                seen = sum(record.images_seen.values())
-                found: Found | str = Found(name, folder, kind, config, parts, seen, stamp)
-                if not stamp[1]:
-                    found = f"it has no {WEIGHTS}."
+                config, parts, _ = checkpoints.read_config(folder)
+                found: Found | str = f"it has no {WEIGHTS}."
+                if stamp[1]:
+                    found = Found(name, folder, kind, config, parts, (folder / WEIGHTS).stat().st_size, stamp)
             except Exception as error:  # whatever is wrong with one folder must not hide the others
                 found = friendly(error).replace(f"{folder}", name)
             known = (stamp, found)
@@ -103,7 +102,7 @@ class Catalog:
             if kind == "trained":
                 here.sort(key=lambda one: one.stamp[1])
             else:
-                here.sort(key=lambda one: (-len(one.parts), -one.images_seen))  # a tab opens with the first
+                here.sort(key=lambda one: (-len(one.parts), one.size))  # a tab opens with the first
             found |= {one.name: one for one in here}
         with self._lock:
             added = list(self._added.items())
@@ -116,7 +115,10 @@ class Catalog:
         return found, problems
 
     def names(self, *parts: str) -> list[str]:
-        """Checkpoints with these parts: bundled (most parts, best trained first), trained (newest last), loaded."""
+        """Checkpoints with these parts: bundled, trained (newest last), loaded.
+
+        Of the bundled ones those with most parts come first, and of these the smallest, which answers soonest.
+        """
         return [name for name, one in self._scan()[0].items() if set(parts) <= set(one.parts)]
 
     def problems(self) -> list[tuple[str, str]]:
