@@ -1,4 +1,5 @@
-"""One run that gives what many give: R_phi's T heads learn where its own closed loop ends (Luhman & Luhman 2021).
+"""One run that gives what many give: R_phi's T heads learn where its own closed loop ends (Luhman & Luhman 2021),
+from x_T and from a state on the way (Song et al. 2023), where the later of a few passes begin.
 
 Under Eq. 15 all heads of one run say E[x0 | x_T, x_delta_hat], which is blurred (`process.reverse.head_coefficients`).
 The sampler "rotation" takes (x_T, x_delta_hat) to one sharp image without drawing any noise, so that image can be
@@ -32,19 +33,25 @@ KEPT = ("unet_step_power", "deviation")  # of how R_phi was trained: its images 
 
 
 def draw_pairs(loaded: Checkpoint, compute: Compute, n: int, *, passes: int, seed: int = 0) -> Iterator[Pairs]:
-    """(x_T, x_delta_hat, x0) of images 0..n-1 of a seed, in batches on the CPU: float16, x_delta_hat float32.
+    """Pairs of images 0..n-1 of a seed, in batches on the CPU: float16, x_delta_hat and i float32.
 
-    x0 is what `passes` runs of "rotation" make of the start "consistent"; raises MissingPart or SamplerError.
+    x0 is what `passes` runs of "rotation" make of the start "consistent", x_i one of the states at which a run but the
+    first began, i being T where there is but one; raises MissingPart or SamplerError.
     """
     model = loaded.model
+    generator = torch.Generator().manual_seed(seed)
     for first in range(0, n, BATCH):
         noise = ImageNoise(seed, min(BATCH, n - first), first=first, device=compute.device)
         with torch.inference_mode(), compute.autocast():
             start = STARTS["consistent"](model, noise)
-            *_, last = rotation(model, start, noise, passes=passes)
+            *begun, last = rotation(model, start, noise, passes=passes)
         x0 = last.x.clamp(model.config.floor, 1)
+        way = begun[1:] or begun
+        chosen = torch.randint(len(way), (len(noise),), generator=generator)
+        i = torch.tensor([float(state.i) for state in way])[chosen]
+        x_i = torch.stack([way[k].x[row] for row, k in enumerate(chosen.tolist())])
         # x_delta_hat reaches exp(-gamma), which float16 would round to 0, and its logarithm to infinity.
-        yield Pairs(start.x_T.half().cpu(), start.x_delta.float().cpu(), x0.half().cpu())
+        yield Pairs(start.x_T.half().cpu(), x_i.half().cpu(), i, start.x_delta.float().cpu(), x0.half().cpu())
 
 
 def _stored(path: Path, key: str) -> Pairs | None:

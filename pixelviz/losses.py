@@ -21,6 +21,7 @@ from pixelviz.process.reverse import drift_coefficients, skip_posterior
 from pixelviz.process.schedules import LinearBeta, PixelAware, image_scale
 
 EARLY = 4.0  # power of R_phi's steps for a model that goes on between whole ones: at T = 200, a quarter below i = 1
+FROM_T = 0.5  # share of the pairs that begin at x_T; the others on the way, as the second and later passes do
 
 
 class VAEDraws(NamedTuple):
@@ -32,18 +33,22 @@ class VAEDraws(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Where the closed loop began and ended: x_T, x_delta_hat and x0, each (N, C, H, W); see `distillation`."""
+    """Where the closed loop began, came through and ended: x_T, x_i, x_delta_hat and x0, each (N, C, H, W), and the i
+    of each x_i, (N,); see `distillation`.
+    """
 
     x_T: Tensor
+    x_i: Tensor
+    i: Tensor
     x_delta: Tensor
     x0: Tensor
 
 
 class PairDraws(NamedTuple):
-    """Which rows of a batch are pairs, (B,) bool, and for these x_T and x_delta_hat (B, C, H, W); 0 elsewhere."""
+    """Which rows of a batch are pairs, (B,) bool, and for these x_i and x_delta_hat (B, C, H, W); 0 elsewhere."""
 
     given: Tensor
-    x_T: Tensor
+    x_i: Tensor
     x_delta: Tensor
 
 
@@ -99,16 +104,19 @@ def draw_step(config: ModelConfig, train: TrainConfig, n: int, generator: torch.
 def with_pairs(
     config: ModelConfig, train: TrainConfig, x0: Tensor, draws: UNetDraws, pairs: Pairs, generator: torch.Generator
 ) -> tuple[Tensor, UNetDraws]:
-    """A batch x0 (B, C, H, W) and its draws, the first `pair_share` of its rows random pairs at i = T."""
+    """A batch x0 (B, C, H, W) and its draws, the first `pair_share` of its rows random pairs, half of them at i = T."""
     n = round(train.pair_share * len(x0))
     index = torch.randint(len(pairs.x0), (n,), generator=generator)
+    from_T = torch.rand(n, generator=generator) < FROM_T
     given = torch.arange(len(x0)) < n
     x0, i, heads = x0.clone(), draws.i.clone(), draws.heads.clone()
-    x0[:n], i[:n] = pairs.x0[index].to(x0), config.T
+    x0[:n] = pairs.x0[index].to(x0)
+    i[:n] = torch.where(from_T, config.T, pairs.i[index]).to(i)
     heads[:n] = choose_heads(i[:n], train.heads_per_step, generator)
-    x_T, x_delta = torch.zeros_like(x0), torch.zeros_like(x0)
-    x_T[:n], x_delta[:n] = pairs.x_T[index].to(x0), pairs.x_delta[index].to(x0)
-    return x0, draws._replace(i=i, heads=heads, pairs=PairDraws(given, x_T, x_delta))
+    x_i, x_delta = torch.zeros_like(x0), torch.zeros_like(x0)
+    x_i[:n] = torch.where(from_T[:, None, None, None], pairs.x_T[index], pairs.x_i[index]).to(x0)
+    x_delta[:n] = pairs.x_delta[index].to(x0)
+    return x0, draws._replace(i=i, heads=heads, pairs=PairDraws(given, x_i, x_delta))
 
 
 def choose_heads(i: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
@@ -228,7 +236,7 @@ def unet_loss(
         rate_x0 = model.rate_x0(x_delta)
         x_i = forward_noise(model, rate_x0, x0, i, draws.noise)
         if draws.pairs is not None:
-            x_i = torch.where(given, draws.pairs.x_T, x_i)
+            x_i = torch.where(given, draws.pairs.x_i, x_i)
     z = model.parallel_unet(x_i, x_delta, i, draws.heads, drift=target == "v")
     with torch.no_grad():
         first = i[:, None, None, None].float()

@@ -1,5 +1,7 @@
 """Distilling: one run learns where the closed loop ends, and the closed loop stays what it was."""
 
+import math
+
 import pytest
 import torch
 
@@ -8,7 +10,8 @@ from pixelviz.config import ConfigError, TrainConfig
 from pixelviz.devices import choose
 from pixelviz.distillation import PAIRS, distill, draw_pairs
 from pixelviz.evaluation import Progress
-from pixelviz.samplers import draw
+from pixelviz.process.reverse import x0_from_drift
+from pixelviz.samplers import STARTS, ImageNoise, draw
 from pixelviz.training import TrainingError
 from tests.tiny import tiny_config, tiny_images, tiny_model
 
@@ -29,6 +32,21 @@ def _ends(folder, sampler, passes, seed=9):
     return last.x
 
 
+def _later_run(folder, source):
+    """How far from the closed loop's end one run ends that begins where its third began; on other starts."""
+    model, states = (
+        checkpoints.load(folder).model,
+        list(draw(checkpoints.load(source).model, CPU, n=16, sampler="rotation", passes=4, seed=9)),
+    )
+    start = STARTS["consistent"](model, ImageNoise(9, 16))
+    i, x = states[2].i, states[2].x
+    with torch.inference_mode():
+        head = model.step_tensor(math.ceil(i), 1)
+        drift = model.parallel_unet(x, start.x_delta, model.step_tensor(i, 16), head, drift=True)[:, 0]
+        x0_hat = x0_from_drift(model.schedule, model.rate_x0(start.x_delta), i, x, drift)
+    return (x0_hat - states[-1].x.clamp(model.config.floor, 1)).square().mean()
+
+
 def test_pairs_are_the_closed_loop_s_start_and_end(source):
     loaded = checkpoints.load(source)
     parts = list(draw_pairs(loaded, CPU, 150, passes=3, seed=2))
@@ -38,6 +56,16 @@ def test_pairs_are_the_closed_loop_s_start_and_end(source):
     x_T, x0 = (torch.cat([getattr(part, name) for part in parts]).float() for name in ("x_T", "x0"))
     torch.testing.assert_close(x_T, states[0].x, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(x0, states[-1].x.clamp(floor, 1), rtol=2e-3, atol=2e-3)
+    i, x_i = torch.cat([part.i for part in parts]), torch.cat([part.x_i for part in parts]).float()
+    assert set(i.tolist()) == {states[1].i, states[2].i}
+    for state in states[1:-1]:
+        torch.testing.assert_close(x_i[i == state.i], state.x[i == state.i], rtol=2e-3, atol=2e-3)
+
+
+def test_of_a_single_run_there_is_no_state_on_the_way(source):
+    (pairs,) = draw_pairs(checkpoints.load(source), CPU, 4, passes=1)
+    assert (pairs.i == tiny_config().T).all()
+    assert torch.equal(pairs.x_i, pairs.x_T)
 
 
 def test_pairs_keep_the_least_scale_there_is():
@@ -61,6 +89,7 @@ def test_one_run_comes_nearer_to_the_closed_loop(source, tmp_path):
     assert states[-1].step == 60
     after = (_ends(tmp_path / "out", "parallel", 1) - wanted.clamp(floor, 1)).square().mean()
     assert after < before / 2
+    assert _later_run(tmp_path / "out", source) < _later_run(source, source) / 2
     loaded = checkpoints.load(tmp_path / "out")
     assert loaded.record.images_seen["parallel_unet"] == 5 + 60 * 16
     assert "64 images of its own closed loop, 4 runs each" in loaded.record.notes[-1]
@@ -97,19 +126,23 @@ def test_images_are_still_learnt_as_they_were(tmp_path):
 def test_the_pairs_fill_their_share_of_a_batch():
     config, settings = tiny_config(), TrainConfig(parts=("parallel_unet",), pair_share=0.25)
     generator = torch.Generator().manual_seed(0)
-    x0 = torch.full((8, *config.shape), 0.5)
-    pairs = losses.Pairs(*(torch.full((5, *config.shape), value).half() for value in (3.0, 0.125, 0.75)))
-    draws = losses.draw_step(config, settings, 8, generator)["parallel_unet"]
+    x0 = torch.full((400, *config.shape), 0.5)
+    x_T, x_i, x_delta, end = (torch.full((5, *config.shape), value).half() for value in (3.0, 2.0, 0.125, 0.75))
+    pairs = losses.Pairs(x_T, x_i, torch.full((5,), 2.0), x_delta, end)
+    draws = losses.draw_step(config, settings, 400, generator)["parallel_unet"]
     mixed, drawn = losses.with_pairs(config, settings, x0, draws, pairs, generator)
-    assert drawn.pairs.given.tolist() == [True] * 2 + [False] * 6
-    assert (mixed[:2] == 0.75).all()
-    assert (mixed[2:] == 0.5).all()
-    assert (drawn.i[:2] == config.T).all()
-    assert torch.equal(drawn.i[2:], draws.i[2:])
+    assert drawn.pairs.given.tolist() == [True] * 100 + [False] * 300
+    assert (mixed[:100] == 0.75).all()
+    assert (mixed[100:] == 0.5).all()
+    from_T = drawn.i[:100] == config.T
+    assert 30 < from_T.sum() < 70
+    assert (drawn.i[:100][~from_T] == 2).all()
+    assert (drawn.pairs.x_i[:100][from_T] == 3).all()
+    assert (drawn.pairs.x_i[:100][~from_T] == 2).all()
+    assert torch.equal(drawn.i[100:], draws.i[100:])
     assert (drawn.heads[:, 0] == drawn.i).all()
     assert (drawn.heads <= drawn.i[:, None]).all()
-    assert (drawn.pairs.x_T[:2] == 3).all()
-    assert (drawn.pairs.x_delta[:2] == 0.125).all()
+    assert (drawn.pairs.x_delta[:100] == 0.125).all()
 
 
 def test_the_loss_of_a_pair_is_the_error_of_its_own_x0():
@@ -121,7 +154,7 @@ def test_the_loss_of_a_pair_is_the_error_of_its_own_x0():
     x0 = 0.2 + 0.6 * torch.rand(4, *config.shape, generator=generator)
     x_T, x_delta = torch.randn(x0.shape, generator=generator), torch.exp(-config.gamma * x0.flip(0))
     draws = losses.draw_step(config, settings, 4, generator)["parallel_unet"]
-    one = losses.Pairs(x_T[:1], x_delta[:1], x0[:1])
+    one = losses.Pairs(x_T[:1], x_T[:1], torch.tensor([float(config.T)]), x_delta[:1], x0[:1])
     mixed, draws = losses.with_pairs(config, settings, x0, draws, one, generator)
 
     def perfect(x_i, x_delta, i, heads, *, drift):
