@@ -76,6 +76,15 @@ def digest(folder: Path) -> str:
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
 
 
+def part_digest(module: torch.nn.Module) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a loaded part's values, however they are stored."""
+    found = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        found.update(key.encode())
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
 def _stored(model: PixelAwareModel, dtype: str) -> dict[str, torch.Tensor]:
     """The model's tensors as a file holds them; raises CheckpointError for values that the dtype cannot hold."""
     if dtype not in DTYPES:

@@ -1,7 +1,8 @@
 """A checkpoint against its peers: quality, time and cost of every method, measured the same way.
 
 The results are one JSON file. Each row is written as soon as a seed of it is measured, and what is there is not
-measured again, so a benchmark of many hours can be stopped at any time and goes on where it was.
+measured again, so a benchmark of many hours can be stopped at any time and goes on where it was. A row names the
+weights of the parts it ran: when one part is trained further, the rows of the others stay.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from pixelviz import environment
 from pixelviz.assets import feature_files
-from pixelviz.checkpoints import Checkpoint, digest
+from pixelviz.checkpoints import Checkpoint, digest, part_digest
 from pixelviz.devices import Compute
 from pixelviz.evaluation import BATCH, Batch, heads_batch, sample_images
 from pixelviz.metrics import (
@@ -169,15 +170,26 @@ def _write(path: Path, results: dict[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def _resume(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows that are there; raises CompareError where they were measured with other settings."""
+def _resume(path: Path, settings: dict[str, Any], weights: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    """The rows that still hold; raises CompareError where all were measured on other weights or with other settings."""
     if not path.exists():
         return []
     results = read_results(path)
-    if other := [key for key, value in settings.items() if results.get(key) != value]:
+    other = [key for key, value in settings.items() if results.get(key) != value]
+    rows = results["rows"]
+    if "weights" in other:
+        rows = [row for row in rows if row.get("weights", ...) == _weights_of(row["method"], weights.get(row["model"]))]
+        if rows:
+            other.remove("weights")
+    if other:
         was, now = ({key: values.get(key) for key in other} for values in (results, settings))
         raise CompareError(f"{path} was measured with {was}, not {now}; name another file, or delete it.")
-    return results["rows"]
+    return rows
+
+
+def _weights_of(method: str, weights: dict[str, str] | None) -> dict[str, str] | None:
+    """Of a model's parts and their digests, those that a method runs."""
+    return weights and {part: weights.get(part, "") for part in SAMPLERS[method].needs}
 
 
 # --- Measuring
@@ -275,7 +287,12 @@ def _measured(
 
 
 def _summary(
-    case: Case, model: Any, seen: dict[str, int], seeds: list[dict[str, Any]], here: dict[str, Any]
+    case: Case,
+    model: Any,
+    seen: dict[str, int],
+    weights: dict[str, str],
+    seeds: list[dict[str, Any]],
+    here: dict[str, Any],
 ) -> dict[str, Any]:
     """A row: means over the seeds, and the standard deviations of what varies."""
     row = SAMPLERS[case.method]
@@ -307,6 +324,7 @@ def _summary(
         "images_seen": seen.get(row.needs[-1]),
         "peak_memory": mean("peak_memory"),
         "parts": {part: {"parameters": counts[part], "images_seen": seen.get(part)} for part in row.needs},
+        "weights": _weights_of(case.method, weights),
         "commit": here["commit"],
         "date": here["date"],
         "seeds": seeds,
@@ -327,7 +345,8 @@ def bench(
     """Measure every method on the checkpoint and its peers, into the JSON file `path`; goes on where that ends.
 
     Args: samples per seed; seeds, 0 to seeds - 1 are used; methods, see `parse_methods`; peers, of the same image
-    shape. Yields progress about once a batch. Raises CompareError.
+    shape. Rows of parts that were trained since are measured anew or, if they are not asked for, dropped.
+    Yields progress about once a batch. Raises CompareError.
     """
     least = BATCH // 10
     if samples < least or seeds < 1:
@@ -355,7 +374,10 @@ def bench(
         "device": compute.describe(),
     }
     here = environment.describe(compute)
-    rows = {(row["model"], row["method"], row["passes"]): row for row in _resume(path, settings)}
+    weights = {
+        one: {part: part_digest(getattr(model, part)) for part in model.parts} for one, (model, _) in models.items()
+    }
+    rows = {(row["model"], row["method"], row["passes"]): row for row in _resume(path, settings, weights)}
 
     def results() -> dict[str, Any]:
         in_order = sorted(rows, key=lambda key: (key[0] != name, key[0], COMPARED.index(key[1]), key[2]))
@@ -379,7 +401,7 @@ def bench(
                     finished.append(state)
                 else:
                     yield Progress(what, done + state, total, results())
-            rows[key] = _summary(case, model, seen, finished, here)
+            rows[key] = _summary(case, model, seen, weights[case.model], finished, here)
             _write(path, results())
             unfinished.remove()
             done += samples

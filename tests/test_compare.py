@@ -1,5 +1,6 @@
 """The benchmark on the smallest real models: what it counts, what it writes, and that it goes on where it was."""
 
+import copy
 import json
 import re
 
@@ -107,6 +108,30 @@ def test_what_is_there_is_not_measured_again(checkpoint, reference, tmp_path):
     assert rows[1] == before
     with pytest.raises(CompareError, match="measured with"):
         run(checkpoint, path, reference, samples=30)
+
+
+def test_a_part_that_is_trained_further_leaves_the_other_parts_rows(checkpoint, reference, tmp_path):
+    path, later = tmp_path / "r.json", tmp_path / "tiny"
+    run(checkpoint, path, reference, methods=["ddim:2", "parallel:1"])
+    before = read_results(path)
+    changed = copy.deepcopy(checkpoint.model)
+    with torch.no_grad():
+        changed.parallel_unet.heads.bias += 1
+    checkpoints.save(later, changed, checkpoint.record)
+    with counted_runs(changed.linear_twin) as runs:
+        run(checkpoints.load(later), path, reference, methods=["ddim:2", "parallel:1"])
+    after = read_results(path)
+    assert not runs
+    assert after["weights"] != before["weights"]
+    assert after["rows"][1] == before["rows"][1]
+    assert after["rows"][0]["seeds"] != before["rows"][0]["seeds"]
+    with torch.no_grad():
+        changed.linear_twin.outlet.bias += 1
+        changed.scale_vae.to_code.weight.mul_(2)
+    checkpoints.save(later, changed, checkpoint.record)
+    with pytest.raises(CompareError, match="weights"):  # another checkpoint altogether: nothing is thrown away
+        run(checkpoints.load(later), path, reference, methods=["ddim:2"])
+    assert read_results(path) == after
 
 
 def test_an_interrupted_benchmark_goes_on_inside_a_seed(checkpoint, reference, tmp_path, monkeypatch):
