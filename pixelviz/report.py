@@ -306,11 +306,11 @@ def _legend(names: Sequence[str], width: int, ink: str) -> tuple[str, int]:
 # --- The README
 
 
-def markdown(results: dict[str, Any]) -> str:
-    """Goals, plot and table of one checkpoint, as the README has them."""
-    name = results["checkpoint"]
+def markdown(results: dict[str, Any], name: str) -> str:
+    """Goals, plot and table of the benchmark in `name`.json, as the README has them."""
     mark = {True: "met", False: "not met", None: "open"}
-    lines = [f"**Peers of `checkpoints/{name}`**", ""]
+    size = f"{results['samples']:,} images a seed, {results['seeds']} seed" + "s" * (results["seeds"] > 1)
+    lines = [f"**Peers of `checkpoints/{results['checkpoint']}`**, {size}", ""]
     lines += [f"- {mark[one.met]}: {one.text}" for one in verdicts(results)]
     lines += ["", f"![FID over seconds per image](assets/benchmarks/{name}.svg)", ""]
     lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
@@ -318,30 +318,29 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", conditions(results)])
 
 
-def with_figures(text: str, results: dict[str, Any]) -> str:
+def with_figures(text: str, results: dict[str, Any], name: str) -> str:
     """The README's text with the figures between its markers renewed; raises CompareError where there are none.
 
-    The markers are lines `<!-- benchmark NAME -->` and `<!-- /benchmark NAME -->`.
+    The markers are lines `<!-- benchmark NAME -->` and `<!-- /benchmark NAME -->`, NAME that of the JSON file.
     """
-    name = results["checkpoint"]
     start, end = f"<!-- benchmark {name} -->", f"<!-- /benchmark {name} -->"
     if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
         raise CompareError(f"the README needs the lines {start} and {end}, once each, in this order.")
     return re.sub(
         f"{re.escape(start)}.*{re.escape(end)}",
-        lambda _: f"{start}\n{markdown(results)}\n{end}",
+        lambda _: f"{start}\n{markdown(results, name)}\n{end}",
         text,
         flags=re.DOTALL,
     )
 
 
 def write_readme(readme: Path = README, folder: Path = RESULTS) -> list[str]:
-    """Renew the README's figures and the plots beside each JSON file in `folder`; returns the checkpoints' names."""
+    """Renew the README's figures and the plots beside each JSON file in `folder`; returns the files' names."""
     text, names = readme.read_text(encoding="utf-8"), []
     for path in sorted(folder.glob("*.json")):
         results = read_results(path)
-        text = with_figures(text, results)
+        text = with_figures(text, results, path.stem)
         path.with_suffix(".svg").write_text(pareto_svg(results), encoding="utf-8")
-        names.append(results["checkpoint"])
+        names.append(path.stem)
     readme.write_text(text, encoding="utf-8")
     return names

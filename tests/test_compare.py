@@ -250,11 +250,15 @@ def test_the_plot_has_every_point_inside(results, width):
 def test_the_readme_s_block_is_renewed(results, tmp_path):
     readme, folder = tmp_path / "README.md", tmp_path / "benchmarks"
     folder.mkdir()
-    (folder / "tiny.json").write_text(json.dumps(results))
-    readme.write_text("before\n<!-- benchmark tiny -->\nold\n<!-- /benchmark tiny -->\nafter\n")
-    assert report.write_readme(readme, folder) == ["tiny"]
+    for name in ("tiny", "tiny-long"):  # two benchmarks of one checkpoint
+        (folder / f"{name}.json").write_text(json.dumps(results))
+    blocks = "".join(f"<!-- benchmark {name} -->\nold\n<!-- /benchmark {name} -->\n" for name in ("tiny", "tiny-long"))
+    readme.write_text(f"before\n{blocks}after\n")
+    assert sorted(report.write_readme(readme, folder)) == ["tiny", "tiny-long"]
     text = readme.read_text()
     assert "old" not in text
+    assert text.count("24 images a seed, 2 seeds") == 2
+    assert "assets/benchmarks/tiny-long.svg" in text
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert f"{results['rows'][0]['fid']:.2f}" in text
@@ -262,7 +266,7 @@ def test_the_readme_s_block_is_renewed(results, tmp_path):
     report.write_readme(readme, folder)
     assert readme.read_text() == text
     with pytest.raises(CompareError, match="needs the lines"):
-        report.with_figures("nothing", results)
+        report.with_figures("nothing", results, "tiny")
 
 
 def test_the_readme_s_figures_are_the_benchmarks():
@@ -270,8 +274,8 @@ def test_the_readme_s_figures_are_the_benchmarks():
     text = report.README.read_text(encoding="utf-8")
     for path in sorted(report.RESULTS.glob("*.json")):
         found = read_results(path)
-        assert path.stem == found["checkpoint"]
-        assert report.with_figures(text, found) == text
+        assert path.stem.startswith(found["checkpoint"])
+        assert report.with_figures(text, found, path.stem) == text
         assert path.with_suffix(".svg").read_text(encoding="utf-8") == report.pareto_svg(found)
     quoted = set(re.findall(r"<!-- benchmark (\S+) -->", text))
     assert quoted == {path.stem for path in report.RESULTS.glob("*.json")}

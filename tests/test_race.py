@@ -146,6 +146,23 @@ def test_only_a_benchmark_of_these_weights_is_shown(served, tmp_path):
     assert "cannot be read" in tab.measured(None, compare_view.results_or_reason(found, tmp_path)[1])[0]
 
 
+def test_a_longer_benchmark_stands_before_the_short_one(served, tmp_path):
+    found = served.find("twin")
+    short = _results(served, "twin")
+    long = _results(served, "twin", samples=10_000, seeds=3)
+    ddim = {**long["rows"][0], "method": "ddim", "title": "DDIM", "passes": 10, "fid": 3.5, "seconds_per_image": 0.1}
+    long["rows"].append(ddim)
+    (tmp_path / "twin-10000.json").write_text(json.dumps(long))
+    (tmp_path / "twin-other.json").write_text(json.dumps({**long, "weights": "other"}))
+    (tmp_path / "twin-broken.json").write_text("{")
+    longer = compare_view.longer_benchmarks(found, tmp_path)
+    assert longer == [long]
+    plot, tables = tab.measured(short, "", longer)
+    assert "FID 2.50 against 3.50 of DDIM" in plot  # measured in the longer one alone
+    assert plot.count("not measured yet") == 2
+    assert tables.index("10,000 images and 3 seeds") < tables.index("All measures, 10 images")
+
+
 def test_the_paper_s_tables_as_printed():
     first, second = compare_view.PAPER_TABLES.values()
     assert first[-1] == ("Our Model", "71.5", "200", "3.15", "0.3")

@@ -76,6 +76,19 @@ def benchmark_of(found: Found, folder: Path = report.RESULTS) -> dict[str, Any] 
     return results if results["weights"] == _digest(found.folder, found.stamp) else None
 
 
+def longer_benchmarks(found: Found, folder: Path = report.RESULTS) -> list[dict[str, Any]]:
+    """Further bundled benchmarks of the same weights, in files named after the checkpoint and more; readable ones."""
+    results = []
+    for path in sorted(folder.glob(f"{found.name}-*.json")):
+        try:
+            one = read_results(path)
+        except CompareError:
+            continue
+        if one.get("checkpoint") == found.name and one["weights"] == _digest(found.folder, found.stamp):
+            results.append(one)
+    return results
+
+
 class PeerShelf:
     """Diffusers models that visitors named, by name; the last few are kept. Thread-safe, shared by all users."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 
 import gradio as gr
 
@@ -67,18 +68,26 @@ _TOY = """
 """
 
 
-def goals(results: dict) -> str:
-    """What was aimed for, and whether it is met."""
+def goals(benchmarks: Sequence[dict]) -> str:
+    """What was aimed for, and whether it is met: of each goal what the first benchmark says that has measured it."""
     marks = {True: ("pv-met", "✓ met"), False: ("pv-missed", "✗ not met"), None: ("", "… open")}
-    items = "".join(
-        f'<li><b class="{marks[one.met][0]}">{marks[one.met][1]}</b><span>{widgets.escape(one.text)}</span></li>'
-        for one in report.verdicts(results)
-    )
+    items = ""
+    for several in zip(*map(report.verdicts, benchmarks), strict=True):
+        one = next((found for found in several if found.met is not None), several[0])
+        mark = marks[one.met]
+        items += f'<li><b class="{mark[0]}">{mark[1]}</b><span>{widgets.escape(one.text)}</span></li>'
     return f'<ul class="pv-goals">{items}</ul>'
 
 
-def measured(results: dict | None, reason: str) -> tuple[str, str]:
-    """Plot with goals, and table, of a benchmark as HTML; or the reason why there is none."""
+def all_measures(results: dict) -> str:
+    """A benchmark's table, and on what it was measured, as HTML."""
+    title = f"All measures, {results['samples']:,} images" + f" and {results['seeds']} seeds" * (results["seeds"] > 1)
+    note = f'<p class="pv-compare-note">{widgets.escape(report.conditions(results))}</p>'
+    return widgets.table(report.HEAD, report.table_rows(results), title) + note
+
+
+def measured(results: dict | None, reason: str, longer: Sequence[dict] = ()) -> tuple[str, str]:
+    """Plot with goals, and tables, of a checkpoint's benchmarks as HTML; or the reason why there is none."""
     if results is None:
         return widgets.alert(reason, "info"), ""
     wide, narrow = report.pareto_svg(results), report.pareto_svg(results, 360, 380)
@@ -87,8 +96,8 @@ def measured(results: dict | None, reason: str) -> tuple[str, str]:
         '<p class="pv-compare-note">Further left is faster, lower is better; the numbers are passes. No other method '
         "is both faster and better than those on the dashed line.</p>"
     )
-    note = f'<p class="pv-compare-note">{widgets.escape(report.conditions(results))}</p>'
-    return goals(results) + plot, widgets.table(report.HEAD, report.table_rows(results), "All measures") + note
+    every = [*longer, results]
+    return goals(every) + plot, "".join(map(all_measures, every))
 
 
 def paper_tables() -> str:
@@ -109,7 +118,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         if not name:
             return widgets.alert(NO_CHECKPOINT, "info"), ""
         try:
-            return measured(*compare_view.results_or_reason(service.find(name)))
+            found = service.find(name)
+            return measured(*compare_view.results_or_reason(found), compare_view.longer_benchmarks(found))
         except Exception as error:
             return widgets.alert(friendly(error)), ""
 
