@@ -103,21 +103,30 @@ class Verdict:
     text: str
 
 
-def verdict(goal: Goal, results: dict[str, Any]) -> Verdict:
-    """How the checkpoint does against a goal."""
-    rows = {(r["method"], r["passes"]): r for r in results["rows"] if r["model"] == results["checkpoint"]}
-    ours, theirs = rows.get(("parallel", goal.passes)), rows.get((goal.method, goal.method_passes))
-    peer = f"{SAMPLERS[goal.method].title} with {goal.method_passes} steps"
-    passes = "one pass" if goal.passes == 1 else f"{goal.passes} passes"
-    if ours is None or theirs is None:
-        return Verdict(None, f"Ours with {passes} against {peer}: not measured yet.")
+def _measured_against(goal: Goal, ours: dict[str, Any], theirs: dict[str, Any]) -> Verdict:
+    """Whether a row of ours meets a goal, and the figures that say so."""
     better, ratio = ours["fid"] <= theirs["fid"], ours["seconds_per_image"] / theirs["seconds_per_image"]
-    text = f"Ours with {passes}: FID {ours['fid']:.2f} against {theirs['fid']:.2f} of {peer}"
-    text += "" if better else f" (worse by {ours['fid'] - theirs['fid']:.2f})"
-    text += f", in {ratio:.2g} of its time"
+    worse = "" if better else f" (worse by {ours['fid'] - theirs['fid']:.2f})"
     quick = goal.time_share is None or ratio <= goal.time_share
-    text += "." if quick else f" (aim: {goal.time_share:g})."
-    return Verdict(better and quick, text)
+    peer = f"{SAMPLERS[goal.method].title} with {goal.method_passes} steps"
+    text = f"FID {ours['fid']:.2f} against {theirs['fid']:.2f} of {peer}{worse}, in {ratio:.2g} of its time"
+    return Verdict(better and quick, text if quick else f"{text} (aim: {goal.time_share:g})")
+
+
+def verdict(goal: Goal, results: dict[str, Any]) -> Verdict:
+    """How the checkpoint does against a goal: by "parallel" or, where that alone misses it, also by "rotation"."""
+    rows = {(r["method"], r["passes"]): r for r in results["rows"] if r["model"] == results["checkpoint"]}
+    theirs = rows.get((goal.method, goal.method_passes))
+    found = [rows[method, goal.passes] for method in ("parallel", "rotation") if (method, goal.passes) in rows]
+    passes = "one pass" if goal.passes == 1 else f"{goal.passes} passes"
+    if theirs is None or not found or found[0]["method"] != "parallel":
+        peer = f"{SAMPLERS[goal.method].title} with {goal.method_passes} steps"
+        return Verdict(None, f"Ours with {passes} against {peer}: not measured yet.")
+    each = [_measured_against(goal, row, theirs) for row in found]
+    text = f"Ours with {passes}: {each[0].text}."
+    if not each[0].met and len(each) > 1:
+        text += f" One head a run (rotation): {each[1].text}."
+    return Verdict(any(one.met for one in each), text)
 
 
 def verdicts(results: dict[str, Any]) -> list[Verdict]:

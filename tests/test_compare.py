@@ -221,6 +221,12 @@ def test_verdicts_say_by_how_much():
     slow = report.verdicts({"checkpoint": "m", "rows": [_row("parallel", 1, 3.0, 0.3), _row("ddim", 10, 4.0, 1.0)]})[0]
     assert slow.met is False
     assert "aim: 0.25" in slow.text
+    rows = [_row("parallel", 1, 3.0, 0.3), _row("rotation", 1, 3.5, 0.2), _row("ddim", 10, 4.0, 1.0)]
+    by_rotation = report.verdicts({"checkpoint": "m", "rows": rows})[0]
+    assert by_rotation.met is True
+    assert "aim: 0.25" in by_rotation.text
+    assert "rotation): FID 3.50 against 4.00" in by_rotation.text
+    assert report.verdicts({"checkpoint": "m", "rows": rows[1:]})[0].met is None
 
 
 def test_the_frontier_is_what_nothing_beats():

@@ -46,7 +46,7 @@ SAMPLERS: dict[str, Sampler] = {
         "Rotation (no noise, one head a run)",
         "audit Section 3; Song et al. 2021a",
         True,
-        compared=(5, 10),
+        compared=(1, 2, 5, 10),
     ),
     "printed": Sampler(printed, "Algorithm 1 as printed (diverges)", "paper Appendix D, Algorithm 1", False),
     "ddpm": _peer(baselines.ddpm, "DDPM", "Ho et al. 2020", 1000),
