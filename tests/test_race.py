@@ -159,6 +159,7 @@ def test_a_longer_benchmark_stands_before_the_short_one(served, tmp_path):
     assert longer == [long]
     plot, tables = tab.measured(short, "", longer)
     assert "FID 2.50 against 3.50 of DDIM" in plot  # measured in the longer one alone
+    assert "<i>10,000 images and 3 seeds.</i>" in plot
     assert plot.count("not measured yet") == 2
     assert tables.index("10,000 images and 3 seeds") < tables.index("All measures, 10 images")
 

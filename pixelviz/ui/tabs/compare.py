@@ -68,20 +68,27 @@ _TOY = """
 """
 
 
+def _size(results: dict) -> str:
+    return f"{results['samples']:,} images" + f" and {results['seeds']} seeds" * (results["seeds"] > 1)
+
+
 def goals(benchmarks: Sequence[dict]) -> str:
     """What was aimed for, and whether it is met: of each goal what the first benchmark says that has measured it."""
     marks = {True: ("pv-met", "✓ met"), False: ("pv-missed", "✗ not met"), None: ("", "… open")}
     items = ""
     for several in zip(*map(report.verdicts, benchmarks), strict=True):
-        one = next((found for found in several if found.met is not None), several[0])
+        which = next((k for k, found in enumerate(several) if found.met is not None), 0)
+        one, size = several[which], ""
+        if len(benchmarks) > 1 and one.met is not None:  # figures of different sizes stand side by side
+            size = f" <i>{widgets.escape(_size(benchmarks[which]))}.</i>"
         mark = marks[one.met]
-        items += f'<li><b class="{mark[0]}">{mark[1]}</b><span>{widgets.escape(one.text)}</span></li>'
+        items += f'<li><b class="{mark[0]}">{mark[1]}</b><span>{widgets.escape(one.text)}{size}</span></li>'
     return f'<ul class="pv-goals">{items}</ul>'
 
 
 def all_measures(results: dict) -> str:
     """A benchmark's table, and on what it was measured, as HTML."""
-    title = f"All measures, {results['samples']:,} images" + f" and {results['seeds']} seeds" * (results["seeds"] > 1)
+    title = f"All measures, {_size(results)}"
     note = f'<p class="pv-compare-note">{widgets.escape(report.conditions(results))}</p>'
     return widgets.table(report.HEAD, report.table_rows(results), title) + note
 
