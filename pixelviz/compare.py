@@ -178,8 +178,13 @@ def _resume(path: Path, settings: dict[str, Any], weights: dict[str, dict[str, s
     other = [key for key, value in settings.items() if results.get(key) != value]
     rows = results["rows"]
     if "weights" in other:
-        rows = [row for row in rows if row.get("weights", ...) == _weights_of(row["method"], weights.get(row["model"]))]
-        if rows:
+        # A peer that is not here this time has not changed, as far as anyone knows.
+        rows = [
+            row
+            for row in rows
+            if row["model"] not in weights or row.get("weights") == _weights_of(row["method"], weights[row["model"]])
+        ]
+        if any(row["model"] == settings["checkpoint"] for row in rows):
             other.remove("weights")
     if other:
         was, now = ({key: values.get(key) for key in other} for values in (results, settings))
@@ -187,9 +192,9 @@ def _resume(path: Path, settings: dict[str, Any], weights: dict[str, dict[str, s
     return rows
 
 
-def _weights_of(method: str, weights: dict[str, str] | None) -> dict[str, str] | None:
+def _weights_of(method: str, weights: dict[str, str]) -> dict[str, str]:
     """Of a model's parts and their digests, those that a method runs."""
-    return weights and {part: weights.get(part, "") for part in SAMPLERS[method].needs}
+    return {part: weights.get(part, "") for part in SAMPLERS[method].needs}
 
 
 # --- Measuring

@@ -114,6 +114,8 @@ def test_a_part_that_is_trained_further_leaves_the_other_parts_rows(checkpoint, 
     path, later = tmp_path / "r.json", tmp_path / "tiny"
     run(checkpoint, path, reference, methods=["ddim:2", "parallel:1"])
     before = read_results(path)
+    peer = {**before["rows"][1], "model": "a peer", "weights": {"linear_twin": "of its own"}}
+    path.write_text(json.dumps({**before, "rows": [*before["rows"], peer]}))
     changed = copy.deepcopy(checkpoint.model)
     with torch.no_grad():
         changed.parallel_unet.heads.bias += 1
@@ -123,7 +125,7 @@ def test_a_part_that_is_trained_further_leaves_the_other_parts_rows(checkpoint, 
     after = read_results(path)
     assert not runs
     assert after["weights"] != before["weights"]
-    assert after["rows"][1] == before["rows"][1]
+    assert after["rows"][1:] == [before["rows"][1], peer]
     assert after["rows"][0]["seeds"] != before["rows"][0]["seeds"]
     with torch.no_grad():
         changed.linear_twin.outlet.bias += 1
