@@ -174,7 +174,8 @@ class TrainConfig:
 
 # The paper's presets have its sizes, T and gamma. Their floor is not its 4e-3 but 0.2, as the compact ones': from
 # there every pixel reaches noise (1 - exp(-gamma floor) > 0.98), so that N(0, I) is where the process ends. Colour's
-# i_min and scale_error were found on CIFAR-10 (checkpoints/cifar10/README.md); in grey they have not been tried.
+# i_min and scale_error were found on CIFAR-10 (checkpoints/cifar10/README.md). In grey i_min and the weights did not
+# help (checkpoints/fashion-mnist/README.md); the preconditioning has not been tried there.
 #                            size  C    T  gamma floor  VAE widths                           z  prior
 #                            U-Net widths                   patch last tokens, heads
 PRESETS: dict[str, ModelConfig] = {
