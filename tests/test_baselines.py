@@ -11,7 +11,7 @@ from torch import nn
 from pixelviz.devices import Compute
 from pixelviz.models.pixel_aware import MissingPart, PixelAwareModel
 from pixelviz.samplers import PEERS, SAMPLERS, ImageNoise, SamplerError, draw
-from pixelviz.samplers.baselines import Counted, langevin_step
+from pixelviz.samplers.baselines import Counted, langevin_step, quadratic_timesteps
 from tests.tiny import randomised, tiny_config
 
 CPU = Compute(torch.device("cpu"), None)
@@ -115,6 +115,40 @@ def test_fast_solvers_are_met_at_their_best():
         assert _errors(method, (10,), 1000)[0] < 0.02
 
 
+def test_quadratic_steps_of_ddim_are_the_formula_s():
+    """Song et al. 2021a, Equation 12 with sigma = 0, on 0.8 T (k/(K-1))^2; and better than even ones on these data."""
+    x_T, x_0, network = _ends("ddim-quad", 10)
+    # By hand: 800 k^2 / 81, rounded down.
+    steps = [800, 632, 483, 355, 246, 158, 88, 39, 9, 0]
+    assert quadratic_timesteps(1000, 10) == steps
+    abar = network.abar
+    x = x_T
+    for t, after in zip(steps, [*steps[1:], None], strict=True):
+        eps = network(x, torch.full((len(x),), t)).double()
+        x0 = (x - (1 - abar[t]).sqrt() * eps) / abar[t].sqrt()
+        x = x0 if after is None else abar[after].sqrt() * x0 + (1 - abar[after]).sqrt() * eps
+    torch.testing.assert_close(x_0, x, rtol=0, atol=2e-4)
+    assert _errors("ddim-quad", (10,), 1000)[0] < 0.6 * _errors("ddim", (10,), 1000)[0]
+
+
+@pytest.mark.parametrize("passes", [1, 2, 10, 100, 800])
+def test_quadratic_steps_are_as_many_as_asked_for(passes):
+    steps = quadratic_timesteps(1000, passes)
+    assert len(set(steps)) == passes
+    assert steps == sorted(steps, reverse=True)
+    assert steps[0] == 800
+
+
+@pytest.mark.parametrize("method", ["dpm++", "unipc"])
+def test_clipped_solvers_stay_in_the_range_and_are_the_same_inside(method):
+    inside = [_ends(name, 10)[1] for name in (method, f"{method}-clip")]
+    torch.testing.assert_close(*inside, rtol=0, atol=2e-3)  # the estimates here are 4 deviations inside the range
+    free, clipped = (_ends(name, 10, mean=1.0)[1] for name in (method, f"{method}-clip"))
+    assert (free > 1.05).any()  # half of these data lie above 1
+    assert clipped.max() <= 1 + 1e-4
+    assert (clipped[free < 0.9] < 1).all()
+
+
 @pytest.mark.parametrize("method", ["ddpm", "sde-pc"])
 def test_stochastic_samplers_give_the_data_s_mean_and_variance(method):
     n = 500
@@ -146,7 +180,7 @@ def test_langevin_steps_keep_the_distribution_at_their_noise_level():
 
 @pytest.mark.parametrize(
     ("method", "passes", "evaluations"),
-    [("ddpm", 20, 20), ("ddim", 10, 10), ("dpm++", 7, 7), ("unipc", 10, 10), ("sde-pc", 20, 40)],
+    [("ddpm", 20, 20), ("ddim", 10, 10), ("ddim-quad", 7, 7), ("dpm++", 7, 7), ("unipc", 10, 10), ("sde-pc", 20, 40)],
 )
 def test_network_evaluations_are_the_network_s_own_count(method, passes, evaluations):
     model = GaussianModel()
@@ -181,6 +215,7 @@ def test_same_seeds_same_pictures_whatever_the_batch(method):
         ("unipc", 1001, "between 1"),
         ("ddpm", 300, "nearest is 250"),
         ("ddim", 34, "divide 1000"),
+        ("ddim-quad", 801, "at most 800"),
     ],
 )
 def test_impossible_numbers_of_steps_are_refused(method, passes, message):

@@ -200,6 +200,8 @@ def test_the_table_holds_the_rows(results):
     first, row = cells[0], results["rows"][0]
     assert first[3] == f"{row['fid']:.2f} ± {row['fid_spread']:.2f}"
     assert first[8] == f"{row['parameters'] / 1e6:.2f}"
+    seen = {name: part["images_seen"] for name, part in row["parts"].items()}
+    assert first[9] == f"{seen['scale_vae']:,} + {seen['parallel_unet']:,}"  # of all that the parameters count
 
 
 def _row(method, passes, fid_value, seconds):
@@ -229,6 +231,18 @@ def test_verdicts_say_by_how_much():
     assert "aim: 0.25" in by_rotation.text
     assert "rotation): FID 3.50 against 4.00" in by_rotation.text
     assert report.verdicts({"checkpoint": "m", "rows": rows[1:]})[0].met is None
+
+
+def test_a_goal_is_judged_against_the_peer_at_its_best():
+    rows = [_row("parallel", 1, 3.0, 0.2), _row("ddim", 10, 4.0, 1.0), _row("ddim-quad", 10, 2.0, 1.0)]
+    against = report.verdicts({"checkpoint": "m", "rows": rows})[0]
+    assert against.met is False
+    assert "2.00 of DDIM, quadratic steps with 10 steps (worse by 1.00)" in against.text
+    rows[2]["fid"] = 5.0
+    against = report.verdicts({"checkpoint": "m", "rows": rows})[0]
+    assert against.met is True
+    assert "4.00 of DDIM with 10 steps" in against.text
+    assert report.verdicts({"checkpoint": "m", "rows": [rows[0], rows[2]]})[0].met is None
 
 
 def test_the_frontier_is_what_nothing_beats():
