@@ -301,7 +301,7 @@ def _summary(
 ) -> dict[str, Any]:
     """A row: means over the seeds, and the standard deviations of what varies."""
     row = SAMPLERS[case.method]
-    counts = model.parameter_counts()
+    counts, images = model.parameter_counts(), [seen.get(part) for part in row.needs]
 
     def mean(key: str) -> float | None:
         values = [seed[key] for seed in seeds]
@@ -326,9 +326,12 @@ def _summary(
         "seconds_per_image": mean("seconds_per_image"),
         "seconds_spread": spread("seconds_per_image"),
         "parameters": sum(counts[part] for part in row.needs),
-        "images_seen": seen.get(row.needs[-1]),
+        "images_seen": None if None in images else sum(images),
         "peak_memory": mean("peak_memory"),
-        "parts": {part: {"parameters": counts[part], "images_seen": seen.get(part)} for part in row.needs},
+        "parts": {
+            part: {"parameters": counts[part], "images_seen": number}
+            for part, number in zip(row.needs, images, strict=True)
+        },
         "weights": _weights_of(case.method, weights),
         "commit": here["commit"],
         "date": here["date"],

@@ -116,7 +116,8 @@ def _results(service, name, **changes):
     row = {
         "model": name, "method": "parallel", "title": "Parallel", "citation": "", "passes": 1, "network_evaluations": 1,
         "fid": 2.5, "fid_spread": 0.1, "kid": 0.001, "kid_spread": None, "precision": 0.5, "recall": 0.25,
-        "seconds_per_image": 0.01, "parameters": 10, "images_seen": None, "parts": {}, "peak_memory": None, "commit": None,
+        "seconds_per_image": 0.01, "parameters": 10, "images_seen": None, "parts": {}, "peak_memory": None,
+        "commit": None,
     }  # fmt: skip
     return {
         "format": 1, "checkpoint": name, "weights": compare_view.digest(service.find(name).folder), "samples": 10,
