@@ -1,4 +1,4 @@
-"""The command line: python -m pixelviz train | distill | sample | evaluate | bench | inspect | assets."""
+"""The command line: python -m pixelviz COMMAND, and every command there is."""
 
 from __future__ import annotations
 

@@ -119,6 +119,15 @@ def test_mask_and_subset_of_heads():
     torch.testing.assert_close(unet(x, x_delta, i, own), picked, rtol=1e-4, atol=1e-5)
 
 
+def test_between_whole_steps_the_mask_keeps_the_head_of_the_step():
+    """At i = 2.5 the trajectory is in its third step, whose head is the one that samplers read there."""
+    unet = tiny_model(i_min=0.02).parallel_unet
+    x, x_delta = _inputs(unet.config)
+    full = unet(x, x_delta, torch.tensor([8.0, 2.5, 0.5]))
+    alive = full.abs().amax(dim=(2, 3, 4)) > 0
+    assert alive.sum(1).tolist() == [8, 3, 1]
+
+
 def _attend_by_hand(heads: ParallelHeads, features: torch.Tensor, h: torch.Tensor, k: int, j: int) -> torch.Tensor:
     """What block k's attention of head j adds to h (B, C, H, W), with every weight of the N x P map written out."""
     flat, tokens = h.flatten(2), F.avg_pool2d(h, h.shape[-1] // 8).flatten(2)

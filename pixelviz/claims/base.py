@@ -16,7 +16,7 @@ from pixelviz.config import PAPER_FLOOR, check_process
 from pixelviz.devices import Compute
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import check_pixels
-from pixelviz.process.schedules import LinearBeta, PixelAware
+from pixelviz.process.schedules import DDPM_BETAS, DDPM_STEPS, LinearBeta, PixelAware
 
 HOLDS, WHERE, SLIP, CANNOT, UNCHECKED = VERDICTS = (
     "holds",
@@ -123,7 +123,7 @@ class Context:
     @property
     def a(self) -> float:
         """DDPM's range as Proposition 2 idealises it, beta_t = a t: 20 for the rescaled range, 0.02 T as printed."""
-        return self.T * self.theirs.betas[-1].item()
+        return DDPM_BETAS[1] * (DDPM_STEPS if self.rescaled else self.T)
 
     @cached_property
     def _brightnesses(self) -> tuple[Tensor, Tensor]:

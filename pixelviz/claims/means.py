@@ -351,9 +351,10 @@ def fewer_steps(context: Context, schedule) -> Verdict:
         return Verdict(HOLDS, numbers, "In T steps it ends closer to noise than DDPM does, with 1000 steps or with T.")
     if ours <= long:
         return Verdict(WHERE, numbers, "It ends as close as DDPM's 1000 steps; so does DDPM in T steps, rescaled.")
-    return Verdict(
-        WHERE,
-        numbers,
-        "x_T is further from noise than DDPM's, because of dark pixels. And DDPM with its range rescaled to T steps "
-        "ends as near as with 1000: fewer forward steps do not need each pixel's own rate.",
-    )
+    text = "x_T is further from noise than DDPM's, because of dark pixels."
+    if short <= 2 * long:
+        text += (
+            " And DDPM with its range rescaled to T steps ends as near as with 1000: fewer forward steps do not need "
+            "each pixel's own rate."
+        )
+    return Verdict(WHERE, numbers, text)

@@ -61,7 +61,13 @@ def _compared(text: str, rivals: dict[str, list[Row]], good, numbers) -> Verdict
     """HOLDS where `good(ours, rival)` is true of every rival of both tables, WHERE of some, SLIP of none."""
     pairs = [(data, row) for data, rows in rivals.items() for row in rows]
     wins = [(data, row) for data, row in pairs if good(_ours(TABLES[data]), row)]
-    losses = dict.fromkeys(f"{row.model} {row.steps}" for data, row in pairs if (data, row) not in wins)
+    won = {f"{row.model} {row.steps}" for _, row in wins}
+    losses = dict.fromkeys(
+        name + f" on {data}" * (name in won)  # where it holds on the other data set
+        for data, row in pairs
+        if (data, row) not in wins
+        for name in (f"{row.model} {row.steps}",)
+    )
     numbers = (*numbers, Number("rows compared", len(pairs)), Number("rows where it is so", len(wins)))
     verdict = HOLDS if not losses else WHERE if wins else SLIP
     return Verdict(verdict, numbers, f"{text} Not against {', '.join(losses)}." if losses else text)

@@ -144,7 +144,7 @@ class ParallelUNet(Backbone):
         1..T or, from i_min on, between; heads, None for all T, or the steps wanted, (J,) or (B, J); drift, for "v"
         heads, give D^j, which is what samplers and the loss need: the roots that make it V^j cost as much as all
         heads do.
-        Returns: (B, T or J, C, H, W), 0 where j > i (the mask M_j); V^j (or D^j) or the noise, by `head_target`.
+        Returns: (B, T or J, C, H, W), 0 where j > ceil(i) (the mask M_j); V^j (or D^j) or the noise, by `head_target`.
         With `drift` there is no mask: ask for heads j <= ceil(i).
         """
         features = self.heads.layout(self.backbone(x_i, x_delta, i))
@@ -188,4 +188,4 @@ class ParallelUNet(Backbone):
         if self.config.head_target == "v":
             rate_x0 = image_from_scale(x_delta, self.config.gamma)[:, None]
             estimate = self.schedule.noise_variance(rate_x0, torch.minimum(j, i).to(rate_x0.dtype)).sqrt() * estimate
-        return estimate * (j <= i)
+        return estimate * (j <= i.ceil())  # between whole steps, head ceil(i) is that of the step i lies in

@@ -51,7 +51,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def rate(self, x0, i) -> Tensor:
-        """-d log alpha_bar / dt at t = i/T, the SDE's Gamma(x0, t) (Eq. 20-26); >= 0, constant within a step."""
+        """-d log alpha_bar / dt at t = i/T, twice the SDE's drift Gamma (Eq. 20-26); >= 0, constant within a step."""
 
     def alpha_bar(self, x0, i) -> Tensor:
         """alpha_bar at step i (Eq. 9), in (0, 1]."""
@@ -119,8 +119,8 @@ class LinearBeta(Schedule):
     """DDPM's schedule, the same for every pixel: beta_i from 1e-4 to 0.02 in T equal steps.
 
     Args: T, steps; rescaled, whether the range is multiplied by 1000/T so that DDPM reaches noise in T
-    steps as it does in 1000 (the paper does not: Fig. 2). Betas are capped at 0.999. Between whole steps
-    log alpha_bar is interpolated linearly.
+    steps as it does in 1000 (the paper does not: Fig. 2). Betas are capped at 0.999, which T up to 20 meet.
+    Between whole steps log alpha_bar is interpolated linearly.
     """
 
     rescaled: bool = False
@@ -157,7 +157,7 @@ class LinearBeta(Schedule):
 
 @dataclass(frozen=True)
 class GeneralisedRate(Schedule):
-    """Gamma(x0, t) = gamma beta_t x0 (Eq. 26): the pixel-aware rate on top of DDPM's beta_t.
+    """The rate gamma beta_t x0, twice Eq. 26's Gamma: the pixel-aware rate on top of DDPM's beta_t.
 
     Args: T, steps; gamma > 0; rescaled, as for LinearBeta. alpha_i = exp(-gamma beta_i x0).
     """

@@ -46,7 +46,7 @@ LINEAR = {
 EVEN = ("DDPMScheduler", "DDIMScheduler")  # step by steps // passes whatever their list of timesteps says
 # diffusers' name for it: a threshold on the greatest of all values, which itself may be at most 1.
 CLIPPED = {"thresholding": True, "dynamic_thresholding_ratio": 1.0, "sample_max_value": 1.0}
-CORRECTOR_SNR = 0.01  # r of the Langevin step; VE's 0.16 would widen a Gaussian's deviation by 5 % here
+CORRECTOR_SNR = 0.01  # r of the Langevin step, which leaves a deviation 1/sqrt(1 - r^2) times as wide
 
 
 class Counted:

@@ -122,9 +122,9 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
     ) -> tuple[list[FileData], dict]:
         """Draw n images (1 to 256).
 
-        passes: runs of the network, from 1 to T; start: consistent or printed; sampler: parallel or printed. Returns
-        the images, and JSON with network_evaluations (runs of the network per image), seconds (for all images) and
-        seconds_per_image; closed_loop_seconds is computed: 1000 times one measured run of the backbone, per image.
+        passes: runs of the network, from 1 to T; start: consistent or printed; sampler: parallel, rotation or printed.
+        Returns the images, and JSON with network_evaluations (runs of the network per image), seconds (for all images)
+        and seconds_per_image; closed_loop_seconds is computed: 1000 times one measured run of the backbone, per image.
         """
         name = _or_first(service, checkpoint, "scale_vae", "parallel_unet")
         *_, last = service.generate(name, n, passes, start, sampler, seed)
@@ -153,8 +153,9 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
     ) -> dict:
         """Start a training in the background, and return its status at once.
 
-        data: fashion-mnist-10k, fashion-mnist, or a folder of the server; steps: in all, those of a resumed run
-        included; name: of the new checkpoint; resume: the run to go on with. Only one training runs at a time.
+        data: fashion-mnist-10k, fashion-mnist, cifar10, celeba, or a folder of the server; steps: in all, those of a
+        resumed run included; name: of the new checkpoint; resume: the run to go on with. Only one training runs at a
+        time.
         """
         return jobs.start(
             "api",
