@@ -20,7 +20,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="ask Gradio for a public link")
     arguments = parser.parse_args()
-    demo.launch(server_name=arguments.host, server_port=arguments.port, share=arguments.share, **launch_options())
+    try:
+        demo.launch(server_name=arguments.host, server_port=arguments.port, share=arguments.share, **launch_options())
+    except OSError as error:
+        if arguments.port is None or "empty port" not in str(error):
+            raise
+        parser.error(f"port {arguments.port} is in use; name another one, or leave --port out.")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 # Threads that spin while they wait slow every other process on a small machine; must precede torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from pixelviz import (
     assets_build,
@@ -32,7 +33,16 @@ from pixelviz import (
 )
 from pixelviz.assets import ASSETS
 from pixelviz.benches import nearest_in
-from pixelviz.config import PAPER_FLOOR, PAPER_PARAMETERS, PAPER_PARTS, PRESETS, ModelConfig, TrainConfig, preset
+from pixelviz.config import (
+    PAPER_FLOOR,
+    PAPER_PARAMETERS,
+    PAPER_PARTS,
+    PRESETS,
+    ConfigError,
+    ModelConfig,
+    TrainConfig,
+    preset,
+)
 from pixelviz.data import NAMED, load_images
 from pixelviz.devices import PRECISIONS, choose, out_of_memory, processes
 from pixelviz.export import EXTRAS, FORMATS, Request
@@ -50,7 +60,7 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+console = Console(markup=False)  # a path may hold [brackets]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1 and so on) or mps.")]
 Precision = Annotated[str, typer.Option(help=f"Of products: auto, {', '.join(PRECISIONS)}.")]
@@ -62,6 +72,11 @@ def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     )
+
+
+def _say_saved(out: Path) -> None:
+    there = (out / checkpoints.CONFIG).exists()
+    console.print(f"Saved {out}" if there else "Stopped before the first training step: there is no checkpoint yet.")
 
 
 def _write_json(path: Path | None, values: dict) -> None:
@@ -128,7 +143,12 @@ def train(
         seed=seed,
     )
     if resume:
-        config = checkpoints.read_config(out)[0]
+        config, _, record = checkpoints.read_config(out)
+        for key, value in {**changes, "true_scale": true_scale or None}.items():
+            if value not in (None, getattr(config, key)):
+                raise ConfigError(f"{out} has {key} = {getattr(config, key)}; a resumed run cannot make it {value}.")
+        if record.training and set(record.training.get("parts", ())) != set(settings.parts):
+            console.print("Other parts than its last run's: --steps counts from here.", style="yellow")
     team = processes(device)
     if not team.is_main_process:
         console.quiet = True
@@ -136,7 +156,7 @@ def train(
         images = load_images(data, size=config.image_size, channels=config.channels, limit=limit, title=title)
     console.print(f"{images.name} -> {out}")
     if images.note:
-        console.print(f"[yellow]{images.note}")
+        console.print(images.note, style="yellow")
     run = training.train(
         images, config, settings, out, resume=resume, device=device, precision=precision, compiled=compiled
     )
@@ -152,7 +172,7 @@ def train(
             console.print("Stopping; saving the checkpoint.")
         finally:
             run.close()
-    console.print(f"Saved {out}")
+    _say_saved(out)
     team.destroy_process_group()
 
 
@@ -190,7 +210,7 @@ def distill(
             console.print("Stopping; saving what there is.")
         finally:
             run.close()
-    console.print(f"Saved {out}")
+    _say_saved(out)
 
 
 @cli.command("fit-prior")
@@ -232,6 +252,7 @@ def sample(
         raise typer.BadParameter(f"--out must end in .npz or .png; it is {out.name}.")
     if n < 1:
         raise typer.BadParameter(f"--n must be at least 1; it is {n}.")
+    out.parent.mkdir(parents=True, exist_ok=True)
     compute = choose(device, precision)
     model = checkpoints.load(checkpoint, compute.device).model
     done: list[evaluation.Batch] = []
@@ -244,7 +265,6 @@ def sample(
             progress.advance(task, len(batch.images))
     images = torch.cat([batch.images for batch in done]).permute(0, 2, 3, 1).numpy()
     seconds = sum(batch.seconds for batch in done)
-    out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
         np.savez_compressed(
             out, images=images, network_evaluations=done[-1].network_evaluations, seconds=np.float64(seconds)
@@ -265,7 +285,7 @@ def evaluate(
     data: Annotated[str, typer.Option(help="Data set whose test split is used.")] = "fashion-mnist",
     images: Annotated[int, typer.Option(help="Test images for SSIM.")] = 500,
     samples: Annotated[int, typer.Option(help="Samples per row of the FID table; 0 for none.")] = 2000,
-    passes: Annotated[str, typer.Option(help="Numbers of passes, with commas.")] = ",".join(
+    passes: Annotated[str, typer.Option(help="Numbers of passes, with commas; those above T are left out.")] = ",".join(
         map(str, evaluation.PASSES)
     ),
     starts: Annotated[str, typer.Option(help="Starts, with commas.")] = ",".join(STARTS),
@@ -275,6 +295,8 @@ def evaluate(
     precision: Precision = "auto",
 ) -> None:
     """Measure SSIM of the scale from true x_i, and FID (in our classifier's features) over passes and starts."""
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
     compute = choose(device, precision)
     loaded = checkpoints.load(checkpoint, compute.device)
     config = loaded.model.config
@@ -285,7 +307,7 @@ def evaluate(
         reference = compare.bundled_reference(loaded, compute)
     except compare.CompareError as reason:  # FID against another data set would mean nothing
         reference = None
-        console.print(f"[yellow]No FID: {reason}")
+        console.print(f"No FID: {reason}", style="yellow")
     with _progress() as progress:
         task = progress.add_task("evaluating", total=None)
         for state in evaluation.evaluate(
@@ -441,7 +463,7 @@ def _pixels(text: str) -> list[list[int]]:
         pixels = json.loads(text)
     except (ValueError, RecursionError):
         pixels = None
-    if not isinstance(pixels, list) or not all(isinstance(pixel, list) and len(pixel) == 3 for pixel in pixels):
+    if not isinstance(pixels, list) or not all(isinstance(pixel, list) for pixel in pixels):
         raise typer.BadParameter(f"--pixels takes JSON like [[12, 20, 0]], one [row, column, channel] each: {text!r}.")
     return pixels
 
@@ -467,6 +489,8 @@ def export(
     device: Device = "auto",
 ) -> None:
     """The paper's figures, the film, the curves and the settings of a picture, as one zip."""
+    if out.suffix != ".zip":
+        raise typer.BadParameter(f"--out must end in .zip; it is {out.name}.")
     if settings is not None:
         view = read_settings(settings, image)
     elif image is None:
@@ -491,9 +515,8 @@ def convert(
     dtype: Annotated[str, typer.Option(help=f"One of: {', '.join(checkpoints.DTYPES)}.")] = "float16",
 ) -> None:
     """Copy a checkpoint with its weights in half the space; they are float32 again when it is loaded."""
-    if (out / checkpoints.CONFIG).exists():
-        raise checkpoints.CheckpointError(f"{out} already holds a checkpoint; choose another folder.")
     loaded = checkpoints.load(checkpoint)
+    checkpoints.claim(out)
     checkpoints.save(out, loaded.model, loaded.record, dtype)
     console.print(f"Saved {out}, {(out / checkpoints.WEIGHTS).stat().st_size / 2**20:.1f} MiB", soft_wrap=True)
 
@@ -506,19 +529,21 @@ def assets(name: Annotated[str, typer.Argument(help=f"One of: {', '.join(assets_
     assets_build.BUILDERS[name]()
 
 
+def _fail(text: str) -> NoReturn:
+    Console(stderr=True).print(Text.assemble(("Error:", "red"), " ", text), soft_wrap=True)
+    raise SystemExit(1) from None
+
+
 def main() -> None:
     """Run the command line; a wrong input is one line on stderr and exit status 1, never a traceback."""
     try:
         cli()
     except (ValueError, training.TrainingError, OSError) as error:
-        Console(stderr=True).print(f"[red]Error:[/red] {error}", highlight=False, soft_wrap=True)
-        raise SystemExit(1) from None
+        _fail(str(error))
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        text = "there was not enough memory; ask for fewer images at a time, or choose a smaller preset."
-        Console(stderr=True).print(f"[red]Error:[/red] {text}", soft_wrap=True)
-        raise SystemExit(1) from None
+        _fail("there was not enough memory; ask for fewer images at a time, or choose a smaller preset.")
 
 
 if __name__ == "__main__":

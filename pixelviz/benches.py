@@ -26,7 +26,7 @@ def bench_of(name: str, loaded: Checkpoint, picture: Picture, compute: Compute) 
 def nearest_in(root: Path, view: View, needs: tuple[str, ...], compute: Compute) -> Bench | None:
     """The checkpoint below `root` with these parts that fits a view best; None where there is none.
 
-    Folders that hold no readable checkpoint are passed over; raises CheckpointError for unfit weights.
+    Folders that hold no usable checkpoint are passed over.
     """
     found = []
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
@@ -36,5 +36,9 @@ def nearest_in(root: Path, view: View, needs: tuple[str, ...], compute: Compute)
             continue
         if set(needs) <= set(parts):
             found.append((folder.name, config, parts))
-    name = best_fit(found, needs, view)
-    return bench_of(name, checkpoints.load(root / name, compute.device), view.picture, compute) if name else None
+    while name := best_fit(found, needs, view):
+        try:
+            return bench_of(name, checkpoints.load(root / name, compute.device), view.picture, compute)
+        except CheckpointError:  # its weights do not fit; the next nearest may
+            found = [one for one in found if one[0] != name]
+    return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,24 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[st
     os.replace(partial, path)
 
 
+def claim(folder: Path) -> None:
+    """Make the folder of a new checkpoint, before the work that will fill it.
+
+    Raises CheckpointError where it holds a checkpoint or a file that would be overwritten, or cannot be written.
+    """
+    if (folder / CONFIG).exists():
+        raise CheckpointError(f"{folder} already holds a checkpoint; resume it, or choose another folder.")
+    if taken := [name for name in (WEIGHTS, CARD) if (folder / name).exists()]:
+        raise CheckpointError(f"{folder} holds a {taken[0]}, which would be overwritten; choose another folder.")
+    probe = folder / (CONFIG + ".partial")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)  # several processes may try at once
+    except OSError as error:
+        raise CheckpointError(f"a checkpoint cannot be written to {folder}: {error.strerror}.") from None
+
+
 def digest(folder: Path) -> str:
     """The first 16 hexadecimal digits of the weights' SHA-256, by which results name the weights they are of."""
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
@@ -115,6 +133,17 @@ def save(folder: Path, model: PixelAwareModel, record: Record, dtype: str = "flo
         raise CheckpointError(f"the checkpoint could not be written to {folder}: {error.strerror}.") from None
 
 
+def _check_record(record: Record) -> None:
+    """Raise TypeError for a record whose values are not of their kinds."""
+    for entry in fields(Record):
+        value, kind = getattr(record, entry.name), type(getattr(Record(), entry.name))
+        fits = isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
+        if fits and entry.name in ("steps", "images_seen"):
+            fits = all(isinstance(number, int) for number in value.values())
+        if not fits:
+            raise TypeError(f"{entry.name} is {value!r}")
+
+
 def read_config(folder: Path) -> tuple[ModelConfig, tuple[str, ...], Record]:
     """config.json, checked; raises CheckpointError."""
     path = folder / CONFIG
@@ -130,6 +159,7 @@ def read_config(folder: Path) -> tuple[ModelConfig, tuple[str, ...], Record]:
         parts = tuple(values["parts"])
         config = ModelConfig.from_dict(values["model"])
         record = Record(**{k: v for k, v in values.items() if k not in ("format", "model", "parts")})
+        _check_record(record)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}.") from None
     except (KeyError, TypeError, AttributeError) as error:

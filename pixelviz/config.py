@@ -9,6 +9,7 @@ HeadAttention = Literal["off", "full", "pooled", "linear", "shared"]
 PAPER_FLOOR = 4e-3  # Section 4: "a small epsilon = 4e-3 is added to all x_0"
 MAX_T = 5000
 MAX_SIZE = 1024  # of a width, a latent or an image's side
+MAX_SEED = 2**40  # of training, whose steps and epochs each have a seed made of it
 
 
 class ConfigError(ValueError):
@@ -169,6 +170,14 @@ class TrainConfig:
             raise ConfigError(f"batch must be between 1 and 4096; it is {self.batch}.")
         if not 0 < self.learning_rate <= 0.1:
             raise ConfigError(f"learning rate must be above 0 and at most 0.1; it is {self.learning_rate}.")
+        for name in ("kl_weight", "scale_weight", "log_weight", "ssim_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} must be 0 or more; it is {getattr(self, name)}.")
+        for name in ("clean_share", "terminal_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be from 0 to 1; it is {getattr(self, name)}.")
+        if not 0 <= self.seed < MAX_SEED:
+            raise ConfigError(f"seed must be from 0 to {MAX_SEED - 1:,}; it is {self.seed}.")
         if self.unet_step_power is not None and not 0 < self.unet_step_power <= 20:
             raise ConfigError(f"unet_step_power must be above 0 and at most 20; it is {self.unet_step_power}.")
         if self.deviation is not None and not 0 <= self.deviation <= 1:

@@ -307,9 +307,12 @@ def _celeba(split: Split, size: int, channels: int, limit: int | None, allow_dow
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Image files in a folder and below it, in order; what is hidden is left out."""
-    with os.scandir(folder) as entries:
-        seen = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    """Image files in a folder and below it, in order; what is hidden is left out. Raises DataError."""
+    try:
+        with os.scandir(folder) as entries:
+            seen = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror}); allow it, or name another folder.") from None
     for entry in seen:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(folder / entry.name)
@@ -430,8 +433,12 @@ def _load(data: str, split: Split, size: int, channels: int, limit: int | None, 
     if data in NAMED:
         load = {"fashion-mnist": _fashion, "cifar10": _cifar, "celeba": _celeba}[data]
         return load(split, size, channels, limit, allow_download)
-    folder = Path(data).expanduser()
-    if not folder.is_dir():
+    try:
+        folder = Path(data).expanduser()
+        found = bool(data.strip()) and folder.is_dir()
+    except (OSError, RuntimeError, ValueError):  # an unknown ~user, a name too long, a NUL inside
+        found = False
+    if not found:
         raise DataError(f"{data!r} is neither {', '.join(NAMED)} nor a folder; check the path.")
     folder = folder.resolve()
     if any(_idx_file(folder, s, "images-idx3") for s in SPLIT_FILES):

@@ -32,16 +32,18 @@ BATCH = 128
 KEPT = ("unet_step_power", "deviation")  # of how R_phi was trained: its images are still learnt that way
 
 
-def draw_pairs(loaded: Checkpoint, compute: Compute, n: int, *, passes: int, seed: int = 0) -> Iterator[Pairs]:
-    """Pairs of images 0..n-1 of a seed, in batches on the CPU: float16, x_delta_hat and i float32.
+def draw_pairs(
+    loaded: Checkpoint, compute: Compute, n: int, *, passes: int, seed: int = 0, first: int = 0
+) -> Iterator[Pairs]:
+    """Pairs of images first..n-1 of a seed, in batches on the CPU: float16, x_delta_hat and i float32.
 
     x0 is what `passes` runs of "rotation" make of the start "consistent", x_i one of the states at which a run but the
     first began, i being T where there is but one; raises MissingPart or SamplerError.
     """
     model = loaded.model
-    generator = torch.Generator().manual_seed(seed)
-    for first in range(0, n, BATCH):
-        noise = ImageNoise(seed, min(BATCH, n - first), first=first, device=compute.device)
+    for begin in range(first, n, BATCH):
+        generator = torch.Generator().manual_seed(seed * 7_919 + begin)
+        noise = ImageNoise(seed, min(BATCH, n - begin), first=begin, device=compute.device)
         with torch.inference_mode(), compute.autocast():
             start = STARTS["consistent"](model, noise)
             *begun, last = rotation(model, start, noise, passes=passes)
@@ -76,7 +78,7 @@ def distill(
 
     Args: training, whose `pair_share` of every batch are pairs, the others images as in any training, so that many
     passes stay as good, spread and weighed as R_phi was trained (`KEPT`); pairs, how many; passes, runs per pair.
-    What is there in `out` is gone on from.
+    Where it was interrupted, the same call goes on.
     Yields Progress while pairs are drawn, then TrainStep. Raises TrainingError, CheckpointError, MissingPart.
     """
     if out.resolve() == source.resolve():
@@ -89,15 +91,20 @@ def distill(
         raise TrainingError(f"pairs must be at least 1; it is {pairs}.")
     key = json.dumps([digest(source), pairs, passes, training.seed])
     path = out / PAIRS
-    bank = _stored(path, key)
-    if bank is None:
-        found = []
-        for part in draw_pairs(loaded, compute, pairs, passes=passes, seed=training.seed):
-            found.append(part)
-            yield Progress("pairs", sum(len(one.x0) for one in found), pairs)
-        bank = Pairs(*map(torch.cat, zip(*found, strict=True)))
-        out.mkdir(parents=True, exist_ok=True)
-        checkpoints.save_tensors(path, bank._asdict(), {"key": key})
+    stored = _stored(path, key)
+    if stored is None:  # nothing of this distillation is here, or it is finished
+        checkpoints.claim(out)
+    parts = [stored] if stored else []
+    done = began = len(stored.x0) if stored else 0
+    try:
+        for part in draw_pairs(loaded, compute, pairs, passes=passes, seed=training.seed, first=done):
+            parts.append(part)
+            done += len(part.x0)
+            yield Progress("pairs", done, pairs)
+    finally:  # an hour's pairs are not lost to Ctrl-C
+        bank = Pairs(*map(torch.cat, zip(*parts, strict=True))) if parts else None
+        if done > began:
+            checkpoints.save_tensors(path, bank._asdict(), {"key": key})
     if not (out / checkpoints.CONFIG).exists():
         note = f"R_phi was distilled from {source.name}: {pairs:,} images of its own closed loop, {passes} runs each."
         record = replace(loaded.record, figures={}, notes=[*loaded.record.notes, note])

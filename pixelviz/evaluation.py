@@ -32,6 +32,10 @@ def heads_batch(config: ModelConfig, most: int) -> int:
     return max(1, min(most, HEAD_VALUES // (config.T * math.prod(config.shape))))
 
 
+class EvaluationError(ValueError):
+    """Settings of a measurement that cannot be; the message says what would work."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far an evaluation is: what it is doing, done of total; `figures` in the last one only."""
@@ -144,9 +148,14 @@ def evaluate(
 ) -> Iterator[Progress]:
     """Measure what the checkpoint's parts allow; the last Progress carries the figures.
 
-    Args: images, uint8 test images (N, C, H, W) for SSIM; samples per row of the FID table, 0 for none;
-    reference and extractor, the real images' feature statistics and their network (None: no FID).
+    Args: images, uint8 test images (N, C, H, W) for SSIM; samples per row of the FID table, 0 for none; passes, of
+    which those above T are left out; reference and extractor, the real images' feature statistics and their network
+    (None: no FID). Raises EvaluationError.
     """
+    if samples and samples < 2:
+        raise EvaluationError(f"FID needs at least 2 samples, or 0 for none; they are {samples}.")
+    if any(k < 1 for k in passes):
+        raise EvaluationError(f"passes must be at least 1; they are {', '.join(map(str, passes))}.")
     model = checkpoint.model
     config = model.config
     steps = ssim_steps(config.T) if model.scale_vae is not None else []

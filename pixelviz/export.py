@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -147,12 +148,13 @@ def export(
     """Write the zip at `path`, a step at a time; yields before each step and once at the end.
 
     bench_for(parts) gives the checkpoint for a figure that needs one, or None; turn() is entered while a network
-    runs. A zip that is not finished (an error, or a generator closed early) is removed.
+    runs. A zip that is not finished (an error, or a generator closed early) is removed; an earlier one then stays.
     """
     tasks = list(_tasks(view, request, bench_for, turn))
     made: list[str] = []
+    partial = path.with_name(path.name + ".partial")
     try:
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             picture = io.BytesIO()
             pixels = as_bytes(view.picture.pixels)
             Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(picture, "png")
@@ -164,7 +166,8 @@ def export(
                     made.append(name)
             about = view.settings() | {"name": view.name, "image_file": IMAGE_FILE}
             archive.writestr("README.txt", README.format(**about, files="\n".join(f"  {name}" for name in made)))
+        os.replace(partial, path)
     except BaseException:
-        path.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
     yield Progress(len(tasks), len(tasks), "done")

@@ -29,13 +29,20 @@ BenchFor = Callable[[tuple[str, ...]], Bench | None]
 def best_fit(
     candidates: Iterable[tuple[str, ModelConfig, tuple[str, ...]]], needs: tuple[str, ...], view: View
 ) -> str | None:
-    """The checkpoint with these parts that is nearest to a view: its channels, then its floor, then gamma and T."""
+    """The checkpoint with these parts that is nearest to a view: its channels, then its floor, then gamma and T.
+
+    Not one with eps heads where R_phi is needed: the figures show the stable form.
+    """
 
     def distance(candidate: tuple[str, ModelConfig, tuple[str, ...]]) -> tuple:
         config = candidate[1]
         return config.channels != len(view.x0), abs(config.floor - view.floor), abs(config.gamma / view.gamma - 1)
 
-    fitting = [candidate for candidate in candidates if set(needs) <= set(candidate[2])]
+    fitting = [
+        candidate
+        for candidate in candidates
+        if set(needs) <= set(candidate[2]) and ("parallel_unet" not in needs or candidate[1].head_target == "v")
+    ]
     return min(fitting, key=distance)[0] if fitting else None
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,11 +74,16 @@ class View:
     def __post_init__(self) -> None:
         check_process(self.gamma, self.T, self.floor)
         object.__setattr__(self, "picture", fit(self.picture, MAX_SIDE))
-        if not 0 <= self.t <= 1:
-            raise ConfigError(f"t must lie between 0 and 1; it is {self.t!r}.")
+        if isinstance(self.t, bool) or not isinstance(self.t, int | float) or not 0 <= self.t <= 1:
+            raise ConfigError(f"t must be a number between 0 and 1; it is {self.t!r}.")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must be a whole number from 0 to 2^63 - 1; it is {self.seed!r}.")
         rows, columns, channels = self.picture.pixels.shape
         pixels = self.pixels or suggest_pixels(self.x0.numpy())
-        for row, column, channel in pixels:
+        for pixel in pixels:
+            if len(pixel) != 3 or any(isinstance(n, bool) or not isinstance(n, Integral) for n in pixel):
+                raise ConfigError(f"a pixel is a row, a column and a channel, all whole; one is {list(pixel)!r}.")
+            row, column, channel = pixel
             if not (0 <= row < rows and 0 <= column < columns and 0 <= channel < channels):
                 raise ConfigError(
                     f"the pixel {[row, column, channel]} lies outside the picture of {rows} rows, {columns} columns "
@@ -151,6 +157,8 @@ class View:
             return cls(picture, settings["picture"], pixels=pixels, rescaled=settings["ddpm_rescaled"], **values)
         except KeyError as missing:
             raise ExportError(f"these settings lack {missing}.") from None
+        except TypeError as error:
+            raise ExportError(f"a value of these settings is of the wrong kind ({error}).") from None
 
 
 def read_settings(path: Path, image: Path | None = None) -> View:

@@ -96,7 +96,12 @@ def read_image(source: str | os.PathLike | bytes | Image.Image | np.ndarray) -> 
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"The file cannot be opened ({reason}); upload it again.") from None
+        raise ImageError(f"{_named(source)} cannot be opened ({reason}); choose it again, or another one.") from None
+
+
+def _named(source: str | os.PathLike | bytes) -> str:
+    """A file by its own name, without the folder that an upload lies in."""
+    return "The file" if isinstance(source, bytes) else f"The file {Path(source).name}"
 
 
 def fit(picture: Picture, max_side: int) -> Picture:

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import send_to_device, slice_tensors
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
@@ -135,11 +136,10 @@ def refit_prior(
 
     Raises TrainingError, CheckpointError, MissingPart or ConfigError.
     """
-    if out.resolve() == source.resolve() or (out / checkpoints.CONFIG).exists():
-        raise TrainingError(f"{out} already holds a checkpoint; choose another folder for --out.")
     compute = choose(device, precision)
     loaded = checkpoints.load(source)
     loaded.model.need("scale_vae")
+    checkpoints.claim(out)
     config = replace(loaded.model.config, prior_components=components, prior_flow=flow)
     model = PixelAwareModel(config, loaded.model.parts)
     kept = {k: v for k, v in loaded.model.state_dict().items() if ".prior_" not in k}
@@ -212,10 +212,19 @@ def save_run(run: Run, folder: Path) -> None:
 def _resume(folder: Path, train: TrainConfig, compute: Compute) -> Run:
     """Go on from a folder: exactly, where its training state is there and trains the same parts."""
     loaded = checkpoints.load(folder)
-    path = folder / checkpoints.STATE
     run = _new_run(loaded.model.config, train, compute, loaded.record, loaded.model)
-    if not path.is_file():
+    if not (folder / checkpoints.STATE).is_file():
         return run
+    try:
+        return _with_state(run, folder / checkpoints.STATE, train)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+        raise TrainingError(
+            f"{folder / checkpoints.STATE} is damaged or of another model; delete it to go on from the weights alone."
+        ) from None
+
+
+def _with_state(run: Run, path: Path, train: TrainConfig) -> Run:
+    """The run with the state that a file holds, unless that is of other parts."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     record = Record(**json.loads(metadata["record"]))
@@ -413,6 +422,8 @@ def train(
         raise TrainingError("R_phi learns from G_theta's estimate: train the part scale_vae too, or first.")
     if run.step >= training.steps:
         raise TrainingError(f"this checkpoint has made {run.step:,} steps already; ask for more than that in all.")
+    if out is not None and not resume:
+        checkpoints.claim(out)
     run.model.train()
     steps = _Steps(run, images.images, training, compute, accelerator, pairs)
     accelerator.wait_for_everyone()  # the main process writes into `out`, where the others have looked by now
@@ -462,3 +473,6 @@ def train(
         if run.step > start:
             run.averaged.eval()
             save(final=True)
+        elif out is not None and not resume:
+            with suppress(OSError):  # not empty: another process is at work in it
+                out.rmdir()

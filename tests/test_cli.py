@@ -182,6 +182,65 @@ def test_what_this_device_cannot_do_is_one_line(run, tmp_path, option, message):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("name", ["README.md", "model.safetensors"])
+def test_nobody_s_files_are_overwritten(run, checkpoint, tmp_path, name):
+    (tmp_path / name).write_text("notes")
+    for command in (
+        ("train", "--data", "fashion-mnist-10k", "--images", 8, "--steps", 1),
+        ("convert", "--checkpoint", checkpoint),
+        ("distill", "--checkpoint", checkpoint, "--data", "fashion-mnist-10k", "--pairs", 2),
+        ("fit-prior", "--checkpoint", checkpoint, "--data", "fashion-mnist-10k"),
+    ):
+        status, _, error = run(*command, "--out", tmp_path)
+        assert status == 1
+        assert "would be overwritten" in error
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["notes"]
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_before_the_work(run, checkpoint, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    status, printed, error = run(
+        "train", "--data", "fashion-mnist-10k", "--images", 8, "--steps", 1, "--out", file / "x"
+    )
+    assert status == 1
+    assert "cannot be written" in error
+    status, printed, _ = run("sample", "--checkpoint", checkpoint, "--n", 2, "--out", file / "x" / "s.png")
+    assert status == 1
+    assert "sampling" not in printed
+
+
+def test_a_resumed_run_cannot_change_its_model(run, checkpoint):
+    status, _, error = run("train", "--data", "fashion-mnist-10k", "--out", checkpoint, "--resume", "--gamma", 3)
+    assert status == 1
+    assert "cannot make it 3" in error
+
+
+def test_stopped_before_the_first_step_nothing_is_said_to_be_saved(run, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pixelviz.training._Steps.next", interrupted)
+    out = tmp_path / "x"
+    _, printed, _ = run("train", "--data", "fashion-mnist-10k", "--images", 8, "--out", out, "--steps", 2)
+    assert "no checkpoint yet" in printed
+    assert not out.exists()
+
+
+def test_brackets_in_a_path_are_no_markup(run, tmp_path):
+    status, _, error = run("inspect", "--checkpoint", tmp_path / "x[/y]")
+    assert status == 1
+    assert "x[/y]" in error
+
+
+def test_an_export_goes_into_a_zip_only(run, tmp_path):
+    picture = tmp_path / "p.png"
+    Image.fromarray(photo()).save(picture)
+    before = picture.read_bytes()
+    assert run("export", "--image", picture, "--out", picture)[0] != 0
+    assert picture.read_bytes() == before
+
+
 def test_fit_prior(run, checkpoint, tmp_path):
     data, out = tmp_path / "data", tmp_path / "flow"
     data.mkdir()

@@ -421,3 +421,19 @@ def test_folders_that_hold_nothing_readable(tmp_path):
 def test_options_out_of_range(options):
     with pytest.raises(DataError, match=next(iter(options))):
         load_images("fashion-mnist-10k", **{"size": 32, "channels": 1, **options})
+
+
+@pytest.mark.parametrize("name", ["", "  ", "~nobody-of-that-name/x", "x" * 5000])
+def test_a_name_that_is_no_folder_is_refused(name):
+    """Path("") is the working directory: a box left blank must not train on whatever lies there."""
+    with pytest.raises(DataError, match="nor a folder"):
+        load_images(name, size=16, channels=1)
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(data_module.os, "scandir", refuse)
+    with pytest.raises(DataError, match="cannot be read"):
+        load_images(str(tmp_path), size=16, channels=1)

@@ -113,6 +113,29 @@ def test_an_interrupted_distillation_goes_on(source, tmp_path):
     assert [rest[0].step, rest[-1].step] == [6, 60]
 
 
+def test_drawn_pairs_outlive_an_interruption(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("pixelviz.distillation.BATCH", 8)
+    options = {"pairs": 24, "passes": 2, "device": "cpu", "precision": "float32"}
+    run = distill(source, tmp_path / "out", tiny_images(), SETTINGS, **options)
+    assert next(run).done == 8
+    run.close()
+    done = [
+        state.done
+        for state in distill(source, tmp_path / "out", tiny_images(), SETTINGS, **options)
+        if isinstance(state, Progress)
+    ]
+    assert done == [16, 24]
+
+
+def test_another_checkpoint_is_not_distilled_over(source, tmp_path):
+    other = tmp_path / "other"
+    checkpoints.save(other, tiny_model(1), checkpoints.Record())
+    before = (other / checkpoints.WEIGHTS).read_bytes()
+    with pytest.raises(checkpoints.CheckpointError, match="already holds a checkpoint"):
+        next(distill(source, other, tiny_images(), SETTINGS, pairs=4, passes=2, device="cpu"))
+    assert (other / checkpoints.WEIGHTS).read_bytes() == before
+
+
 def test_images_are_still_learnt_as_they_were(tmp_path):
     record = checkpoints.Record(training={"unet_step_power": 4.0, "deviation": 0.1, "learning_rate": 1.0})
     checkpoints.save(tmp_path / "source", tiny_model(i_min=0.05), record)

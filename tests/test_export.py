@@ -232,13 +232,44 @@ def test_without_pixels_some_are_suggested():
     assert len(small_view(pixels=()).pixels) == 3
 
 
-def test_an_export_that_is_left_removes_its_file(tmp_path):
+def test_an_export_that_is_left_removes_its_file_and_no_earlier_one(tmp_path):
     path = tmp_path / "left.zip"
-    steps = export(small_view(), Request((), (), ("json", "csv")), path, lambda needs: None)
-    next(steps)
-    assert path.exists()
-    steps.close()
-    assert not path.exists()
+    for earlier in (None, b"an earlier zip"):
+        if earlier:
+            path.write_bytes(earlier)
+        steps = export(small_view(), Request((), (), ("json", "csv")), path, lambda needs: None)
+        next(steps)
+        assert [file.suffix for file in tmp_path.iterdir() if file != path] == [".partial"]
+        steps.close()
+        assert [file.read_bytes() for file in tmp_path.iterdir()] == [earlier][: bool(earlier)]
+
+
+def test_figures_are_not_drawn_with_eps_heads():
+    """Figure 7 is the stable form's: a checkpoint without it must not stop the whole export, though it be nearest."""
+    parts, view = ("scale_vae", "parallel_unet"), small_view()
+    near = tiny_config(channels=len(view.x0), floor=view.floor, head_target="eps")
+    far = tiny_config(channels=len(view.x0), floor=0.5)
+    both = [("near", near, parts), ("far", far, parts)]
+    assert best_fit(both, parts, view) == "far"
+    assert best_fit(both, ("scale_vae",), view) == "near"
+    assert best_fit(both[:1], parts, view) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"pixels": ((1.5, 2, 0),)}, {"pixels": ((1, 2),)}, {"pixels": ((True, 2, 0),)}, {"pixels": ((1, 2, "a"),)},
+     {"t": "x"}, {"seed": "x"}, {"seed": 10**23}],
+)  # fmt: skip
+def test_a_view_of_odd_values_is_refused(changes):
+    with pytest.raises(ConfigError):
+        small_view(**changes)
+
+
+@pytest.mark.parametrize("pixels", [5, [5], ["abc"]])
+def test_settings_with_odd_pixels_are_refused(pixels):
+    view = small_view()
+    with pytest.raises((ExportError, ConfigError)):
+        View.from_settings({**view.settings(), "pixels": pixels}, view.picture)
 
 
 def test_without_a_checkpoint_the_zip_says_so(tmp_path):

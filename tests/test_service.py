@@ -244,3 +244,9 @@ def test_pictures_may_be_decoded_once(service):
     assert isinstance(picture, Picture)
     assert service.read(picture) is picture
     assert service.forward(picture, 3.0, 5).x0.shape == (3, 20, 24)
+
+
+def test_numbers_with_hundreds_of_digits_are_refused(service):
+    for name in ("gamma", "T"):
+        with pytest.raises(ServiceError):
+            service.curves(photo(), **{"gamma": 20.0, "T": 200, "floor": 0.004, "pixels": [], name: 10**400})

@@ -359,3 +359,35 @@ def test_sheet_places_images_in_reading_order():
     assert sheet.shape == (4, 6)
     assert sheet[0].tolist() == [0, 0, 1, 1, 2, 2]
     assert sheet[2].tolist() == [3, 3, 4, 4, 0, 0]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\0\0\0\0\0\0\0{}      ", "of another model"])
+def test_a_state_that_cannot_be_used_is_one_message(tmp_path, content):
+    folder = tmp_path / "run"
+    settings = TrainConfig(steps=1, batch=4, parts=("scale_vae",))
+    list(training.train(tiny_images(), tiny_config(), settings, folder, device="cpu"))
+    if isinstance(content, str):
+        list(training.train(tiny_images(), tiny_config(latent=6), settings, tmp_path / "other", device="cpu"))
+        content = (tmp_path / "other" / checkpoints.STATE).read_bytes()
+    (folder / checkpoints.STATE).write_bytes(content)
+    settings = TrainConfig(steps=2, batch=4, parts=("scale_vae",))
+    with pytest.raises(training.TrainingError, match="delete it to go on"):
+        next(training.train(tiny_images(), tiny_config(), settings, folder, resume=True, device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("changes"),
+    [{"kl_weight": math.nan}, {"ssim_weight": -5.0}, {"clean_share": 5.0}, {"terminal_share": -1.0}, {"seed": 10**14}],
+)
+def test_settings_out_of_range_are_refused(changes):
+    with pytest.raises(ConfigError, match=next(iter(changes))):
+        TrainConfig(**changes)
+
+
+@pytest.mark.parametrize("changes", [{"steps": 5}, {"figures": [1]}, {"seconds": "x"}, {"data": None}])
+def test_a_record_of_the_wrong_kind_is_refused(tmp_path, changes):
+    checkpoints.save(tmp_path / "c", tiny_model(), checkpoints.Record())
+    path = tmp_path / "c" / checkpoints.CONFIG
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(CheckpointError, match="unknown"):
+        checkpoints.load(tmp_path / "c")

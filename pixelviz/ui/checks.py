@@ -77,16 +77,23 @@ def _subject(name: str) -> str:
     return name if " " in name else f"the setting {name}"
 
 
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number with hundreds of digits
+        return False
+
+
 def number(name: str, value: Any) -> float:
     """A finite number; raises ServiceError. Numbers in quotes, booleans and None are refused."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
         raise ServiceError(f"{_subject(name)} must be a number; it is {quoted(value)}.")
     return float(value)
 
 
 def whole(name: str, value: Any, low: int, high: int) -> int:
     """A whole number from low to high (3.0 counts as 3); raises ServiceError."""
-    is_whole = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    is_whole = not isinstance(value, bool) and isinstance(value, int | float) and _finite(value)
     if not is_whole or value != int(value) or not low <= value <= high:
         raise ServiceError(f"{_subject(name)} must be a whole number from {low:,} to {high:,}; it is {quoted(value)}.")
     return int(value)

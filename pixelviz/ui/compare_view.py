@@ -114,7 +114,12 @@ class PeerShelf:
         if not isinstance(path, str) or not path.strip() or "\0" in path or len(path) > 4096:
             raise ServiceError(f"name the folder that holds {peers.WEIGHTS}.")
         refuse_on_a_space()
-        model = peers.load(Path(path.strip()).expanduser(), self.device)
+        try:
+            folder = Path(path.strip()).expanduser().resolve()
+            folder.is_dir()  # a name too long cannot even be asked for
+        except (OSError, RuntimeError) as error:
+            raise ServiceError(f"the folder cannot be read ({error}).") from None
+        model = peers.load(folder, self.device)
         with self._lock:
             self._models[model.name] = model
             self._models.move_to_end(model.name)

@@ -313,7 +313,7 @@ class TrainingJobs:
 
 def _is_folder(data: str) -> bool:
     try:
-        return Path(data).expanduser().is_dir()
+        return bool(data.strip()) and Path(data).expanduser().is_dir()
     except (OSError, ValueError, RuntimeError):  # too long, a NUL inside, an unknown ~user
         return False
 
