@@ -213,28 +213,6 @@ def distill(
     _say_saved(out)
 
 
-@cli.command("fit-prior")
-def fit_prior(
-    folder: Folder,
-    out: Annotated[Path, typer.Option(help="Folder for the checkpoint with the new prior.")],
-    data: Annotated[str, typer.Option(help="The data set it was trained on, as for train.")] = "fashion-mnist",
-    components: Annotated[int, typer.Option(help="Gaussians of a mixture; with --flow it is one.")] = 64,
-    flow: Annotated[int, typer.Option(help="Width of a flow in place of the mixture; 0 for none.")] = 0,
-    seed: int = 0,
-    device: Device = "auto",
-    precision: Precision = "auto",
-) -> None:
-    """Fit the prior over z anew to the codes of a data set: a mixture of Gaussians, or a flow (minutes)."""
-    config = checkpoints.read_config(folder)[0]
-    images = load_images(data, size=config.image_size, channels=config.channels)
-    components = 1 if flow else components
-    with console.status("Fitting the prior"):
-        training.refit_prior(
-            folder, out, images, components=components, flow=flow, device=device, precision=precision, seed=seed
-        )
-    console.print(f"Saved {out}")
-
-
 @cli.command()
 def sample(
     checkpoint: Folder,

@@ -66,7 +66,6 @@ class ModelConfig:
     # Deviation of x0 about -log(x_delta_hat)/gamma from which R_phi's preconditioning weighs x_i against it. With 0
     # x_i counts for nothing there: the network itself must copy all detail from x_i, also where hardly any noise is.
     scale_error: float = 0.0
-    prior_flow: int = 0  # width of a flow whose numbers the prior's one Gaussian moves, instead of N(0, I)'s; 0: none
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -98,8 +97,6 @@ class ModelConfig:
             if not isinstance(widths, tuple) or not 1 <= len(widths) <= 8:
                 raise ConfigError(f"{name} must list 1 to 8 levels; it is {widths!r}.")
             sizes |= {f"{name}[{k}]": width for k, width in enumerate(widths)}
-        if self.prior_flow != 0:
-            sizes["prior_flow"] = self.prior_flow
         if self.attention_tokens is not None:
             sizes["attention_tokens"] = self.attention_tokens
         for name, size in sizes.items():
@@ -107,8 +104,6 @@ class ModelConfig:
                 raise ConfigError(f"{name} must be a whole number from 1 to {MAX_SIZE}; it is {size!r}.")
         if self.prior_components * self.latent**2 > 2**26:
             raise ConfigError("the prior would hold over 67 million numbers; lower latent or prior_components.")
-        if self.prior_flow and self.prior_components != 1:
-            raise ConfigError(f"a flow as prior needs prior_components = 1; it is {self.prior_components}.")
         for name, choices in (("head_target", ("v", "eps")), ("head_attention", get_args(HeadAttention))):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} must be one of {', '.join(choices)}; it is {getattr(self, name)!r}.")

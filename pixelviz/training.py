@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,11 +30,11 @@ from pixelviz.data import ImageSet, from_unit, to_unit
 from pixelviz.devices import Compute, choose, halving, largest_batch, out_of_memory, processes
 from pixelviz.losses import Draws, Pairs, TrainingObjective, draw_step, with_pairs
 from pixelviz.models.pixel_aware import PixelAwareModel
-from pixelviz.models.prior import FLOW_BATCH, fit_flow, fit_mixture
+from pixelviz.models.prior import fit_mixture
 from pixelviz.models.scale_vae import ScaleVAE
 from pixelviz.samplers import draw
 
-PRIOR_IMAGES, FLOW_IMAGES = 20_000, 100_000  # codes that a mixture and a flow are fitted to, at most
+PRIOR_IMAGES = 20_000  # codes that the prior is fitted to, at most
 PREVIEW_IMAGES = 8
 ENCODED_VALUES = 2**20  # of the images that are encoded at once for the prior
 
@@ -92,15 +92,13 @@ def preview(model: PixelAwareModel, x0: Tensor, compute: Compute, seed: int = 0)
 
 
 @torch.no_grad()
-def fit_prior(vae: ScaleVAE, images: Tensor, compute: Compute, *, limit: int = FLOW_IMAGES, seed: int = 0) -> None:
-    """Fit the prior over z to codes drawn from q(z | x0, i = 0) of uint8 training images, at most `limit` of them.
+def fit_prior(vae: ScaleVAE, images: Tensor, compute: Compute, *, limit: int = PRIOR_IMAGES, seed: int = 0) -> None:
+    """Fit the mixture over z to codes drawn from q(z | x0, i = 0) of at most `limit` uint8 training images.
 
-    Fewer components are used where there are fewer than 4 codes per latent dimension for each. A flow is fitted to
-    the codes as the one Gaussian standardises them, in up to 30 turns of them and 3000 steps.
+    Fewer components are used where there are fewer than 4 codes per latent dimension for each.
     """
     generator = torch.Generator().manual_seed(seed)
-    most = min(limit, PRIOR_IMAGES if vae.prior_flow is None else FLOW_IMAGES)
-    chosen = images[torch.randperm(len(images), generator=generator)[:most]]
+    chosen = images[torch.randperm(len(images), generator=generator)[:limit]]
 
     def encode(n: int) -> list[Tensor]:
         codes = []
@@ -112,42 +110,9 @@ def fit_prior(vae: ScaleVAE, images: Tensor, compute: Compute, *, limit: int = F
 
     # Training that fitted in memory must not be lost because its last step, this one, does not.
     codes, _ = halving(encode, max(1, min(256, ENCODED_VALUES // math.prod(vae.config.shape))))
-    z = torch.cat(codes).cpu()
-    fitted = fit_mixture(z, vae.config.prior_components, generator)
-    if vae.prior_flow is not None:
-        standard = torch.linalg.solve_triangular(fitted.factor[0], (z - fitted.mean[0]).mT, upper=False).mT
-        fit_flow(vae.prior_flow, standard.to(compute.device), generator, steps=min(3000, 30 * len(z) // FLOW_BATCH))
+    fitted = fit_mixture(torch.cat(codes).cpu(), vae.config.prior_components, generator)
     for name, value in zip(("prior_log_weight", "prior_mean", "prior_factor"), fitted, strict=True):
         getattr(vae, name).copy_(value)
-
-
-def refit_prior(
-    source: Path,
-    out: Path,
-    images: ImageSet,
-    *,
-    components: int = 1,
-    flow: int = 0,
-    device: str = "auto",
-    precision: str = "auto",
-    seed: int = 0,
-) -> None:
-    """Write to `out` the checkpoint `source` with another prior over z: so many Gaussians, or a flow of that width.
-
-    Raises TrainingError, CheckpointError, MissingPart or ConfigError.
-    """
-    compute = choose(device, precision)
-    loaded = checkpoints.load(source)
-    loaded.model.need("scale_vae")
-    checkpoints.claim(out)
-    config = replace(loaded.model.config, prior_components=components, prior_flow=flow)
-    model = PixelAwareModel(config, loaded.model.parts)
-    kept = {k: v for k, v in loaded.model.state_dict().items() if ".prior_" not in k}
-    model.load_state_dict(kept, strict=False)
-    compute.place(model).eval()
-    fit_prior(model.scale_vae, images.images, compute, seed=seed)
-    figures = {key: value for key, value in loaded.record.figures.items() if key.startswith("ssim")}  # no prior there
-    checkpoints.save(out, model, replace(loaded.record, figures=figures), loaded.stored_as)
 
 
 @dataclass
@@ -188,7 +153,7 @@ def _new_run(config: ModelConfig, train: TrainConfig, compute: Compute, record: 
     average = AveragedModel(model, multi_avg_fn=_average(train.ema), use_buffers=False)
     for part in set(present) - set(train.parts):
         getattr(model, part).requires_grad_(False)
-    trained = [p for part in train.parts for p in getattr(model, part).parameters() if p.requires_grad]
+    trained = [p for part in train.parts for p in getattr(model, part).parameters()]
     optimiser = torch.optim.Adam(trained, lr=train.learning_rate, fused=compute.device.type in ("cpu", "cuda"))
     return Run(model, average, optimiser, record, compute.scaler())
 
@@ -441,7 +406,7 @@ def train(
             return False
         if final and "scale_vae" in training.parts:
             # A run that has seen few images is not worth a long fit.
-            limit = record.images_seen["scale_vae"]
+            limit = min(PRIOR_IMAGES, record.images_seen["scale_vae"])
             fit_prior(run.averaged.scale_vae, images.images, compute, limit=limit, seed=training.seed)
             run.model.scale_vae.load_state_dict(
                 {k: v for k, v in run.averaged.scale_vae.state_dict().items() if k.startswith("prior_")}, strict=False

@@ -189,7 +189,6 @@ def test_nobody_s_files_are_overwritten(run, checkpoint, tmp_path, name):
         ("train", "--data", "fashion-mnist-10k", "--images", 8, "--steps", 1),
         ("convert", "--checkpoint", checkpoint),
         ("distill", "--checkpoint", checkpoint, "--data", "fashion-mnist-10k", "--pairs", 2),
-        ("fit-prior", "--checkpoint", checkpoint, "--data", "fashion-mnist-10k"),
     ):
         status, _, error = run(*command, "--out", tmp_path)
         assert status == 1
@@ -239,27 +238,6 @@ def test_an_export_goes_into_a_zip_only(run, tmp_path):
     before = picture.read_bytes()
     assert run("export", "--image", picture, "--out", picture)[0] != 0
     assert picture.read_bytes() == before
-
-
-def test_fit_prior(run, checkpoint, tmp_path):
-    data, out = tmp_path / "data", tmp_path / "flow"
-    data.mkdir()
-    for k in range(40):
-        Image.fromarray(photo(16, 16, 1, seed=k)).save(data / f"{k}.png")
-    arguments = ["--checkpoint", checkpoint, "--data", data, "--device", "cpu"]
-    assert run("fit-prior", *arguments, "--out", out, "--flow", 8)[0] == 0
-    before, after = checkpoints.load(checkpoint).model, checkpoints.load(out).model
-    assert (after.config.prior_components, after.config.prior_flow) == (1, 8)
-    assert after.scale_vae.prior_flow.outlet[-1].weight.abs().max() > 0
-    same = after.state_dict()
-    assert all(torch.equal(value, same[name]) for name, value in before.state_dict().items() if ".prior_" not in name)
-    # Trained on, the flow is fitted again at the end, and no step of the VAE's own touches it.
-    more = ["--data", data, "--out", out, "--resume", "--steps", 2, "--batch", 4, "--parts", "scale_vae"]
-    assert run("train", *more, "--device", "cpu")[0] == 0
-    assert checkpoints.load(out).model.config.prior_flow == 8
-    status, _, error = run("fit-prior", *arguments, "--out", out)
-    assert status == 1
-    assert "already holds a checkpoint" in error
 
 
 def test_distill(run, checkpoint, tmp_path):

@@ -24,7 +24,7 @@ from pixelviz.models.blocks import SelfAttention, time_code
 from pixelviz.models.heads import ParallelHeads
 from pixelviz.models.parallel_unet import ParallelUNet
 from pixelviz.models.pixel_aware import MissingPart, PixelAwareModel
-from pixelviz.models.prior import Flow, Mixture, fit_flow, fit_mixture, log_density
+from pixelviz.models.prior import Mixture, fit_mixture, log_density
 from pixelviz.models.scale_vae import Code, ScaleVAE
 from pixelviz.process.reverse import head_coefficients, v_from_eps
 from pixelviz.process.schedules import image_from_scale, image_scale
@@ -352,28 +352,6 @@ def test_prior_recovers_a_known_mixture():
         torch.testing.assert_close(covariance, truth.factor[m] @ truth.factor[m].T, atol=0.1, rtol=0.1)
 
 
-def test_an_unfitted_flow_changes_nothing():
-    vae = ScaleVAE(tiny_config(prior_components=1, prior_flow=16))
-    normal = torch.randn(50, 4)
-    torch.testing.assert_close(vae.sample_prior(torch.rand(50), normal), normal)
-    assert not any(parameter.requires_grad for parameter in vae.prior_flow.parameters())
-
-
-def test_a_flow_learns_what_no_gaussian_can():
-    """Codes on a ring of radius 1.4, a tenth thick: radii and angles of what the flow makes of N(0, I) are theirs."""
-    generator = torch.Generator().manual_seed(0)
-    angle = 2 * torch.pi * torch.rand(8000, generator=generator)
-    radius = 1.4 + 0.1 * torch.randn(8000, generator=generator)
-    flow = Flow(2, 64).requires_grad_(False)
-    fit_flow(flow, radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1), generator, steps=800)
-    with torch.inference_mode():
-        made = flow(torch.randn(4000, 2, generator=generator))
-    assert made.norm(dim=1).mean().item() == pytest.approx(1.4, abs=0.05)
-    assert made.norm(dim=1).std().item() < 0.2  # 0.73 with the Gaussian of the same covariance
-    assert torch.histc(torch.atan2(made[:, 1], made[:, 0]), 8).min() > 350  # of 500 each
-    assert not any(parameter.requires_grad for parameter in flow.parameters())
-
-
 def test_log_density_against_scipy():
     mixture = Mixture(torch.tensor([0.25]).log(), torch.tensor([[1.0]]), torch.tensor([[[2.0]]]))
     z = torch.tensor([[0.3], [5.0]])
@@ -421,8 +399,6 @@ def test_missing_part_says_which():
         ({"unet_widths": (8, "wide")}, "unet_widths"),
         ({"latent": 10**9}, "latent must be"),
         ({"latent": 1024, "prior_components": 1024}, "67 million"),
-        ({"prior_flow": 64}, "prior_components = 1"),
-        ({"prior_flow": -1, "prior_components": 1}, "prior_flow must be"),
         ({"head_target": "x"}, "v, eps"),
         ({"head_attention": "half"}, "off, full, pooled, linear, shared"),
         ({"gamma": 90.0, "T": 200}, "at most 80"),

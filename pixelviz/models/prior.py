@@ -1,6 +1,4 @@
-"""What z is drawn from, fitted to the codes of images (Ghosh et al. 2020, ex-post density estimation): a mixture of
-Gaussians, by expectation maximisation; and a flow, which can take the place of the normal numbers it starts from.
-"""
+"""A mixture of Gaussians over z, by expectation maximisation (Ghosh et al. 2020, ex-post density estimation)."""
 
 from __future__ import annotations
 
@@ -8,15 +6,10 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-
-from pixelviz.models.blocks import time_code
+from torch import Tensor
 
 NEVER = -1e4  # a log weight whose exp is 0, and which, unlike -inf, is a finite number to save
 CODES_PER_DIMENSION = 4  # fewer than this per component and its covariance means nothing
-FLOW_BLOCKS, FLOW_TIME = 3, 64  # residual blocks of the flow; size of its time code
-FLOW_STEPS = 8  # of Heun's method, two runs each but the last; 16 give the same FID
-FLOW_BATCH, FLOW_RATE = 512, 2e-3
 
 
 class Mixture(NamedTuple):
@@ -67,66 +60,3 @@ def fit_mixture(
             mean[:used], factor[:used] = centre, torch.linalg.cholesky(covariance + ridge * eye)
             log_weight[:used] = (mass / mass.sum()).log()
     return Mixture(log_weight, mean, factor)
-
-
-class Flow(nn.Module):
-    """Takes N(0, I) to the distribution of codes, without randomness: a rectified flow (Liu et al. 2023), whose
-    velocity at time t in [0, 1] is a residual network of that width. Until it is fitted it changes nothing.
-    """
-
-    def __init__(self, latent: int, width: int) -> None:
-        super().__init__()
-        self.inlet = nn.Linear(latent, width)
-        self.time = nn.Sequential(nn.Linear(FLOW_TIME, width), nn.SiLU(), nn.Linear(width, width))
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-            for _ in range(FLOW_BLOCKS)
-        )
-        self.outlet = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, latent))
-        for layer in (*(block[-1] for block in self.blocks), self.outlet[-1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    def velocity(self, z: Tensor, t: Tensor) -> Tensor:
-        """dz/dt at z (n, latent) and t (n,)."""
-        h = self.inlet(z) + self.time(time_code(1000 * t, FLOW_TIME))
-        for block in self.blocks:
-            h = h + block(h)
-        return self.outlet(h)
-
-    def forward(self, normal: Tensor) -> Tensor:
-        """normal (n, latent) from N(0, I), at t = 0 -> a code each, at t = 1, by Heun's method."""
-        z, step = normal.float(), 1 / FLOW_STEPS
-        with torch.autocast(z.device.type, enabled=False):
-            for k in range(FLOW_STEPS):
-                now = z.new_full((len(z),), k * step)
-                first = self.velocity(z, now)
-                ahead = z + step * first
-                last = k == FLOW_STEPS - 1  # Euler's step: at t = 1 itself the velocity is hardly known
-                z = ahead if last else z + step * (first + self.velocity(ahead, now + step)) / 2
-        return z
-
-
-@torch.enable_grad()
-def fit_flow(flow: Flow, codes: Tensor, generator: torch.Generator, *, steps: int = 3000) -> None:
-    """Fit a flow in place to codes (n, latent), about standardised, by `steps` steps of 512, with averaged weights."""
-    copy = Flow(codes.shape[1], flow.inlet.out_features).to(codes.device)
-    copy.load_state_dict(flow.state_dict())
-    optimiser = torch.optim.AdamW(copy.parameters(), lr=FLOW_RATE)
-    average = torch.optim.swa_utils.AveragedModel(
-        copy, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(min(0.998, 1 - 5 / max(steps, 10)))
-    )
-    for k in range(steps):
-        warm = min(1.0, 10 * (k + 1) / steps)
-        optimiser.param_groups[0]["lr"] = FLOW_RATE * warm * (1 + math.cos(math.pi * k / steps)) / 2
-        z = codes[torch.randint(len(codes), (FLOW_BATCH,), generator=generator).to(codes.device)]
-        normal = torch.randn(z.shape, generator=generator).to(z)
-        # Times near the middle more often (Esser et al. 2024): at the ends the velocity is easy.
-        t = torch.randn(len(z), generator=generator).to(z).sigmoid()
-        error = copy.velocity(torch.lerp(normal, z, t[:, None]), t) - (z - normal)
-        optimiser.zero_grad()
-        error.square().mean().backward()
-        nn.utils.clip_grad_norm_(copy.parameters(), 1.0)
-        optimiser.step()
-        average.update_parameters(copy)
-    flow.load_state_dict(average.module.state_dict())

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from pixelviz.config import ModelConfig
 from pixelviz.models.blocks import ResidualBlock, TimeMap, group_norm, time_code
-from pixelviz.models.prior import Flow
 from pixelviz.process.schedules import image_scale
 
 
@@ -38,8 +37,7 @@ class ScaleVAE(nn.Module):
     cannot see, and without i that would blur what z decodes to at i = 0.
 
     The prior over z is a mixture of Gaussians, N(0, I) until `pixelviz.training.fit_prior` has fitted it
-    to the codes of the training images (Ghosh et al. 2020). With `prior_flow` it is one Gaussian, whose normal
-    numbers a flow makes.
+    to the codes of the training images (Ghosh et al. 2020).
     """
 
     def __init__(self, config: ModelConfig, output: Literal["x_delta", "x0"] = "x_delta") -> None:
@@ -68,9 +66,6 @@ class ScaleVAE(nn.Module):
         self.register_buffer("prior_log_weight", torch.zeros(m).log_softmax(0))
         self.register_buffer("prior_mean", torch.zeros(m, d))
         self.register_buffer("prior_factor", torch.eye(d).repeat(m, 1, 1))
-        # Fitted after training, like the mixture: no gradient of the VAE's loss reaches it.
-        flows = config.prior_flow and output == "x_delta"  # the twin draws nothing
-        self.prior_flow = Flow(d, config.prior_flow).requires_grad_(False) if flows else None
 
     def encode(self, x_i: Tensor, i: Tensor) -> Code:
         """x_i (B, C, H, W), i (B,) in 0..T -> q(z | x_i, i)."""
@@ -99,12 +94,10 @@ class ScaleVAE(nn.Module):
         return self.decode(self.encode(x_i, i).mean.to(x_i.dtype), i)
 
     def sample_prior(self, uniform: Tensor, normal: Tensor) -> Tensor:
-        """Codes z from the prior: N(0, I), through the flow if there is one, moved into the fitted components.
+        """Codes z from the prior: N(0, I), moved into the fitted mixture's components.
 
         Args: uniform (n,) in [0, 1), which picks the component; normal (n, latent). Returns (n, latent).
         """
-        if self.prior_flow is not None:
-            normal = self.prior_flow(normal)
         which = torch.searchsorted(self.prior_log_weight.exp().cumsum(0), uniform).clamp(max=len(self.prior_mean) - 1)
         # Every factor times every code, then one of each: gathered factors would be n matrices of latent^2.
         moved = torch.einsum("mij,nj->nmi", self.prior_factor, normal)
