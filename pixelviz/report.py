@@ -260,8 +260,9 @@ def _tick(value: float) -> str:
 
 
 def _style(k: int) -> tuple[str, str]:
-    """Colour and shape of the k-th method: never the colour alone."""
-    return PIXEL_COLOURS[k % len(PIXEL_COLOURS)], list(SHAPES.values())[k % len(SHAPES)]
+    """Colour and shape of the k-th method: never the colour alone, and never the same two again."""
+    again, shapes = k // len(PIXEL_COLOURS), list(SHAPES.values())
+    return PIXEL_COLOURS[k % len(PIXEL_COLOURS)], shapes[(k + again) % len(shapes)]
 
 
 def _point(row: dict[str, Any], name: str, at: tuple[float, float], y: _Axis, colour: str, shape: str) -> str:

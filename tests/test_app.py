@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import socket
 from pathlib import Path
 
 import gradio as gr
@@ -114,12 +115,29 @@ def test_launch_options_are_arguments_of_launch_and_bound_uploads():
     assert not any(isinstance(font, gr.themes.GoogleFont) for font in fonts)
 
 
-def test_the_space_entry_exposes_demo():
+@pytest.fixture
+def entry():
+    """app.py as a Space imports it."""
     path = PACKAGE.parent / "app.py"
     spec = importlib.util.spec_from_file_location("space_entry", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert isinstance(module.demo, gr.Blocks)
+    return module
+
+
+def test_the_space_entry_exposes_demo(entry):
+    assert isinstance(entry.demo, gr.Blocks)
+
+
+def test_a_port_in_use_is_one_line(entry, monkeypatch, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        monkeypatch.setattr("sys.argv", ["app.py", "--host", "127.0.0.1", "--port", port])
+        with pytest.raises(SystemExit):
+            entry.main()
+    assert f"port {port} is in use" in capsys.readouterr().err
 
 
 def test_static_files_are_free_of_addresses():

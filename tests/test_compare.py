@@ -14,6 +14,7 @@ from pixelviz.compare import CompareError, Reference, bench, cases, counted_runs
 from pixelviz.devices import Compute
 from pixelviz.evaluation import sample_images
 from pixelviz.metrics import features_of, fid, kid, precision_recall, statistics_of
+from pixelviz.samplers import SAMPLERS
 from tests.served import train_tiny
 from tests.tiny import tiny_images
 
@@ -238,12 +239,16 @@ def test_a_goal_is_judged_against_the_peer_at_its_best():
     rows = [_row("parallel", 1, 3.0, 0.2), _row("ddim", 10, 4.0, 1.0), _row("ddim-quad", 10, 2.0, 1.0)]
     against = report.verdicts({"checkpoint": "m", "rows": rows})[0]
     assert against.met is False
-    assert "2.00 of DDIM, quadratic steps with 10 steps (worse by 1.00)" in against.text
+    assert "2.00 of DDIM (quadratic) with 10 steps (worse by 1.00)" in against.text
     rows[2]["fid"] = 5.0
     against = report.verdicts({"checkpoint": "m", "rows": rows})[0]
     assert against.met is True
     assert "4.00 of DDIM with 10 steps" in against.text
     assert report.verdicts({"checkpoint": "m", "rows": [rows[0], rows[2]]})[0].met is None
+
+
+def test_every_method_has_a_mark_of_its_own():
+    assert len({report._style(k) for k in range(2 * len(SAMPLERS))}) == 2 * len(SAMPLERS)
 
 
 def test_the_frontier_is_what_nothing_beats():

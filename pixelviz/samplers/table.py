@@ -51,11 +51,11 @@ SAMPLERS: dict[str, Sampler] = {
     "printed": Sampler(printed, "Algorithm 1 as printed (diverges)", "paper Appendix D, Algorithm 1", False),
     "ddpm": _peer(baselines.ddpm, "DDPM", "Ho et al. 2020", 1000),
     "ddim": _peer(baselines.ddim, "DDIM", "Song et al. 2021a", 10, 50, 100),
-    "ddim-quad": _peer(baselines.ddim_quadratic, "DDIM, quadratic steps", "Song et al. 2021a, D.2", 10, 50),
+    "ddim-quad": _peer(baselines.ddim_quadratic, "DDIM (quadratic)", "Song et al. 2021a, D.2", 10, 50),
     "dpm++": _peer(baselines.dpm_solver, "DPM-Solver++(2M)", "Lu et al. 2022", 10, 20, 34),
-    "dpm++-clip": _peer(baselines.dpm_solver_clipped, "DPM-Solver++(2M), clipped", "Lu et al. 2022", 10, 20),
+    "dpm++-clip": _peer(baselines.dpm_solver_clipped, "DPM-Solver++(2M, clipped)", "Lu et al. 2022", 10, 20),
     "unipc": _peer(baselines.unipc, "UniPC", "Zhao et al. 2023", 10),
-    "unipc-clip": _peer(baselines.unipc_clipped, "UniPC, clipped", "Zhao et al. 2023", 10),
+    "unipc-clip": _peer(baselines.unipc_clipped, "UniPC (clipped)", "Zhao et al. 2023", 10),
     "sde-pc": _peer(baselines.sde_pc, "SDE, predictor-corrector", "Song et al. 2021b", 1000),
 }
 OURS = tuple(name for name, row in SAMPLERS.items() if row.start is None)  # run on R_phi, from a start of STARTS
