@@ -92,7 +92,7 @@ def conditions(results: dict[str, Any]) -> str:
 class Goal:
     """Ours at `passes` is to be no worse than a peer, in at most `time_share` of its time (None: any).
 
-    methods: the peer's variants, of which the best that was measured counts; the first has to be.
+    methods: the peer's variants, of which the best that was measured counts.
     """
 
     passes: int
@@ -132,7 +132,7 @@ def verdict(goal: Goal, results: dict[str, Any]) -> Verdict:
     peers = [rows[method, goal.method_passes] for method in goal.methods if (method, goal.method_passes) in rows]
     found = [rows[method, goal.passes] for method in ("parallel", "rotation") if (method, goal.passes) in rows]
     passes = "one pass" if goal.passes == 1 else f"{goal.passes} passes"
-    if [row["method"] for row in (*peers[:1], *found[:1])] != [goal.methods[0], "parallel"]:
+    if not peers or not found or found[0]["method"] != "parallel":
         peer = f"{SAMPLERS[goal.methods[0]].title} with {goal.method_passes} steps"
         return Verdict(None, f"Ours with {passes} against {peer}: not measured yet.")
     theirs = min(peers, key=lambda row: row["fid"])

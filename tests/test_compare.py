@@ -244,7 +244,9 @@ def test_a_goal_is_judged_against_the_peer_at_its_best():
     against = report.verdicts({"checkpoint": "m", "rows": rows})[0]
     assert against.met is True
     assert "4.00 of DDIM with 10 steps" in against.text
-    assert report.verdicts({"checkpoint": "m", "rows": [rows[0], rows[2]]})[0].met is None
+    only = report.verdicts({"checkpoint": "m", "rows": [rows[0], rows[2]]})[0]
+    assert "5.00 of DDIM (quadratic)" in only.text
+    assert report.verdicts({"checkpoint": "m", "rows": rows[:1]})[0].met is None
 
 
 def test_every_method_has_a_mark_of_its_own():
