@@ -156,7 +156,12 @@
     update(change) { Object.assign(here, change); write(); },
     hash,
     async fit(instrument, asked) { say(await fit(instrument, asked)); },
-    link() { write(); return location.href; },
+    link() {
+      const instrument = instrumentOf(here.tab);
+      if (instrument?.ready && (here.tab !== "lesson" || here.step !== null)) remember(instrument.state()); // its event may still be on its way
+      write();
+      return location.href;
+    },
   };
   window.addEventListener("hashchange", apply);
 

@@ -362,13 +362,17 @@ PV.follow(props, watch, (value) => {
   if (stacked()) scroll(column(), "start"); // on a phone what there is to see is above
 });
 
+// An address is taken once: the second time it would come without the view that was linked.
+let begun = false;
+const there = () => find("lesson-stage") && find("lesson-page");
 function restore({ step, lang, linked }) {
+  begun = true;
   if (lang) language = lang;
   held = linked;
   PV.address.update({ linked: null });
   if (page) open(null);
   go((step ?? at + 1) - 1, false);
 }
-document.addEventListener("pv:address", (event) => { if (event.detail.tab === "lesson") restore(event.detail); });
-const mine = () => { if (find("lesson-stage") && find("lesson-page")) restore(PV.address.now()); else requestAnimationFrame(mine); };
+document.addEventListener("pv:address", (event) => { if (event.detail.tab === "lesson" && there()) restore(event.detail); });
+const mine = () => { if (begun) return; if (there()) restore(PV.address.now()); else requestAnimationFrame(mine); };
 mine();
