@@ -32,7 +32,7 @@ def check_process(gamma: float, T: int, floor: float = PAPER_FLOOR) -> None:
         raise ConfigError(f"gamma must stay below T (the paper's Section 3.2.1); gamma is {gamma:g}, T is {T}.")
     if gamma > 500:
         raise ConfigError(
-            f"gamma may be at most 500; it is {gamma:g}. beyond that x_delta = exp(-gamma) is below 1e-217."
+            f"gamma may be at most 500; it is {gamma:g}. Beyond that x_delta = exp(-gamma) is below 1e-217."
         )
     if not 0 < floor < 1:
         raise ConfigError(f"floor must lie strictly between 0 and 1; it is {floor}. The paper's value is 4e-3.")
