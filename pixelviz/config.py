@@ -173,8 +173,9 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be from 0 to 1; it is {getattr(self, name)}.")
         if not 0 <= self.seed < MAX_SEED:
             raise ConfigError(f"seed must be from 0 to {MAX_SEED - 1:,}; it is {self.seed}.")
-        if self.unet_step_power is not None and not 0 < self.unet_step_power <= 20:
-            raise ConfigError(f"unet_step_power must be above 0 and at most 20; it is {self.unet_step_power}.")
+        for name in ("step_power", "unet_step_power"):
+            if (power := getattr(self, name)) is not None and not 0 < power <= 20:
+                raise ConfigError(f"{name} must be above 0 and at most 20; it is {power}.")
         if self.deviation is not None and not 0 <= self.deviation <= 1:
             raise ConfigError(f"deviation must be from 0 to 1; it is {self.deviation}.")
         if not 0 < self.pair_share <= 1:

@@ -99,7 +99,7 @@ def test_inspect(run, checkpoint, tmp_path):
     assert "parallel_unet" in text
     written = json.loads((tmp_path / "i.json").read_text())
     assert written["config"]["T"] == 8
-    weights = sum(p.numel() for p in cli.checkpoints.load(checkpoint).model.scale_vae.parameters())
+    weights = sum(p.numel() for p in checkpoints.load(checkpoint).model.scale_vae.parameters())
     assert written["parts"]["scale_vae"]["parameters"] == weights
     assert run("inspect")[0] != 0
 
@@ -116,8 +116,10 @@ def test_train_resume_and_evaluate(run, tmp_path, monkeypatch):
     status, _, err = run(*common, "--steps", 2)
     assert status == 1
     assert "already holds a checkpoint" in err
-    assert run(*common, "--steps", 3, "--resume")[0] == 0
-    assert cli.checkpoints.load(out).record.steps["twin"] == 3
+    assert run(*common, "--steps", 3, "--resume", "--step-power", 0.5)[0] == 0
+    record = checkpoints.load(out).record
+    assert record.steps["twin"] == 3
+    assert record.training["step_power"] == 0.5
     status, text, _ = run(
         "evaluate", "--checkpoint", out, "--data", images, "--json", tmp_path / "e.json", "--write", "--images", 2
     )
@@ -126,7 +128,7 @@ def test_train_resume_and_evaluate(run, tmp_path, monkeypatch):
     figures = json.loads((tmp_path / "e.json").read_text())
     assert list(figures["ssim_x_delta"]) == ["1", "2", "4", "8"]
     assert "generation" not in figures  # no reference statistics for these images
-    assert cli.checkpoints.load(out).record.figures["ssim_x_delta"] == figures["ssim_x_delta"]
+    assert checkpoints.load(out).record.figures["ssim_x_delta"] == figures["ssim_x_delta"]
 
 
 def test_evaluate_refuses_nonsense(run, checkpoint):

@@ -119,7 +119,7 @@ def test_weighted_errors_are_alike_at_all_steps():
         assert (losses.head_weight(schedule, rate, i, s) * left).item() == pytest.approx(1, abs=0.02)
         v_error = losses.head_weight(schedule, rate, i, 0.0) * left
         assert v_error.item() == pytest.approx(s**2 / (abar * s**2 + 1 - abar), rel=0.03)
-    for wrong in ({"deviation": -1}, {"unet_step_power": 0}):
+    for wrong in ({"deviation": -1}, {"unet_step_power": 0}, {"step_power": 0}, {"step_power": float("nan")}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             TrainConfig(**wrong)
 
@@ -150,6 +150,18 @@ def test_r_phi_s_steps_are_spread_as_its_power_says(i_min, power):
     for q in (1, 5, 25):
         assert (draws.i <= q).float().mean() == pytest.approx((q / 50) ** (1 / (power or 1)), abs=0.015)
     assert torch.equal(draws.heads[:, 0], draws.i.ceil().long())
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_the_vae_s_steps_are_spread_as_its_power_says(power):
+    """Besides a share at i = 0, whole i from 1 to T, of which a share (q/T)^(1/power) is at most q."""
+    settings = TrainConfig(parts=("scale_vae",), step_power=power, clean_share=0.2)
+    i = losses.draw_step(tiny_config(T=50), settings, 20_000, torch.Generator().manual_seed(4))["scale_vae"].i
+    assert (i == 0).float().mean() == pytest.approx(0.2, abs=0.01)
+    late = i[i > 0].float()
+    assert late.max() == 50
+    for q in (1, 5, 25):
+        assert (late <= q).float().mean() == pytest.approx((q / 50) ** (1 / power), abs=0.015)
 
 
 @pytest.mark.parametrize(("target", "last"), [("v", 8), ("eps", 8), ("v", 2.5)])

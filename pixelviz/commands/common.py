@@ -1,0 +1,34 @@
+"""What several commands share: the console, the progress bar, common options, and JSON files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pixelviz.devices import PRECISIONS
+
+console = Console(markup=False)  # a path may hold [brackets]
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1 and so on) or mps.")]
+Precision = Annotated[str, typer.Option(help=f"Of products: auto, {', '.join(PRECISIONS)}.")]
+Folder = Annotated[Path, typer.Option("--checkpoint", help="Folder of a checkpoint.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
+
+
+def progress_bar() -> Progress:
+    """A bar with what is going on, how many of how many, and the time left."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    )
+
+
+def write_json(path: Path | None, values: dict) -> None:
+    """Write values to the file, where one was asked for; its folder is made."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,116 @@
+"""Commands that draw: `sample` and `export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from PIL import Image
+
+from pixelviz import checkpoints, evaluation
+from pixelviz.assets import ASSETS
+from pixelviz.benches import nearest_in
+from pixelviz.commands.common import Device, Folder, Precision, console, progress_bar
+from pixelviz.config import PAPER_FLOOR
+from pixelviz.devices import choose
+from pixelviz.export import EXTRAS, FORMATS, Request
+from pixelviz.export import export as export_zip
+from pixelviz.export_figures import FIGURES
+from pixelviz.export_view import View, read_settings
+from pixelviz.images import read_image
+from pixelviz.samplers import SAMPLERS, STARTS
+
+
+def sample(
+    checkpoint: Folder,
+    out: Annotated[Path, typer.Option(help="FILE.npz (images, network_evaluations, seconds) or FILE.png (a sheet).")],
+    n: Annotated[int, typer.Option(help="Number of images.")] = 64,
+    passes: Annotated[int, typer.Option(help="Runs of the network: 1 (one pass) to T (closed loop).")] = 1,
+    start: Annotated[str, typer.Option(help=f"One of: {', '.join(STARTS)}.")] = "consistent",
+    sampler: Annotated[str, typer.Option(help=f"One of: {', '.join(SAMPLERS)}.")] = "parallel",
+    seed: int = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Draw images."""
+    if out.suffix not in (".npz", ".png"):
+        raise typer.BadParameter(f"--out must end in .npz or .png; it is {out.name}.")
+    if n < 1:
+        raise typer.BadParameter(f"--n must be at least 1; it is {n}.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    compute = choose(device, precision)
+    model = checkpoints.load(checkpoint, compute.device).model
+    done: list[evaluation.Batch] = []
+    with progress_bar() as progress:
+        task = progress.add_task("sampling", total=n)
+        for batch in evaluation.sample_images(
+            model, compute, n, passes=passes, start=start, sampler=sampler, seed=seed
+        ):
+            done.append(batch)
+            progress.advance(task, len(batch.images))
+    images = torch.cat([batch.images for batch in done]).permute(0, 2, 3, 1).numpy()
+    seconds = sum(batch.seconds for batch in done)
+    if out.suffix == ".npz":
+        np.savez_compressed(
+            out, images=images, network_evaluations=done[-1].network_evaluations, seconds=np.float64(seconds)
+        )
+    else:
+        Image.fromarray(evaluation.sheet(images)).save(out)
+    console.print(
+        f"{n} images, {done[-1].network_evaluations} network evaluations each, "
+        f"{seconds:.2f} s ({seconds / n:.4f} s per image) -> {out}",
+        soft_wrap=True,
+    )
+
+
+def _pixels(text: str) -> list[list[int]]:
+    try:
+        pixels = json.loads(text)
+    except (ValueError, RecursionError):
+        pixels = None
+    if not isinstance(pixels, list) or not all(isinstance(pixel, list) for pixel in pixels):
+        raise typer.BadParameter(f"--pixels takes JSON like [[12, 20, 0]], one [row, column, channel] each: {text!r}.")
+    return pixels
+
+
+def export(
+    out: Annotated[Path, typer.Option(help="FILE.zip to write.")],
+    image: Annotated[Path | None, typer.Option(help="The picture; not needed with --settings of an export.")] = None,
+    settings: Annotated[Path | None, typer.Option(help="settings.json of an earlier export, to make it again.")] = None,
+    gamma: Annotated[float, typer.Option(help="Rate of the process, below T.")] = 20.0,
+    steps_of_process: Annotated[int, typer.Option("--T", help="Steps of the process.")] = 200,
+    floor: Annotated[float, typer.Option(help="Least pixel value; the paper's is 0.004.")] = PAPER_FLOOR,
+    seed: int = 0,
+    t: Annotated[float, typer.Option(help="The time on the screen, 0 to 1.")] = 0.16,
+    pixels: Annotated[str, typer.Option(help="Pixels, as JSON [[row, column, channel], ...]; else suggested.")] = "[]",
+    ddpm_rescaled: Annotated[bool, typer.Option(help="Multiply DDPM's range by 1000/T.")] = False,
+    figures: Annotated[str, typer.Option(help="Figures, with commas.")] = ",".join(FIGURES),
+    formats: Annotated[str, typer.Option(help="Formats of the figures, with commas.")] = ",".join(FORMATS),
+    extras: Annotated[str, typer.Option(help="Other files, with commas.")] = ",".join(EXTRAS),
+    checkpoints_folder: Annotated[
+        Path, typer.Option("--checkpoints", help="Where the figures that need a model look for one.")
+    ] = ASSETS.parent / "checkpoints",
+    device: Device = "auto",
+) -> None:
+    """The paper's figures, the film, the curves and the settings of a picture, as one zip."""
+    if out.suffix != ".zip":
+        raise typer.BadParameter(f"--out must end in .zip; it is {out.name}.")
+    if settings is not None:
+        view = read_settings(settings, image)
+    elif image is None:
+        raise typer.BadParameter("give --image, or --settings of an earlier export.")
+    else:
+        places = tuple(tuple(pixel) for pixel in _pixels(pixels))
+        view = View(read_image(image), image.stem, gamma, steps_of_process, floor, seed, places, t, ddpm_rescaled)
+    wanted = Request(*(tuple(filter(None, text.split(","))) for text in (figures, formats, extras)))
+    compute = choose(device)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with progress_bar() as progress:
+        task = progress.add_task("export", total=None)
+        for step in export_zip(view, wanted, out, lambda needs: nearest_in(checkpoints_folder, view, needs, compute)):
+            progress.update(task, description=step.what, completed=step.done, total=step.total)
+    console.print(f"Saved {out}")

@@ -1,0 +1,78 @@
+"""Commands about what there is: `inspect`, `convert` and `assets`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.table import Table
+
+from pixelviz import assets_build, checkpoints
+from pixelviz.commands.common import Folder, JsonFile, console, write_json
+from pixelviz.config import PAPER_PARAMETERS, PRESETS, preset
+from pixelviz.models.pixel_aware import PixelAwareModel
+
+
+def inspect(
+    preset_name: Annotated[str | None, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of a checkpoint.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Show a preset's or a checkpoint's configuration and its parts."""
+    if (preset_name is None) == (checkpoint is None):
+        raise typer.BadParameter("give either --preset or --checkpoint.")
+    if checkpoint is not None:
+        loaded = checkpoints.load(checkpoint)
+        model, title = loaded.model, checkpoint.name
+    else:
+        with torch.device("meta"):  # only to be counted
+            model, title = PixelAwareModel(preset(preset_name)), preset_name
+    counts = model.parameter_counts()
+    parts: dict[str, dict[str, float]] = {part: {"parameters": number} for part, number in counts.items()}
+    table = Table("part", "parameters", title=title)
+    if paper := PAPER_PARAMETERS.get(preset_name, {}):
+        table.add_column("the paper's")
+        table.add_column("difference")
+    for part, entry in parts.items():
+        cells = [part, f"{entry['parameters']:,}"]
+        if part in paper:
+            entry |= {"paper": paper[part], "difference_percent": 100 * (entry["parameters"] / paper[part] - 1)}
+            cells += [f"{paper[part] / 1e6:.1f} M", f"{entry['difference_percent']:+.2f} %"]
+        table.add_row(*cells)
+    console.print(table)
+    console.print_json(data=model.config.to_dict())
+    if checkpoint is not None:
+        console.print(
+            (checkpoint / checkpoints.CARD).read_text(encoding="utf-8")
+            if (checkpoint / checkpoints.CARD).is_file()
+            else ""
+        )
+    write_json(
+        json_file,
+        {
+            "name": title,
+            "config": model.config.to_dict(),
+            "parts": parts,
+        },
+    )
+
+
+def convert(
+    checkpoint: Folder,
+    out: Annotated[Path, typer.Option(help="Folder for the copy.")],
+    dtype: Annotated[str, typer.Option(help=f"One of: {', '.join(checkpoints.DTYPES)}.")] = "float16",
+) -> None:
+    """Copy a checkpoint with its weights in half the space; they are float32 again when it is loaded."""
+    loaded = checkpoints.load(checkpoint)
+    checkpoints.claim(out)
+    checkpoints.save(out, loaded.model, loaded.record, dtype)
+    console.print(f"Saved {out}, {(out / checkpoints.WEIGHTS).stat().st_size / 2**20:.1f} MiB", soft_wrap=True)
+
+
+def assets(name: Annotated[str, typer.Argument(help=f"One of: {', '.join(assets_build.BUILDERS)}.")]) -> None:
+    """Rebuild a bundled asset."""
+    if name not in assets_build.BUILDERS:
+        raise typer.BadParameter(f"there is no asset {name!r}; there are: {', '.join(assets_build.BUILDERS)}.")
+    assets_build.BUILDERS[name]()

@@ -1,0 +1,152 @@
+"""Commands that measure: `evaluate` and `bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.table import Table
+
+from pixelviz import benchmark, checkpoints, compare, evaluation, peers, report
+from pixelviz.commands.common import Device, Folder, JsonFile, Precision, console, progress_bar, write_json
+from pixelviz.config import PRESETS, ModelConfig, preset
+from pixelviz.data import load_images
+from pixelviz.devices import choose
+from pixelviz.samplers import STARTS
+from pixelviz.tables import cost_table, figure_tables
+
+
+def evaluate(
+    checkpoint: Folder,
+    json_file: JsonFile = None,
+    data: Annotated[str, typer.Option(help="Data set whose test split is used.")] = "fashion-mnist",
+    images: Annotated[int, typer.Option(help="Test images for SSIM.")] = 500,
+    samples: Annotated[int, typer.Option(help="Samples per row of the FID table; 0 for none.")] = 2000,
+    passes: Annotated[str, typer.Option(help="Numbers of passes, with commas; those above T are left out.")] = ",".join(
+        map(str, evaluation.PASSES)
+    ),
+    starts: Annotated[str, typer.Option(help="Starts, with commas.")] = ",".join(STARTS),
+    write: Annotated[bool, typer.Option(help="Store the figures in the checkpoint and its card.")] = False,
+    seed: int = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Measure SSIM of the scale from true x_i, and FID (in our classifier's features) over passes and starts."""
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+    compute = choose(device, precision)
+    loaded = checkpoints.load(checkpoint, compute.device)
+    config = loaded.model.config
+    test = load_images(
+        data, split="test", size=config.image_size, channels=config.channels, limit=images, allow_download=False
+    )
+    try:
+        reference = compare.bundled_reference(loaded, compute)
+    except compare.CompareError as reason:  # FID against another data set would mean nothing
+        reference = None
+        console.print(f"No FID: {reason}", style="yellow")
+    with progress_bar() as progress:
+        task = progress.add_task("evaluating", total=None)
+        for state in evaluation.evaluate(
+            loaded,
+            compute,
+            test.images,
+            samples=samples,
+            passes=_passes(passes),
+            starts=_listed("--starts", starts, STARTS),
+            reference=reference.statistics if reference else None,
+            extractor=reference.extractor if reference else None,
+            seed=seed,
+        ):
+            progress.update(task, description=state.what, completed=state.done, total=state.total)
+    figures = state.figures
+    console.print(*figure_tables(figures, test.name), sep="\n")
+    if write:
+        checkpoints.update_figures(loaded, figures)
+    write_json(json_file, {"checkpoint": checkpoint.name, "data": test.name, **figures})
+
+
+def _passes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(k) for k in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"--passes takes whole numbers with commas, such as 1,5,10; it is {text!r}.") from None
+
+
+def _listed(option: str, text: str, known: Iterable[str]) -> tuple[str, ...]:
+    chosen = tuple(name.strip() for name in text.split(","))
+    if unknown := [name for name in chosen if name not in known]:
+        raise typer.BadParameter(f"{option} knows {', '.join(known)}, not {unknown[0]!r}.")
+    return chosen
+
+
+def bench(
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder of a checkpoint: measure it against its peers.")
+    ] = None,
+    preset_name: Annotated[
+        str | None, typer.Option("--preset", help=f"Measure what a model costs; one of: {', '.join(PRESETS)}.")
+    ] = None,
+    json_file: JsonFile = None,
+    samples: Annotated[int, typer.Option(help="Images per row and seed.")] = 10_000,
+    seeds: Annotated[int, typer.Option(help="Seeds per row; their spread is given.")] = 3,
+    methods: Annotated[
+        str, typer.Option(help=f"With commas, of {', '.join(compare.COMPARED)}; with passes as in ddim:10.")
+    ] = ",".join(compare.COMPARED),
+    peer: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a diffusers UNet2DModel to compare with, too.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="A small setting: under five minutes on two cores.")] = False,
+    batch: Annotated[int, typer.Option(help="With --preset: images per run.")] = 4,
+    repeats: Annotated[int, typer.Option(help="With --preset: runs per figure.")] = 5,
+    head_attention: Annotated[str | None, typer.Option(help="With --preset: the heads' attention.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Compare a checkpoint with its peers (stopped and started again, it goes on), or measure a preset's cost."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if preset_name is not None and checkpoint is None:
+        changes = {} if head_attention is None else {"head_attention": head_attention}
+        _bench_cost(preset_name, preset(preset_name, **changes), json_file, device, batch, repeats)
+        return
+    if preset_name is not None or checkpoint is None or json_file is None:
+        raise typer.BadParameter("give --checkpoint DIR and --json FILE, which is written row by row, or --preset.")
+    if quick:
+        samples, seeds, methods = compare.QUICK_SAMPLES, 1, ",".join(compare.QUICK_METHODS)
+    compute = choose(device)
+    loaded = checkpoints.load(checkpoint, compute.device)
+    run = compare.bench(
+        loaded,
+        compute,
+        json_file,
+        compare.bundled_reference(loaded, compute),
+        samples=samples,
+        seeds=seeds,
+        methods=methods.split(","),
+        peers=[peers.load(folder, compute.device) for folder in peer or ()],
+    )
+    with progress_bar() as progress:
+        task = progress.add_task("measuring", total=None)
+        for state in run:
+            progress.update(task, description=state.what, completed=state.done, total=state.total)
+    table = Table(*report.HEAD, title=f"{checkpoint.name} and its peers", caption=report.conditions(state.results))
+    for cells in report.table_rows(state.results):
+        table.add_row(*cells)
+    console.print(table)
+    for one in report.verdicts(state.results):
+        console.print(one.text)
+
+
+def _bench_cost(name: str, config: ModelConfig, json_file: Path | None, device: str, batch: int, repeats: int) -> None:
+    """What a preset costs, as a table and as JSON."""
+    with progress_bar() as progress:
+        task = progress.add_task("building", total=None)
+        for state in benchmark.measure(config, device=device, batch=batch, repeats=repeats):
+            progress.update(task, description=state.what, completed=state.done, total=state.total)
+    figures = state.figures
+    console.print(cost_table(name, batch, figures))
+    write_json(json_file, {"preset": name, **figures})
