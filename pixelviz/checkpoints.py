@@ -230,7 +230,7 @@ def _table(figures: dict[str, Any]) -> list[str]:
     if rows := figures.get("generation"):
         lines += ["", "| start | passes | FID | network evaluations | s/image |", "|---|---|---|---|---|"]
         lines += [
-            f"| {r['start']} | {r['passes']} | {r['fid']:.1f} | {r['network_evaluations']} "
+            f"| {r['start']} | {r['passes']} | {r['fid']:.2f} | {r['network_evaluations']} "
             f"| {r['seconds_per_image']:.4f} |"
             for r in rows
         ]

@@ -299,6 +299,7 @@ def test_the_gap_falls_with_brightness_only_from_some_gamma_on():
     ("call", "says"),
     [
         (lambda: advise_gamma(PIXELS, 1e-6, 20), r"no gamma below 20 .* Raise the floor, the tolerance or T"),
+        (lambda: advise_gamma(PIXELS, 1e-9, 1000), r"no gamma below 500 .* Raise the floor or the tolerance\."),
         (lambda: advise_gamma(PIXELS, 0, 200), "tolerance must be greater than 0"),
         (lambda: advise_gamma(PIXELS, math.nan, 200), "tolerance must be greater than 0"),
         (lambda: advise_gamma(PIXELS, 0.1, 0), "T must be a whole number"),

@@ -31,14 +31,19 @@ def _gap(context: Context, betas: Tensor) -> float:
     return context.mean(kl_to_noise(context.levels, torch.log1p(-betas).sum())).item()
 
 
+def _is_noise(context: Context, betas: Tensor) -> bool:
+    """Whether x_T is: in the mean over the image, and by its variance (a dark image has a small KL all along)."""
+    return _gap(context, betas) <= GONE and -torch.expm1(torch.log1p(-betas).sum()).item() >= 0.99
+
+
 def _steps_needed(context: Context, betas) -> int | None:
-    """The least T whose betas(T) leave a gap of at most GONE; None where no T up to MAX_T does."""
-    if _gap(context, betas(MAX_T)) > GONE:
+    """The least T after whose betas(T) x_T is noise; None where no T up to MAX_T does."""
+    if not _is_noise(context, betas(MAX_T)):
         return None
     low, high = 1, MAX_T
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if _gap(context, betas(middle)) <= GONE else (middle + 1, high)
+        low, high = (low, middle) if _is_noise(context, betas(middle)) else (middle + 1, high)
     return high
 
 
@@ -58,10 +63,11 @@ def eq1(context: Context, betas) -> Verdict:
     numbers = (
         Number("last rate, beta_T", now[-1].item()),
         Number(f"mean KL to N(0, 1) at T = {context.T}", gap),
-        *((Number(f"least T with a KL below {GONE:g}, range as printed", needed),) if needed else ()),
+        Number("variance of x_T's noise", 1 - (1 - now).prod().item()),
+        *((Number("least T at which it is noise, range as printed", needed),) if needed else ()),
     )
     end = f"The range as printed needs {needed} steps for that" if needed else f"No T up to {MAX_T} does that"
-    if gap <= GONE:
+    if _is_noise(context, now):
         return Verdict(HOLDS, numbers, f"At T = {context.T} DDPM's x_T is noise. {end}.")
     return Verdict(WHERE, numbers, f"{end}; at T = {context.T} it is not there yet.")
 
@@ -142,7 +148,7 @@ def eq4(context: Context, posterior) -> Verdict:
     "Eq. 5",
     "The bound that training uses",
     r"$L_{VLB}=\mathbb E_q\big[D_{KL}(q(x_T|x_0)\,\|\,p(x_T))+\sum_{i=2}^{T}D_{KL}(q(x_{i-1}|x_i,x_0)\,\|\,"
-    r"p_\theta(x_{i-1}|x_i))-\log p(x_0|x_1)\big]$ bounds $-\log p(x_0)$; it “is maximized”.",
+    r"p_\theta(x_{i-1}|x_i))-\log p(x_0|x_1)\big]$ bounds $-\log p(x_0)$.",
     code="claims/background.py",
     formula=lambda last, between, log_first: last + between.sum() - log_first,
 )
@@ -177,7 +183,7 @@ def eq5(context: Context, bound) -> Verdict:
             HOLDS,
             numbers,
             "The bound lies above −log p(x_0), here for Gaussian data with this image's mean and variance. "
-            "So it is to be made small: “maximized” should read “minimized”.",
+            "So it is to be made small; where the paper says that it “is maximized”, read “minimized”.",
         )
     return Verdict(SLIP, numbers, "This lies below −log p(x_0), so it is no upper bound.")
 

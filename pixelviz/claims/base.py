@@ -149,11 +149,14 @@ class Context:
 
     @cached_property
     def picked(self) -> Tensor:
-        """x0 of the picked pixels, distinct and ascending; quantiles of the image where fewer than two differ."""
+        """x0 of the picked pixels, distinct and ascending; where fewer than two differ, quantiles of its levels,
+        each counted once.
+        """
         chosen = torch.tensor([self.x0[c, row, column].item() for row, column, c in self.pixels], dtype=torch.float64)
         chosen = chosen.unique()
         if len(chosen) < 2:
-            chosen = torch.quantile(self.levels, torch.tensor([0.1, 0.5, 0.95], dtype=torch.float64)).unique()
+            places = torch.tensor([0.1, 0.5, 0.95], dtype=torch.float64)
+            chosen = torch.quantile(self.levels, places, interpolation="nearest").unique()
         if len(chosen) < 2:  # a flat image
             chosen = torch.tensor([self.floor, 1.0], dtype=torch.float64)
         return chosen

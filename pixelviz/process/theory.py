@@ -293,9 +293,10 @@ def advise_gamma(pixels, tolerance: float, T: int, floor: float = PAPER_FLOOR) -
     data = _Brightnesses(pixels)
     highest = LARGEST_GAMMA if T == 1 else min(math.nextafter(T, 0), LARGEST_GAMMA)
     if (left := data.mean_gap(highest, floor)) > tolerance:
+        rest = ", the tolerance or T" if highest < LARGEST_GAMMA else " or the tolerance"
         raise ConfigError(
             f"no gamma below {highest:.6g} brings the mean terminal gap to {tolerance:g} at floor {floor:g}: "
-            f"there it is still {left:.3g}. Raise the floor, the tolerance or T."
+            f"there it is still {left:.3g}. Raise the floor{rest}."
         )
     gamma = _smallest(lambda g: data.mean_gap(g, floor) <= tolerance, 0.0, highest)
     return Advice(gamma, floor, data.mean_gap(gamma, floor))

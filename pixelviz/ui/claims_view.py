@@ -67,7 +67,7 @@ class Scene:
         c = self.context
         channels, rows, columns = c.x0.shape
         picked = ", ".join(f"{value:.3g}" for value in c.picked[:6].tolist())
-        whose = "picked pixels" if len(c.pixels) > 1 else "its own quantiles, for want of two picked pixels,"
+        whose = "picked pixels" if len(c.pixels) > 1 else "for want of two picked pixels quantiles of its brightnesses,"
         return (
             f"{self.picture} ({columns}×{rows}{', gray' if channels == 1 else ''}), γ = {c.gamma:g}, T = {c.T}, "
             f"floor {c.floor:g}, DDPM's range {'rescaled by 1000/T' if c.rescaled else 'as printed'}; {whose} "

@@ -57,7 +57,7 @@ def measured(figures: dict) -> str:
         rows = [
             (
                 f"{row['start']}, {row['passes']} pass{'es' if row['passes'] > 1 else ''}",
-                f"{row['fid']:.1f}",
+                f"{row['fid']:.2f}",
                 f"{row['network_evaluations']}",
                 f"{row['seconds_per_image']:.4f}",
             )

@@ -26,12 +26,13 @@ NO_TWIN = (
 
 INTRO = """Is one pass worth having? Here the model meets what people would use instead, on the same data, with the same
 backbone and counted the same way: DDPM, DDIM, DPM-Solver++, UniPC and the predictor-corrector sampler run on a
-**linear-beta twin**, an ordinary diffusion model of the same size."""
+**linear-beta twin**, an ordinary diffusion model on the backbone of R_φ, without its scale maps, its T heads and
+G_θ."""
 
 PAPER = """**As printed in the paper, not measured here.** One V100; FID in Inception features, so it
 cannot be compared with the FID above. DPM-Solver with 34 steps takes 0.05 s against the paper's 0.3 s: "four times
-faster" holds against DDPM, SDE and DDIM with 1000 steps, not against the fast solvers (and the text gives DDPM 1.23 s
-where the table has 1.26)."""
+faster" holds against DDPM, SDE and DDIM with 1000 steps, and DDIM with 100 on CelebA, not against the fast solvers (and
+the text gives DDPM 1.23 s where the table has 1.26)."""
 
 FAIR = """All methods draw images of the same seed **in turns on one processor**: the next step is always that of the
 method whose clock shows least. So none waits for another, and every clock counts only that method's own work."""

@@ -36,8 +36,8 @@ const act = {
 const frames = PV.frames(host, props);
 const curves = PV.curves(host, props);
 const water = PV.water(host, props, curves.range);
-const words = PV.words(host);
 const controls = PV.controls(host, props, act);
+const words = PV.words(host, controls.limits);
 const message = host.querySelector(".pvi-message");
 const captions = Object.fromEntries(["image", "ours", "ddpm", "ahead", "gap"].map((key) => [key, host.querySelector(`[data-view=${key}] figcaption span`)]));
 

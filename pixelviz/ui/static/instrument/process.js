@@ -206,17 +206,17 @@
   }
 
   // { value } or { value: null, limit, left }: no gamma below the limit is enough, `left` nats remain there.
-  function adviseGamma(levels, counts, tolerance, T, floor) {
-    const limit = T === 1 ? LARGEST_GAMMA : Math.min(T, LARGEST_GAMMA);
+  function adviseGamma(levels, counts, tolerance, T, floor, most = LARGEST_GAMMA) {
+    const limit = T === 1 ? most : Math.min(T, most);
     const left = meanGap(levels, counts, limit, floor);
     if (left > tolerance) return { value: null, limit, left };
     return { value: smallest((g) => meanGap(levels, counts, g, floor) <= tolerance, 0, limit) };
   }
-  function adviseFloor(levels, counts, tolerance, gamma) {
+  function adviseFloor(levels, counts, tolerance, gamma, most = LARGEST_FLOOR) {
     if (gamma < LEAST_GAMMA_FOR_FLOOR) return { value: null, limit: null, left: null };
     const meets = (floor) => meanGap(levels, counts, gamma, floor) <= tolerance;
-    if (!meets(LARGEST_FLOOR)) return { value: null, limit: LARGEST_FLOOR, left: meanGap(levels, counts, gamma, LARGEST_FLOOR) };
-    return { value: meets(PAPER_FLOOR) ? PAPER_FLOOR : smallest(meets, PAPER_FLOOR, LARGEST_FLOOR) };
+    if (!meets(most)) return { value: null, limit: most, left: meanGap(levels, counts, gamma, most) };
+    return { value: meets(PAPER_FLOOR) ? PAPER_FLOOR : smallest(meets, PAPER_FLOOR, most) };
   }
 
   root.process = {

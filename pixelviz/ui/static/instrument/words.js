@@ -28,7 +28,7 @@
   // One formula in pieces, so that a narrow screen breaks it before an equals sign.
   const math = (...pieces) => `<p>${pieces.map((piece) => `<math displaystyle="true">${piece}</math>`).join(" ")}</p>`;
 
-  root.words = (host) => {
+  root.words = (host, limits) => {
     const find = (name) => host.querySelector(`.pvi-${name}`);
     const formulas = find("formulas"), badge = find("badge"), cards = find("facts"), advice = find("advice");
     const rows = find("numbers tbody"), caption = find("numbers caption"), image = find("whole"), live = find("live"), readout = find("readout");
@@ -73,7 +73,7 @@
       const { gap, state } = model, made = [
         card("Terminal gap", `${root.number(Number(gap.ours.mean.toPrecision(3)))} nats`, `mean KL of x_T to N(0, 1) per value; DDPM ${root.number(Number(gap.ddpm.mean.toPrecision(3)))}`),
         card("Barely noisy at T", percent(gap.ours.barely), `of the values have a variance below 0.9; the least is ${gap.ours.least.toFixed(3)}`),
-        card("Ahead at t = 1", percent(model.aheadAtEnd), "of the values have less SNR left with ours than with DDPM (Proposition 2)"),
+        card("Ahead at t = 1", percent(model.aheadAtEnd), "of the values have less SNR left with ours than with DDPM, and so the lower mean"),
       ];
       if (model.tDelta !== null) {
         const [a, b] = state.pair, bright = model.pixels[a].x0 > model.pixels[b].x0 ? a : b;
@@ -86,13 +86,13 @@
     // Some fifty passes over all levels, so only once the hand rests.
     function writeAdvice(model) {
       const { picture, state } = model, { levels, counts } = picture;
-      const gamma = P.adviseGamma(levels, counts, TOLERANCE, state.T, state.floor);
-      const floor = P.adviseFloor(levels, counts, TOLERANCE, state.gamma);
+      const gamma = P.adviseGamma(levels, counts, TOLERANCE, state.T, state.floor, limits.gamma.max);
+      const floor = P.adviseFloor(levels, counts, TOLERANCE, state.gamma, limits.floor.max);
       const ways = [];
       if (gamma.value !== null) ways.push(`γ = ${gamma.value.toPrecision(3)} at this floor`);
       if (floor.value !== null) ways.push(`floor ${Number(floor.value.toPrecision(3))} at this γ`);
       const notes = [];
-      if (gamma.value === null) notes.push(`No γ up to ${Number(gamma.limit.toPrecision(4))} is enough at this floor: ${gamma.left.toPrecision(3)} nats would remain. Raise the floor or T.`);
+      if (gamma.value === null) notes.push(`No γ up to ${Number(gamma.limit.toPrecision(4))} is enough at this floor: ${gamma.left.toPrecision(3)} nats would remain. Raise the floor${state.T < limits.gamma.max ? " or T" : ""}.`);
       if (floor.value === null) notes.push(floor.limit === null ? `A floor helps from γ = ${P.LEAST_GAMMA_FOR_FLOOR} on.` : `No floor up to ${floor.limit} is enough at this γ: ${floor.left.toPrecision(3)} nats would remain. Raise γ.`);
       set(advice, [ways.length ? `For a terminal gap of ${TOLERANCE} nats this image needs at least ${ways.join(" or ")}.` : "", ...notes].filter(Boolean).join(" "));
     }
