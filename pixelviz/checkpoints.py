@@ -71,15 +71,22 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[st
     os.replace(partial, path)
 
 
-def claim(folder: Path) -> None:
-    """Make the folder of a new checkpoint, before the work that will fill it.
+def claim(folder: Path) -> bool:
+    """Make the folder of a new checkpoint, before the work that will fill it; returns whether it was not there.
 
     Raises CheckpointError where it holds a checkpoint or a file that would be overwritten, or cannot be written.
     """
+    new = not folder.exists()
     if (folder / CONFIG).exists():
         raise CheckpointError(f"{folder} already holds a checkpoint; resume it, or choose another folder.")
     if taken := [name for name in (WEIGHTS, CARD) if (folder / name).exists()]:
         raise CheckpointError(f"{folder} holds a {taken[0]}, which would be overwritten; choose another folder.")
+    check_writable(folder)
+    return new
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder where there is none; raises CheckpointError where no file can be written into it."""
     probe = folder / (CONFIG + ".partial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -199,8 +206,9 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(f"{folder} has no {WEIGHTS}. Checkpoints are safetensors; pickles are refused.")
+    with torch.device("meta"):  # a few bytes may ask for gigabytes
+        _check_shapes(path, PixelAwareModel(config, parts))
     model = PixelAwareModel(config, parts)
-    _check_shapes(path, model)
     weights = load_file(path, device="cpu")
     if bad := [key for key, value in weights.items() if not torch.isfinite(value).all()]:
         raise CheckpointError(f"{path} holds values that are not finite, first in {bad[0]}.")
@@ -227,6 +235,7 @@ def _table(figures: dict[str, Any]) -> list[str]:
         for key, title in (("ssim_x_delta", "SSIM of x_delta_hat"), ("ssim_alpha_bar", "SSIM of alpha_bar_i")):
             if key in figures:
                 lines.append(f"| {title} | " + " | ".join(f"{value:.3f}" for value in figures[key].values()) + " |")
+        lines += ["", f"SSIM is a mean over {figures['test_images']}."] if "test_images" in figures else []
     if rows := figures.get("generation"):
         lines += ["", "| start | passes | FID | network evaluations | s/image |", "|---|---|---|---|---|"]
         lines += [

@@ -335,6 +335,8 @@ def _summary(
         "weights": _weights_of(case.method, weights),
         "commit": here["commit"],
         "date": here["date"],
+        "machine": here["machine"],
+        "threads": here["threads"],
         "seeds": seeds,
     }
 

@@ -9,7 +9,7 @@ HeadAttention = Literal["off", "full", "pooled", "linear", "shared"]
 PAPER_FLOOR = 4e-3  # Section 4: "a small epsilon = 4e-3 is added to all x_0"
 MAX_T = 5000
 MAX_SIZE = 1024  # of a width, a latent or an image's side
-MAX_SEED = 2**40  # of training, whose steps and epochs each have a seed made of it
+MAX_SEED = 2**32 - 1  # torch's generator on a CPU looks at 32 bits
 
 
 class ConfigError(ValueError):
@@ -171,8 +171,8 @@ class TrainConfig:
         for name in ("clean_share", "terminal_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be from 0 to 1; it is {getattr(self, name)}.")
-        if not 0 <= self.seed < MAX_SEED:
-            raise ConfigError(f"seed must be from 0 to {MAX_SEED - 1:,}; it is {self.seed}.")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ConfigError(f"seed must be from 0 to {MAX_SEED:,}; it is {self.seed}.")
         for name in ("step_power", "unet_step_power"):
             if (power := getattr(self, name)) is not None and not 0 < power <= 20:
                 raise ConfigError(f"{name} must be above 0 and at most 20; it is {power}.")
@@ -180,8 +180,21 @@ class TrainConfig:
             raise ConfigError(f"deviation must be from 0 to 1; it is {self.deviation}.")
         if not 0 < self.pair_share <= 1:
             raise ConfigError(f"pair_share must be above 0 and at most 1; it is {self.pair_share}.")
-        if not self.parts or set(self.parts) - set(PARTS):
-            raise ConfigError(f"parts must be some of {', '.join(PARTS)}; it is {self.parts}.")
+        if not self.parts or set(self.parts) - set(PARTS) or len(set(self.parts)) < len(self.parts):
+            raise ConfigError(f"parts must be some of {', '.join(PARTS)}, each once; it is {self.parts}.")
+
+    @classmethod
+    def resumed(cls, recorded: dict[str, Any], **given: Any) -> TrainConfig:
+        """The settings of a run that goes on: those recorded (a checkpoint's `training`), but for what is given.
+
+        None among what is given leaves a setting as it was. Raises ConfigError.
+        """
+        known = {entry.name for entry in fields(cls)}
+        kept = {key: tuple(value) if key == "parts" else value for key, value in recorded.items() if key in known}
+        try:
+            return cls(**kept | {key: value for key, value in given.items() if value is not None})
+        except TypeError as error:
+            raise ConfigError(f"the settings of the earlier training cannot be used ({error}).") from None
 
 
 # The paper's presets have its sizes, T and gamma. Their floor is not its 4e-3 but 0.2, as the compact ones': from

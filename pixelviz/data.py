@@ -47,6 +47,14 @@ CELEBA_CROP = 140  # the middle of its 178x218 pixels, as in Song et al. 2021 (s
 NAMED = ("fashion-mnist-10k", "fashion-mnist", "cifar10", "celeba")  # what `load_images` knows besides folders
 
 
+def name_of(title: str) -> str | None:
+    """The data set of NAMED that an `ImageSet.name` (so a checkpoint's record) speaks of, or None."""
+    if title.startswith("Fashion-MNIST (10,000 of"):
+        return "fashion-mnist-10k"
+    titles = {"Fashion-MNIST (": "fashion-mnist", "CIFAR-10 (": "cifar10", "CelebA (": "celeba"}
+    return next((name for start, name in titles.items() if title.startswith(start)), None)
+
+
 class DataError(ValueError):
     """A data set that cannot be read; the message says which file and what would help."""
 

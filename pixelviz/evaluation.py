@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -113,8 +114,8 @@ def sample_images(
     batch = batch or heads_batch(model.config, BATCH)
 
     def run(size: int) -> SampleStep:
-        *_, last = draw(model, compute, n=size, first=done, **settings)
-        return last
+        # A state at a time: T of them would be the most that a batch keeps in memory.
+        return deque(draw(model, compute, n=size, first=done, **settings), maxlen=1).pop()
 
     while done < n:
         began = time.perf_counter()

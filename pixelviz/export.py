@@ -20,6 +20,7 @@ from pixelviz import film, paper_figures
 from pixelviz.export_figures import FIGURES, BenchFor
 from pixelviz.export_view import GIF_FRAMES, IMAGE_FILE, METHODS, MP4_FRAMES, NAMES, ExportError, View, spread
 from pixelviz.figures import as_bytes
+from pixelviz.images import read_image
 from pixelviz.process.forward import expected_moments
 
 FORMATS = ("png", "svg", "pdf")
@@ -65,6 +66,24 @@ class Request:
             raise ExportError("choose at least one format for the figures: PNG, SVG or PDF.")
         if not self.figures and not self.extras:
             raise ExportError("choose at least one figure or file to export.")
+
+
+def read_settings(path: Path, image: Path | None = None) -> tuple[View, Request]:
+    """What settings.json of an export asks for; the picture lies beside it unless another one is named.
+
+    Raises ExportError, ImageError or ConfigError.
+    """
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} cannot be read as settings ({error}); use settings.json of an export.") from None
+    if not isinstance(settings, dict):
+        raise ExportError(f"{path} holds no settings; use settings.json of an export.")
+    view = View.from_settings(settings, read_image(image or path.with_name(IMAGE_FILE)))
+    lists = {key: settings[key] for key in ("figures", "formats", "extras") if key in settings}
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists.values()):
+        raise ExportError(f"the figures, formats and extras in {path} must be lists of names.")
+    return view, Request(**{key: tuple(names) for key, names in lists.items()})
 
 
 def curves(view: View) -> str:

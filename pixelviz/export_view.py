@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from pixelviz.config import PAPER_FLOOR, ConfigError, check_process
+from pixelviz.config import MAX_SEED, PAPER_FLOOR, ConfigError, check_process
 from pixelviz.data import to_image, to_unit
 from pixelviz.figures import RGB_CHANNELS, as_bytes, suggest_pixels
-from pixelviz.images import Picture, fit, read_image
+from pixelviz.images import Picture, fit
 from pixelviz.process.forward import walk_both
 from pixelviz.process.schedules import LinearBeta, PixelAware, Schedule
 
@@ -76,8 +74,8 @@ class View:
         object.__setattr__(self, "picture", fit(self.picture, MAX_SIDE))
         if isinstance(self.t, bool) or not isinstance(self.t, int | float) or not 0 <= self.t <= 1:
             raise ConfigError(f"t must be a number between 0 and 1; it is {self.t!r}.")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed must be a whole number from 0 to 2^63 - 1; it is {self.seed!r}.")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
+            raise ConfigError(f"seed must be a whole number from 0 to {MAX_SEED:,}; it is {self.seed!r}.")
         rows, columns, channels = self.picture.pixels.shape
         pixels = self.pixels or suggest_pixels(self.x0.numpy())
         for pixel in pixels:
@@ -159,17 +157,3 @@ class View:
             raise ExportError(f"these settings lack {missing}.") from None
         except TypeError as error:
             raise ExportError(f"a value of these settings is of the wrong kind ({error}).") from None
-
-
-def read_settings(path: Path, image: Path | None = None) -> View:
-    """The view of an exported settings.json; the picture lies beside it unless another one is named.
-
-    Raises ExportError, ImageError or ConfigError.
-    """
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{path} cannot be read as settings ({error}); use settings.json of an export.") from None
-    if not isinstance(settings, dict):
-        raise ExportError(f"{path} holds no settings; use settings.json of an export.")
-    return View.from_settings(settings, read_image(image or path.with_name(IMAGE_FILE)))

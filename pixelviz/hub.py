@@ -15,6 +15,7 @@ from pixelviz import checkpoints
 from pixelviz.checkpoints import Checkpoint, CheckpointError
 from pixelviz.devices import choose
 from pixelviz.evaluation import sample_images
+from pixelviz.samplers import SamplerError
 
 FILES = (checkpoints.WEIGHTS, checkpoints.CONFIG, checkpoints.CARD)
 
@@ -69,6 +70,8 @@ class PixelAware(nn.Module, PyTorchModelHubMixin):
 
         passes: runs of the network, 1 to T; the rest as for `samplers.draw`. Raises SamplerError or MissingPart.
         """
+        if not isinstance(n, int) or n < 1:
+            raise SamplerError(f"n must be at least 1; it is {n!r}.")
         compute = choose(str(self.model.device), precision)
         settings = {"passes": passes, "seed": seed, "start": start, "sampler": sampler}
         images = torch.cat([batch.images for batch in sample_images(self.model, compute, n, **settings)])

@@ -88,7 +88,8 @@ def _first(folder: Path, *names: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    pickles = sorted(path.name for path in folder.rglob("*") if path.suffix in PICKLES)
+    places = [place for place in (folder, folder / "unet") if place.is_dir()]  # never below: it may be a whole disk
+    pickles = sorted(path.name for place in places for path in place.iterdir() if path.suffix in PICKLES)
     hint = f" It holds pickles ({', '.join(pickles[:3])}), which are refused: convert them." if pickles else ""
     raise CheckpointError(f"{folder} has no {names[0]} (nor {', '.join(names[1:])}).{hint}")
 

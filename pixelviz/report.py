@@ -75,13 +75,20 @@ def table_rows(results: dict[str, Any]) -> list[list[str]]:
 def conditions(results: dict[str, Any]) -> str:
     """On what the figures were measured, in one paragraph."""
     here = results["environment"]
+    # A benchmark may have gone on elsewhere: every row says where it was measured.
+    places = "; ".join(
+        dict.fromkeys(
+            f"{row.get('machine', here['machine'])}, threads: {row.get('threads', here['threads'])}"
+            for row in results["rows"]
+        )
+    )
     commits = ", ".join(sorted({row["commit"] or "unknown" for row in results["rows"]}))
     versions = ", ".join(f"{name} {number}" for name, number in here["versions"].items())
     seeds = f"{results['seeds']} seeds, ± their standard deviation" if results["seeds"] > 1 else "one seed"
     return (
         f"{results['samples']:,} images per row and seed, {seeds}; batches of {results['batch']}. "
-        f"Features: {results['features']}. Measured on {here['machine']}; {results['device']}, "
-        f"threads: {here['threads']}; commit {commits}; {versions}; {here['date'][:10]}."
+        f"Features: {results['features']}. Measured on {places}; {results['device']}; commit {commits}; {versions}; "
+        f"{here['date'][:10]}."
     )
 
 

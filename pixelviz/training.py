@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -86,7 +87,7 @@ def preview(model: PixelAwareModel, x0: Tensor, compute: Compute, seed: int = 0)
             rows.append(model.twin(x0, zero).float())
     if model.scale_vae is not None and model.parallel_unet is not None:
         sampler = "parallel" if model.config.head_target == "v" else "printed"
-        *_, last = draw(model, compute, n=len(x0), sampler=sampler, seed=seed)
+        last = deque(draw(model, compute, n=len(x0), sampler=sampler, seed=seed), maxlen=1).pop()
         rows.append(last.x.float())
     return from_unit(torch.stack(rows), model.config.floor).cpu()
 
@@ -387,8 +388,11 @@ def train(
         raise TrainingError("R_phi learns from G_theta's estimate: train the part scale_vae too, or first.")
     if run.step >= training.steps:
         raise TrainingError(f"this checkpoint has made {run.step:,} steps already; ask for more than that in all.")
-    if out is not None and not resume:
-        checkpoints.claim(out)
+    made = False
+    if resume:
+        checkpoints.check_writable(out)
+    elif out is not None:
+        made = checkpoints.claim(out)
     run.model.train()
     steps = _Steps(run, images.images, training, compute, accelerator, pairs)
     accelerator.wait_for_everyone()  # the main process writes into `out`, where the others have looked by now
@@ -422,8 +426,11 @@ def train(
             pace = (len(window) - 1) / (now - window[0]) if len(window) > 1 else 1 / (now - began)
             done = run.step == training.steps
             look = accelerator.is_main_process and (run.step % preview_every == 0 or done or run.step - start == 1)
-            saved = not done and now - last_save > save_every_seconds and save(final=False)
-            last_save = time.monotonic() if saved else last_save
+            saved = False
+            if not done and now - last_save > save_every_seconds:
+                with suppress(checkpoints.CheckpointError, OSError, SafetensorError):  # a full disk may have room soon
+                    saved = save(final=False)
+                last_save = time.monotonic()
             yield TrainStep(
                 step=run.step,
                 steps=training.steps,
@@ -438,6 +445,6 @@ def train(
         if run.step > start:
             run.averaged.eval()
             save(final=True)
-        elif out is not None and not resume:
+        elif made:
             with suppress(OSError):  # not empty: another process is at work in it
                 out.rmdir()

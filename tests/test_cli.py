@@ -1,7 +1,9 @@
 """The command line as its users run it, on the smallest real checkpoint."""
 
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ from PIL import Image
 
 from pixelviz import __main__ as cli
 from pixelviz import checkpoints, config
-from pixelviz.data import load_images
+from pixelviz.data import load_images, name_of
 from tests.served import photo, train_tiny
 from tests.tiny import tiny_config
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +158,8 @@ def test_convert_halves_a_checkpoint_that_still_draws(run, checkpoint, tmp_path)
     assert status == 1
     assert "already holds a checkpoint" in err
     status, _, err = run("convert", "--checkpoint", checkpoint, "--out", tmp_path / "x", "--dtype", "int8")
-    assert status == 1
+    assert status == 2
+    assert not (tmp_path / "x").exists()
     assert "float32, float16, bfloat16" in err
 
 
@@ -257,3 +262,58 @@ def test_distill(run, checkpoint, tmp_path):
     status, _, error = run("distill", "--checkpoint", checkpoint, "--out", checkpoint, *arguments)
     assert status == 1
     assert "must be another folder" in error
+
+
+def test_the_data_are_the_checkpoint_s_unless_another_set_is_named(run, checkpoint, tmp_path):
+    """The tiny one learnt squares, which no name stands for: figures of grey clothes would be no figures of it."""
+    for command in (
+        ("evaluate", "--checkpoint", checkpoint),
+        ("distill", "--checkpoint", checkpoint, "--out", tmp_path),
+    ):
+        status, _, err = run(*command)
+        assert status == 2
+        assert "trained on squares" in " ".join(err.replace("│", " ").split())
+    out = tmp_path / "run"
+    shutil.copytree(checkpoint, out)
+    assert run("train", "--out", out, "--resume", "--steps", 99)[0] == 2
+    for title, name in (
+        ("Fashion-MNIST (60,000 training images)", "fashion-mnist"),
+        ("Fashion-MNIST (10,000 of the 60,000 training images)", "fashion-mnist-10k"),
+        ("CIFAR-10 (JPEG) (50,000 training images)", "cifar10"),
+        ("Fashion-MNIST-C (5 training images)", None),
+    ):
+        assert name_of(title) == name
+    for folder, name in (("fashion-mnist", "fashion-mnist"), ("cifar10", "cifar10")):
+        bundled = checkpoints.read_config(ROOT / "checkpoints" / folder)[2]
+        assert name_of(bundled.data) == name
+
+
+def test_the_names_of_data_sets_are_those_that_loading_gives():
+    for name in ("fashion-mnist-10k", "fashion-mnist"):
+        loaded = load_images(name, size=32, channels=1, allow_download=False)
+        assert name_of(loaded.name) == ("fashion-mnist-10k" if len(loaded) == 10_000 else name)
+
+
+def test_resume_keeps_what_is_not_given(run, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(config.PRESETS, "tiny", tiny_config())
+    images, out = tmp_path / "images", tmp_path / "run"
+    images.mkdir()
+    for k in range(8):
+        Image.fromarray(np.full((16, 16), 12 * k, np.uint8)).save(images / f"{k:02}.png")
+    common = ["train", "--data", images, "--out", out]
+    first = ("--preset", "tiny", "--parts", "scale_vae", "--batch", 4, "--kl-weight", 0.3, "--seed", 7, "--steps", 2)
+    assert run(*common, *first)[0] == 0
+    before = checkpoints.read_config(out)[2]
+    assert run(*common, "--resume", "--steps", 4, "--ssim-weight", 0.5)[0] == 0
+    after = checkpoints.read_config(out)[2]
+    assert after.training == before.training | {"steps": 4, "ssim_weight": 0.5}
+    assert after.steps == {"scale_vae": 4}
+    assert after.images_seen == {"scale_vae": 16}
+
+
+def test_sample_does_not_draw_for_a_folder(run, checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "sheet.png").mkdir()
+    monkeypatch.setattr("pixelviz.evaluation.sample_images", lambda *args, **kwargs: pytest.fail("it drew first"))
+    status, _, err = run("sample", "--checkpoint", checkpoint, "--out", tmp_path / "sheet.png")
+    assert status == 2
+    assert "sheet.png is a folder" in " ".join(err.replace("│", " ").split())

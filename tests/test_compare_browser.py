@@ -66,7 +66,22 @@ def test_a_race_ends_with_images_and_clocks(page):
     assert all(float(text.removesuffix(" s")) > 0 for text in lanes.locator(".pv-clock").all_inner_texts())
     for image in lanes.locator("img").all():
         assert image.evaluate("i => i.complete && i.naturalWidth === 2 * i.naturalHeight")
-        assert "finished" in image.get_attribute("alt")
+        assert image.get_attribute("alt").endswith(", finished")
+    expect(page.get_by_role("button", name="Start the race")).to_be_enabled(timeout=PATIENCE)
+
+
+def test_a_stopped_race_stays_stopped(page):
+    boxes = page.locator("#race-methods label")
+    for box in boxes.all():
+        box.locator("input").set_checked(box.inner_text().strip().startswith("DDPM"))
+    page.get_by_role("button", name="Start the race").click()
+    expect(page.locator("#race .pv-lane")).to_have_count(1, timeout=PATIENCE)
+    panel = page.get_by_role("tabpanel", name="Race", exact=True)
+    panel.get_by_role("button", name="Stop", exact=True).click()
+    said = page.locator("#race .pv-status")
+    expect(said).to_have_text(re.compile("^Stopped"), timeout=PATIENCE)
+    page.wait_for_timeout(1500)  # a report that was under way would be here by now
+    assert said.inner_text().startswith("Stopped")
     expect(page.get_by_role("button", name="Start the race")).to_be_enabled(timeout=PATIENCE)
 
 

@@ -17,9 +17,9 @@ from pypdf import PdfReader
 from pixelviz import __main__ as cli
 from pixelviz import film, paper_figures
 from pixelviz.config import ConfigError
-from pixelviz.export import EXTRAS, FORMATS, Progress, Request, curves, export, film_frames
+from pixelviz.export import EXTRAS, FORMATS, Progress, Request, curves, export, film_frames, read_settings
 from pixelviz.export_figures import FIGURES, best_fit
-from pixelviz.export_view import GIF_FRAMES, IMAGE_FILE, MP4_FRAMES, ExportError, View, read_settings, spread
+from pixelviz.export_view import GIF_FRAMES, IMAGE_FILE, MP4_FRAMES, ExportError, View, spread
 from pixelviz.images import read_image
 from pixelviz.process.forward import empirical_moments, expected_moments, noise, trajectory
 from pixelviz.ui import benches
@@ -175,7 +175,7 @@ def test_the_settings_make_the_same_view_again(made, tmp_path):
     view, files, _ = made
     for name in ("settings.json", IMAGE_FILE):
         (tmp_path / name).write_bytes(files[name])
-    again = read_settings(tmp_path / "settings.json")
+    again, _ = read_settings(tmp_path / "settings.json")
     assert again.settings() == view.settings()
     assert torch.equal(again.x0, view.x0)
     assert curves(again) == curves(view)
@@ -184,7 +184,13 @@ def test_the_settings_make_the_same_view_again(made, tmp_path):
 
 def test_settings_that_are_none_are_refused(tmp_path):
     path = tmp_path / "settings.json"
-    for text, message in (("{", "cannot be read"), ("[]", "no settings"), ('{"format": 9}', "format 9")):
+    lists = json.dumps({**small_view().settings(), "figures": "12"})
+    for text, message in (
+        ("{", "cannot be read"),
+        ("[]", "no settings"),
+        ('{"format": 9}', "format 9"),
+        (lists, "lists of names"),
+    ):
         path.write_text(text)
         (tmp_path / IMAGE_FILE).write_bytes(png(photo()))
         with pytest.raises(ExportError, match=message):
@@ -321,7 +327,9 @@ def test_the_command_line_exports_and_does_it_again(tmp_path, monkeypatch, capsy
         names = archive.namelist()
     assert set(names) == {IMAGE_FILE, "figures/figure-1.svg", "curves.csv", "settings.json", "README.txt"}
     again = tmp_path / "again.zip"
-    assert run("--settings", tmp_path / "files" / "settings.json", "--out", again, *few) == 0
+    assert run("--settings", tmp_path / "files" / "settings.json", "--out", again) == 0
+    with zipfile.ZipFile(again) as second:
+        assert second.namelist() == names
     with zipfile.ZipFile(out) as first, zipfile.ZipFile(again) as second:
         for name in names:
             assert first.read(name) == second.read(name), name

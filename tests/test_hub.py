@@ -67,6 +67,12 @@ def test_round_trip(folder, tmp_path, offline, stored_as):
     torch.testing.assert_close(again.model.scale_vae(x, i), model.model.scale_vae(x, i), atol=0.02, rtol=0.05)
 
 
+def test_no_images_are_refused(folder, offline):
+    for n in (0, -1, 1.5):
+        with pytest.raises(SamplerError, match="n must be at least 1"):
+            PixelAware.from_pretrained(str(folder)).sample(n)
+
+
 def test_what_float16_cannot_hold_is_refused(folder, tmp_path):
     model = PixelAware.from_pretrained(folder)
     with torch.no_grad():

@@ -3,11 +3,13 @@
 import json
 import threading
 import time
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from pixelviz import checkpoints, config
+from pixelviz import checkpoints, config, training
+from pixelviz.config import TrainConfig
 from pixelviz.training import TrainingError, TrainStep
 from pixelviz.ui import jobs as jobs_module
 from pixelviz.ui.jobs import POINTS, Curve, TrainingJobs
@@ -133,6 +135,18 @@ def test_resume_goes_on_from_the_last_step(jobs):
     failed = wait(jobs, lambda status: not status.running)
     assert failed.state == "failed"
     assert "8 steps already" in failed.error
+
+
+def test_resume_keeps_the_run_s_own_settings(jobs):
+    """What was trained, and how, is the checkpoint's; the form has only steps, batch and learning rate."""
+    folder = jobs.service.runs / "mine"
+    settings = TrainConfig(steps=3, batch=4, parts=("scale_vae",), kl_weight=0.3, seed=7)
+    list(training.train(tiny_images(), tiny_config(), settings, folder, device="cpu"))
+    start(jobs, resume="mine", steps=5, learning_rate=2e-3)
+    assert wait(jobs, lambda status: not status.running).state == "finished"
+    record = checkpoints.read_config(folder)[2]
+    assert record.training == asdict(replace(settings, steps=5, learning_rate=2e-3)) | {"parts": ["scale_vae"]}
+    assert record.steps == {"scale_vae": 5}
 
 
 def test_a_run_is_never_written_over(jobs):

@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from scipy.optimize import brentq
 from pixelviz.config import ConfigError
 from pixelviz.data import to_image
 from pixelviz.process.schedules import LinearBeta, PixelAware
+from pixelviz.ui import lesson as lesson_module
 from pixelviz.ui import lesson_steps as steps
 from pixelviz.ui.checks import ServiceError
 from pixelviz.ui.lesson import LESSONS, Lesson, in_words, languages, plan
@@ -164,6 +167,21 @@ def test_a_step_with_a_network_says_what_is_missing_where_there_is_none(empty):
     assert answers["steps"]["noise"]["answer"] == "noise"
     with pytest.raises(ServiceError, match="no step"):
         lesson.outcome("nonsense")
+
+
+def test_a_class_that_asks_at_once_has_it_computed_once(empty, monkeypatch):
+    lesson, computed, made = Lesson(empty), [], lesson_module._for_browser
+
+    def slowly(*args):
+        computed.append(args)
+        time.sleep(0.2)
+        return made(*args)
+
+    monkeypatch.setattr(lesson_module, "_for_browser", slowly)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lesson.outcome, ["noise"] * 8))
+    assert len(computed) == 1
+    assert all(answer == answers[0] for answer in answers)
 
 
 def test_an_outcome_is_kept_until_the_checkpoints_change(service, monkeypatch):

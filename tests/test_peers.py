@@ -1,6 +1,7 @@
 """A diffusers folder as a peer: a tiny UNet2DModel saved as diffusers saves it, and what is no such folder."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from pixelviz.compare import bench, cases, read_results
 from pixelviz.devices import Compute
 from pixelviz.models.pixel_aware import MissingPart
 from pixelviz.samplers import draw
+from pixelviz.ui.compare_view import PeerShelf
 from tests.test_compare import checkpoint, reference  # noqa: F401
 
 CPU = Compute(torch.device("cpu"), None)
@@ -130,6 +132,26 @@ def test_what_is_no_peer_says_why(tmp_path, harm, message):
     harm(folder)
     with pytest.raises(CheckpointError, match=message):
         peers.load(folder)
+
+
+def test_a_folder_is_not_searched_to_its_bottom(tmp_path, monkeypatch):
+    """The folder named may be a whole disk."""
+    monkeypatch.setattr(Path, "rglob", lambda *args: pytest.fail("it walks through everything"))
+    with pytest.raises(CheckpointError, match="has no"):
+        peers.load(tmp_path)
+
+
+def test_two_folders_of_one_name_are_two_peers(pipeline, tmp_path):
+    shelf = PeerShelf(torch.device("cpu"))
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        flat(pipeline, tmp_path / place / "same")
+    assert shelf.load(str(tmp_path / "a" / "same")) == "same"
+    assert shelf.load(str(tmp_path / "b" / "same")) == "same-2"
+    assert shelf.load(str(tmp_path / "a" / "same")) == "same"
+    assert shelf.names() == ["same-2", "same"]
+    assert shelf.load(str(tmp_path / "a" / "same"), taken={"same"}) == "same-3"
+    assert shelf.get("same-3").name == "same-3"
 
 
 def test_values_that_are_not_finite_and_folders_that_are_not_there(tmp_path):

@@ -107,6 +107,7 @@ def test_one_step_one_pixel(service):
         ({"T": 10**9}, "T must be a whole number from 1 to 5,000"),
         ({"T": 20.5}, "T must be a whole number"),
         ({"T": None}, "T must be a whole number"),
+        ({"source": np.zeros((256, 256, 3), np.uint8), "T": 5000}, "T up to 1,525"),
         ({"T": math.inf}, "T must be a whole number"),
         ({"floor": 0}, "floor must lie"),
         ({"floor": 1.0}, "floor must lie"),

@@ -2,6 +2,10 @@
 
 import json
 import math
+import pathlib
+import shutil
+import weakref
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -11,8 +15,9 @@ from pixelviz import checkpoints, evaluation, losses, training
 from pixelviz.checkpoints import CheckpointError
 from pixelviz.config import ConfigError, TrainConfig
 from pixelviz.devices import Compute, choose
-from pixelviz.metrics import feature_statistics
+from pixelviz.metrics import feature_statistics, ssim
 from pixelviz.process.schedules import PixelAware, image_scale
+from pixelviz.samplers import SampleStep
 from tests.tiny import tiny_config, tiny_images, tiny_model
 
 FAST = {"batch": 8, "heads_per_step": 3}
@@ -242,11 +247,17 @@ def test_images_of_another_size_are_refused(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_round_trip_gives_the_same_estimates(trained):
-    one, two = checkpoints.load(trained), checkpoints.load(trained)
+def test_round_trip_gives_the_same_estimates(trained, tmp_path):
+    model = tiny_model(seed=5)
+    checkpoints.save(tmp_path, model, checkpoints.Record())
+    back = checkpoints.load(tmp_path).model
     x = torch.randn(2, 1, 16, 16)
     i = torch.tensor([0, 8])
-    torch.testing.assert_close(one.model.scale_vae(x, i), two.model.scale_vae(x, i))
+    torch.testing.assert_close(back.scale_vae(x, i), model.scale_vae(x, i), rtol=1e-4, atol=1e-5)
+    assert {k: v.tolist() for k, v in back.state_dict().items()} == {
+        k: v.tolist() for k, v in model.state_dict().items()
+    }
+    one = checkpoints.load(trained)
     assert one.model.config == tiny_config()
     assert one.record.data == "squares"
     assert not any(p.requires_grad for p in one.model.parameters())
@@ -329,6 +340,19 @@ def test_perfect_scale_has_ssim_one_and_a_constant_does_not():
     assert evaluation.scale_ssim(model, cpu, images, 8)["alpha_bar"] < 0.7
 
 
+def test_alpha_bar_s_ssim_is_of_the_step_that_was_asked_for():
+    """At i = 2 of 8, by scikit-image: e^(-gamma x0 i/T) over the range that it has there."""
+    model = tiny_model(gamma=2.0, floor=0.1)
+    images = tiny_images(4).images
+    x0 = 0.1 + 0.9 * images.double() / 255
+    guess = (x0 + 0.2 * torch.rand(x0.shape, generator=torch.Generator().manual_seed(0))).clamp(max=1)
+    model.scale_vae.forward = lambda x_i, i: torch.exp(-2 * guess).float()
+    found = evaluation.scale_ssim(model, Compute(torch.device("cpu"), None), images, 2)
+    for key, rate in (("x_delta", 2.0), ("alpha_bar", 0.5)):
+        span = math.exp(-rate * 0.1) - math.exp(-rate)
+        assert found[key] == pytest.approx(ssim(torch.exp(-rate * x0), torch.exp(-rate * guess), span).mean, abs=1e-4)
+
+
 def test_evaluation_measures_every_row(trained):
     class Mean(torch.nn.Module):
         """Eight averages of an image, as features."""
@@ -403,3 +427,117 @@ def test_a_record_of_the_wrong_kind_is_refused(tmp_path, changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     with pytest.raises(CheckpointError, match="unknown"):
         checkpoints.load(tmp_path / "c")
+
+
+def test_the_average_forgets_at_the_rate_it_was_given():
+    """At count n the old average has the weight min(decay, (1 + n) / (10 + n))."""
+    for count, old in ((0, 0.1), (8, 0.5), (10_000, 0.9)):
+        average, value = [torch.tensor([1.0])], [torch.tensor([0.0])]
+        training._average(0.9)(average, value, torch.tensor(count))
+        assert average[0].item() == pytest.approx(old)
+
+
+def test_what_is_saved_is_the_average(tmp_path):
+    _train(tmp_path / "a", 5, learning_rate=1e-2, parts=("scale_vae",))
+    state = load_file(tmp_path / "a" / checkpoints.STATE)
+    saved = load_file(tmp_path / "a" / checkpoints.WEIGHTS)
+    key = "scale_vae.to_code.weight"
+    assert torch.equal(saved[key], state[f"average.{key}"])
+    assert not torch.equal(saved[key], state[f"model.{key}"])
+
+
+def test_the_prior_is_fitted_to_codes_of_clean_images(monkeypatch):
+    vae, asked = tiny_model().scale_vae, []
+    encode = vae.encode
+    monkeypatch.setattr(vae, "encode", lambda x, i: asked.append((x, i)) or encode(x, i))
+    training.fit_prior(vae, tiny_images(8).images, Compute(torch.device("cpu"), None))
+    assert not torch.cat([i for _, i in asked]).any()
+    assert torch.cat([x for x, _ in asked]).unique().tolist() == pytest.approx([0.1, 0.1 + 0.9 * 220 / 255])
+
+
+def test_a_resumed_run_keeps_the_settings_that_are_not_given():
+    recorded = {**asdict(TrainConfig(kl_weight=0.3, seed=7, parts=("twin",))), "parts": ["twin"], "unknown": 1}
+    resumed = TrainConfig.resumed(recorded, steps=9, batch=None, kl_weight=None, ssim_weight=0.5)
+    assert resumed == TrainConfig(steps=9, kl_weight=0.3, seed=7, parts=("twin",), ssim_weight=0.5)
+    assert TrainConfig.resumed({}, steps=3) == TrainConfig(steps=3)
+    with pytest.raises(ConfigError, match="earlier training"):
+        TrainConfig.resumed({"steps": "many"})
+
+
+def test_a_part_is_trained_once_a_step():
+    with pytest.raises(ConfigError, match="each once"):
+        TrainConfig(parts=("twin", "twin"))
+
+
+def test_a_folder_that_was_there_stays_when_training_fails(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name in ("mine", "new"):
+        run = training.train(tiny_images(), tiny_config(), TrainConfig(steps=2, **FAST), tmp_path / name, device="cpu")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training._Steps, "next", lambda self: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                next(run)
+    assert (tmp_path / "mine").is_dir()
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_save_on_the_way_that_fails_does_not_end_the_run(tmp_path, monkeypatch):
+    save, failures = training.save_run, [CheckpointError("no space left"), OSError("no space left")]
+
+    def fails_twice(run, folder):
+        if failures:
+            raise failures.pop()
+        save(run, folder)
+
+    monkeypatch.setattr(training, "save_run", fails_twice)
+    settings = TrainConfig(steps=5, **FAST)
+    steps = training.train(tiny_images(), tiny_config(), settings, tmp_path / "a", device="cpu", save_every_seconds=0)
+    assert [step.saved for step in steps] == [False, False, True, True, False]
+    assert checkpoints.load(tmp_path / "a").record.steps["twin"] == 5
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_before_resuming(trained, tmp_path, monkeypatch):
+    def no(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    monkeypatch.setattr(pathlib.Path, "touch", no)
+    monkeypatch.setattr(training._Steps, "next", lambda self: pytest.fail("it was trained first"))
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        _train(folder, 8, resume=True)
+
+
+def test_a_file_that_does_not_fit_is_refused_before_its_model_is_built(trained, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    config = json.loads((folder / checkpoints.CONFIG).read_text())
+    config["model"]["vae_widths"] = [1024, 1024]
+    (folder / checkpoints.CONFIG).write_text(json.dumps(config))
+    built, model = [], checkpoints.PixelAwareModel
+
+    def build(*args):
+        built.append(torch.empty(0).device)
+        return model(*args)
+
+    monkeypatch.setattr(checkpoints, "PixelAwareModel", build)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        checkpoints.load(folder)
+    assert [device.type for device in built] == ["meta"]
+
+
+def test_a_batch_keeps_one_state_in_memory(monkeypatch):
+    """However many steps a method takes: T states of a hundred images would be most of what it needs."""
+    alive, most = weakref.WeakSet(), []
+
+    def steps(*args, n, first, **settings):
+        for i in range(50, -1, -1):
+            x = torch.zeros(n, 1, 16, 16)
+            alive.add(x)
+            most.append(len(alive))
+            yield SampleStep(i, x, 1)
+
+    monkeypatch.setattr(evaluation, "draw", steps)
+    list(evaluation.sample_images(tiny_model(), Compute(torch.device("cpu"), None), 4))
+    assert len(most) == 51
+    assert max(most) <= 3

@@ -10,6 +10,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pixelviz.checkpoints import Record
+from pixelviz.config import MAX_SEED
+from pixelviz.data import NAMED, name_of
 from pixelviz.devices import PRECISIONS
 
 console = Console(markup=False)  # a path may hold [brackets]
@@ -17,6 +20,7 @@ console = Console(markup=False)  # a path may hold [brackets]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1 and so on) or mps.")]
 Precision = Annotated[str, typer.Option(help=f"Of products: auto, {', '.join(PRECISIONS)}.")]
 Folder = Annotated[Path, typer.Option("--checkpoint", help="Folder of a checkpoint.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 
 
@@ -32,3 +36,14 @@ def write_json(path: Path | None, values: dict) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def data_of(record: Record, given: str | None) -> str:
+    """The data set to use with a checkpoint: the one given, otherwise the one it was trained on."""
+    if given is not None:
+        return given
+    if (name := name_of(record.data)) is None:
+        raise typer.BadParameter(
+            f"the checkpoint was trained on {record.data}; give it with --data: a folder, or {', '.join(NAMED)}."
+        )
+    return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +15,13 @@ from PIL import Image
 from pixelviz import checkpoints, evaluation
 from pixelviz.assets import ASSETS
 from pixelviz.benches import nearest_in
-from pixelviz.commands.common import Device, Folder, Precision, console, progress_bar
+from pixelviz.commands.common import Device, Folder, Precision, Seed, console, progress_bar
 from pixelviz.config import PAPER_FLOOR
 from pixelviz.devices import choose
-from pixelviz.export import EXTRAS, FORMATS, Request
+from pixelviz.export import EXTRAS, FORMATS, Request, read_settings
 from pixelviz.export import export as export_zip
 from pixelviz.export_figures import FIGURES
-from pixelviz.export_view import View, read_settings
+from pixelviz.export_view import View
 from pixelviz.images import read_image
 from pixelviz.samplers import SAMPLERS, STARTS
 
@@ -32,13 +33,15 @@ def sample(
     passes: Annotated[int, typer.Option(help="Runs of the network: 1 (one pass) to T (closed loop).")] = 1,
     start: Annotated[str, typer.Option(help=f"One of: {', '.join(STARTS)}.")] = "consistent",
     sampler: Annotated[str, typer.Option(help=f"One of: {', '.join(SAMPLERS)}.")] = "parallel",
-    seed: int = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
     """Draw images."""
     if out.suffix not in (".npz", ".png"):
         raise typer.BadParameter(f"--out must end in .npz or .png; it is {out.name}.")
+    if out.is_dir():
+        raise typer.BadParameter(f"--out is the file to write; {out.name} is a folder.")
     if n < 1:
         raise typer.BadParameter(f"--n must be at least 1; it is {n}.")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -84,13 +87,13 @@ def export(
     gamma: Annotated[float, typer.Option(help="Rate of the process, below T.")] = 20.0,
     steps_of_process: Annotated[int, typer.Option("--T", help="Steps of the process.")] = 200,
     floor: Annotated[float, typer.Option(help="Least pixel value; the paper's is 0.004.")] = PAPER_FLOOR,
-    seed: int = 0,
+    seed: Seed = 0,
     t: Annotated[float, typer.Option(help="The time on the screen, 0 to 1.")] = 0.16,
     pixels: Annotated[str, typer.Option(help="Pixels, as JSON [[row, column, channel], ...]; else suggested.")] = "[]",
     ddpm_rescaled: Annotated[bool, typer.Option(help="Multiply DDPM's range by 1000/T.")] = False,
-    figures: Annotated[str, typer.Option(help="Figures, with commas.")] = ",".join(FIGURES),
-    formats: Annotated[str, typer.Option(help="Formats of the figures, with commas.")] = ",".join(FORMATS),
-    extras: Annotated[str, typer.Option(help="Other files, with commas.")] = ",".join(EXTRAS),
+    figures: Annotated[str | None, typer.Option(help=f"Figures, of {','.join(FIGURES)}.")] = None,
+    formats: Annotated[str | None, typer.Option(help=f"Formats of the figures, of {','.join(FORMATS)}.")] = None,
+    extras: Annotated[str | None, typer.Option(help=f"Other files, of {','.join(EXTRAS)}.")] = None,
     checkpoints_folder: Annotated[
         Path, typer.Option("--checkpoints", help="Where the figures that need a model look for one.")
     ] = ASSETS.parent / "checkpoints",
@@ -100,13 +103,15 @@ def export(
     if out.suffix != ".zip":
         raise typer.BadParameter(f"--out must end in .zip; it is {out.name}.")
     if settings is not None:
-        view = read_settings(settings, image)
+        view, chosen = read_settings(settings, image)
     elif image is None:
         raise typer.BadParameter("give --image, or --settings of an earlier export.")
     else:
         places = tuple(tuple(pixel) for pixel in _pixels(pixels))
         view = View(read_image(image), image.stem, gamma, steps_of_process, floor, seed, places, t, ddpm_rescaled)
-    wanted = Request(*(tuple(filter(None, text.split(","))) for text in (figures, formats, extras)))
+        chosen = Request()
+    given = {"figures": figures, "formats": formats, "extras": extras}
+    wanted = replace(chosen, **{k: tuple(filter(None, v.split(","))) for k, v in given.items() if v is not None})
     compute = choose(device)
     out.parent.mkdir(parents=True, exist_ok=True)
     with progress_bar() as progress:

@@ -65,6 +65,8 @@ def convert(
     dtype: Annotated[str, typer.Option(help=f"One of: {', '.join(checkpoints.DTYPES)}.")] = "float16",
 ) -> None:
     """Copy a checkpoint with its weights in half the space; they are float32 again when it is loaded."""
+    if dtype not in checkpoints.DTYPES:
+        raise typer.BadParameter(f"--dtype is one of {', '.join(checkpoints.DTYPES)}; not {dtype!r}.")
     loaded = checkpoints.load(checkpoint)
     checkpoints.claim(out)
     checkpoints.save(out, loaded.model, loaded.record, dtype)

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from pixelviz import checkpoints, distillation, evaluation, training
-from pixelviz.commands.common import Device, Folder, Precision, console, progress_bar
-from pixelviz.config import PAPER_PARTS, PRESETS, ConfigError, TrainConfig, preset
+from pixelviz.commands.common import Device, Folder, Precision, Seed, console, data_of, progress_bar
+from pixelviz.config import MAX_SEED, PRESETS, ConfigError, TrainConfig, preset
 from pixelviz.data import NAMED, load_images
 from pixelviz.devices import processes
+
+FIRST = "fashion-mnist"  # what a new model learns unless told otherwise
 
 
 def _say_saved(out: Path) -> None:
@@ -23,14 +25,15 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
     preset_name: Annotated[str, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.")] = "compact",
     data: Annotated[
-        str, typer.Option(help=f"{', '.join(NAMED)}, or a folder of images or IDX files.")
-    ] = "fashion-mnist",
+        str | None,
+        typer.Option(help=f"{', '.join(NAMED)}, or a folder of images or IDX files; by default {FIRST}, or as before."),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--images", help="At most so many images of the data set.")] = None,
     title: Annotated[str | None, typer.Option(help="What the model card calls the data set.")] = None,
     steps: Annotated[int, typer.Option(help="Steps in all, a resumed run's earlier ones included.")] = 20_000,
-    batch: Annotated[int, typer.Option(help="Images per step, of all processes together.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Adam's peak learning rate.")] = 1e-3,
-    parts: Annotated[str, typer.Option(help="What to train, with commas.")] = ",".join(PAPER_PARTS),
+    batch: Annotated[int | None, typer.Option(help="Images per step, of all processes together.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's peak learning rate.")] = None,
+    parts: Annotated[str | None, typer.Option(help="What to train, with commas.")] = None,
     floor: Annotated[float | None, typer.Option(help="Least pixel value; the paper's is 0.004.")] = None,
     gamma: Annotated[float | None, typer.Option(help="Rate of the process, below T.")] = None,
     steps_of_process: Annotated[int | None, typer.Option("--T", help="Steps of the process.")] = None,
@@ -43,17 +46,19 @@ def train(
     deviation: Annotated[
         float | None, typer.Option(help="Weigh R_phi's errors for an x0 so far from x_delta_hat's image; 0: as V.")
     ] = None,
-    scale_weight: Annotated[float, typer.Option(help="Weight of the error in x_delta.")] = TrainConfig.scale_weight,
-    log_weight: Annotated[float, typer.Option(help="Weight of the error in log x_delta.")] = TrainConfig.log_weight,
-    kl_weight: Annotated[float, typer.Option(help="Weight of the VAE's KL term.")] = TrainConfig.kl_weight,
-    ssim_weight: Annotated[float, typer.Option(help="Weight of 1 - SSIM of the VAEs.")] = TrainConfig.ssim_weight,
-    clean_share: Annotated[float, typer.Option(help="Share of the VAEs' batch at i = 0.")] = TrainConfig.clean_share,
+    scale_weight: Annotated[float | None, typer.Option(help="Weight of the error in x_delta.")] = None,
+    log_weight: Annotated[float | None, typer.Option(help="Weight of the error in log x_delta.")] = None,
+    kl_weight: Annotated[float | None, typer.Option(help="Weight of the VAE's KL term.")] = None,
+    ssim_weight: Annotated[float | None, typer.Option(help="Weight of 1 - SSIM of the VAEs.")] = None,
+    clean_share: Annotated[float | None, typer.Option(help="Share of the VAEs' batch at i = 0.")] = None,
     step_power: Annotated[
-        float, typer.Option(help="The VAEs' i is T u^power, u uniform: below 1, late steps more often.")
-    ] = TrainConfig.step_power,
+        float | None, typer.Option(help="The VAEs' i is T u^power, u uniform: below 1, late steps more often.")
+    ] = None,
     latent: Annotated[int | None, typer.Option(help="Size of the VAE's latent.")] = None,
-    seed: int = 0,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in --out.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED)] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from the checkpoint in --out; what is not given stays as it was.")
+    ] = False,
     device: Device = "auto",
     precision: Precision = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Let torch.compile build the step; CUDA only.")] = False,
@@ -64,11 +69,19 @@ def train(
     config = preset(
         preset_name, true_scale=true_scale, **{key: value for key, value in changes.items() if value is not None}
     )
-    settings = TrainConfig(
+    recorded = {}
+    if resume:
+        config, _, record = checkpoints.read_config(out)
+        for key, value in {**changes, "true_scale": true_scale or None}.items():
+            if value not in (None, getattr(config, key)):
+                raise ConfigError(f"{out} has {key} = {getattr(config, key)}; a resumed run cannot make it {value}.")
+        data, recorded = data_of(record, data), record.training
+    settings = TrainConfig.resumed(
+        recorded,
         steps=steps,
         batch=batch,
         learning_rate=learning_rate,
-        parts=tuple(part.strip() for part in parts.split(",")),
+        parts=tuple(part.strip() for part in parts.split(",")) if parts else None,
         scale_weight=scale_weight,
         log_weight=log_weight,
         kl_weight=kl_weight,
@@ -79,18 +92,13 @@ def train(
         deviation=deviation,
         seed=seed,
     )
-    if resume:
-        config, _, record = checkpoints.read_config(out)
-        for key, value in {**changes, "true_scale": true_scale or None}.items():
-            if value not in (None, getattr(config, key)):
-                raise ConfigError(f"{out} has {key} = {getattr(config, key)}; a resumed run cannot make it {value}.")
-        if record.training and set(record.training.get("parts", ())) != set(settings.parts):
-            console.print("Other parts than its last run's: --steps counts from here.", style="yellow")
+    if recorded and set(recorded.get("parts", ())) != set(settings.parts):
+        console.print("Other parts than its last run's: --steps counts from here.", style="yellow")
     team = processes(device)
     if not team.is_main_process:
         console.quiet = True
     with team.main_process_first():  # which may download
-        images = load_images(data, size=config.image_size, channels=config.channels, limit=limit, title=title)
+        images = load_images(data or FIRST, size=config.image_size, channels=config.channels, limit=limit, title=title)
     console.print(f"{images.name} -> {out}")
     if images.note:
         console.print(images.note, style="yellow")
@@ -116,20 +124,20 @@ def train(
 def distill(
     folder: Folder,
     out: Annotated[Path, typer.Option(help="Folder for the distilled checkpoint.")],
-    data: Annotated[str, typer.Option(help="The data set it was trained on, as for train.")] = "fashion-mnist",
+    data: Annotated[str | None, typer.Option(help="By default the data set it was trained on.")] = None,
     pairs: Annotated[int, typer.Option(help="Images that the closed loop draws to learn from.")] = 20_000,
     passes: Annotated[int, typer.Option(help="Runs of the network for each of them.")] = 10,
     pair_share: Annotated[float, typer.Option(help="Share of every batch that are such pairs.")] = 0.5,
     steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
     batch: Annotated[int, typer.Option(help="Images per step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Adam's peak learning rate.")] = 5e-4,
-    seed: int = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
     """Teach one run of R_phi what its closed loop draws; Ctrl-C stops and saves, the same command goes on."""
-    config = checkpoints.read_config(folder)[0]
-    images = load_images(data, size=config.image_size, channels=config.channels)
+    config, _, record = checkpoints.read_config(folder)
+    images = load_images(data_of(record, data), size=config.image_size, channels=config.channels)
     settings = TrainConfig(steps, batch, learning_rate, ("parallel_unet",), pair_share=pair_share, seed=seed)
     run = distillation.distill(
         folder, out, images, settings, pairs=pairs, passes=passes, device=device, precision=precision

@@ -11,7 +11,17 @@ import typer
 from rich.table import Table
 
 from pixelviz import benchmark, checkpoints, compare, evaluation, peers, report
-from pixelviz.commands.common import Device, Folder, JsonFile, Precision, console, progress_bar, write_json
+from pixelviz.commands.common import (
+    Device,
+    Folder,
+    JsonFile,
+    Precision,
+    Seed,
+    console,
+    data_of,
+    progress_bar,
+    write_json,
+)
 from pixelviz.config import PRESETS, ModelConfig, preset
 from pixelviz.data import load_images
 from pixelviz.devices import choose
@@ -22,7 +32,9 @@ from pixelviz.tables import cost_table, figure_tables
 def evaluate(
     checkpoint: Folder,
     json_file: JsonFile = None,
-    data: Annotated[str, typer.Option(help="Data set whose test split is used.")] = "fashion-mnist",
+    data: Annotated[
+        str | None, typer.Option(help="Data set whose test split is used; by default the one it was trained on.")
+    ] = None,
     images: Annotated[int, typer.Option(help="Test images for SSIM.")] = 500,
     samples: Annotated[int, typer.Option(help="Samples per row of the FID table; 0 for none.")] = 2000,
     passes: Annotated[str, typer.Option(help="Numbers of passes, with commas; those above T are left out.")] = ",".join(
@@ -30,18 +42,24 @@ def evaluate(
     ),
     starts: Annotated[str, typer.Option(help="Starts, with commas.")] = ",".join(STARTS),
     write: Annotated[bool, typer.Option(help="Store the figures in the checkpoint and its card.")] = False,
-    seed: int = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
     """Measure SSIM of the scale from true x_i, and FID (in our classifier's features) over passes and starts."""
+    counts, begins = _passes(passes), _listed("--starts", starts, STARTS)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
     compute = choose(device, precision)
     loaded = checkpoints.load(checkpoint, compute.device)
     config = loaded.model.config
     test = load_images(
-        data, split="test", size=config.image_size, channels=config.channels, limit=images, allow_download=False
+        data_of(loaded.record, data),
+        split="test",
+        size=config.image_size,
+        channels=config.channels,
+        limit=images,
+        allow_download=False,
     )
     try:
         reference = compare.bundled_reference(loaded, compute)
@@ -55,14 +73,14 @@ def evaluate(
             compute,
             test.images,
             samples=samples,
-            passes=_passes(passes),
-            starts=_listed("--starts", starts, STARTS),
+            passes=counts,
+            starts=begins,
             reference=reference.statistics if reference else None,
             extractor=reference.extractor if reference else None,
             seed=seed,
         ):
             progress.update(task, description=state.what, completed=state.done, total=state.total)
-    figures = state.figures
+    figures = {"test_images": test.name, **state.figures}
     console.print(*figure_tables(figures, test.name), sep="\n")
     if write:
         checkpoints.update_figures(loaded, figures)

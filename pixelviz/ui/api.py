@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: gr.api reads the return type as it stands.
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
@@ -127,7 +128,7 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         and seconds_per_image; closed_loop_seconds is computed: 1000 times one measured run of the backbone, per image.
         """
         name = _or_first(service, checkpoint, "scale_vae", "parallel_unet")
-        *_, last = service.generate(name, n, passes, start, sampler, seed)
+        last = deque(service.generate(name, n, passes, start, sampler, seed), maxlen=1).pop()
         return _files(last.images), {
             "network_evaluations": last.network_evaluations,
             "seconds": last.seconds,

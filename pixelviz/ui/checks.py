@@ -22,7 +22,6 @@ from pixelviz.samplers import SamplerError
 from pixelviz.training import TrainingError
 
 MAX_PIXELS = 6  # curves that can be told apart in one chart
-MAX_SEED = 2**32 - 1
 
 log = logging.getLogger(__name__)
 

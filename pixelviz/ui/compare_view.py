@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,7 @@ class PeerShelf:
         self.device = device
         self._lock = threading.Lock()
         self._models: OrderedDict[str, PeerModel] = OrderedDict()
+        self._folders: dict[str, Path] = {}  # where each was loaded from
 
     def names(self) -> list[str]:
         """Those that are loaded."""
@@ -109,8 +112,11 @@ class PeerShelf:
                 raise ServiceError(f"the peer {quoted(name)} is not loaded any more; load its folder again.")
             return self._models[name]
 
-    def load(self, path: Any) -> str:
-        """Load a diffusers folder of this computer; returns its name. Raises ServiceError or CheckpointError."""
+    def load(self, path: Any, taken: Collection[str] = ()) -> str:
+        """Load a diffusers folder of this computer; returns its name, which is none of those taken.
+
+        Raises ServiceError or CheckpointError.
+        """
         if not isinstance(path, str) or not path.strip() or "\0" in path or len(path) > 4096:
             raise ServiceError(f"name the folder that holds {peers.WEIGHTS}.")
         refuse_on_a_space()
@@ -121,6 +127,14 @@ class PeerShelf:
             raise ServiceError(f"the folder cannot be read ({error}).") from None
         model = peers.load(folder, self.device)
         with self._lock:
+            names = itertools.chain([model.name], (f"{model.name}-{k}" for k in itertools.count(2)))
+            # The same folder again has the same name: what it holds may have changed.
+            model.name = next(
+                name
+                for name in names
+                if name not in taken and (name not in self._models or self._folders[name] == folder)
+            )
+            self._folders[model.name] = folder
             self._models[model.name] = model
             self._models.move_to_end(model.name)
             while len(self._models) > MAX_PEERS:

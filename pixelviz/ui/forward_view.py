@@ -10,15 +10,16 @@ import numpy as np
 import torch
 
 from pixelviz import figures
-from pixelviz.config import MAX_T, check_process
+from pixelviz.config import MAX_SEED, MAX_T, check_process
 from pixelviz.data import to_unit
 from pixelviz.images import Picture, fit
 from pixelviz.process.forward import noise, walk_both
 from pixelviz.process.schedules import LinearBeta, PixelAware, Schedule
-from pixelviz.ui.checks import MAX_SEED, ServiceError, check_pixels, number, quoted, whole
+from pixelviz.ui.checks import ServiceError, check_pixels, number, quoted, whole
 
 METHODS = ("pixel_aware", "ddpm")
 MAX_SIDE = 256  # rows and columns; larger pictures are shrunk to this
+MOST_STATES = 300_000_000  # values times steps that are walked for one answer: about half a minute on two cores
 
 
 def _moments(x: np.ndarray, scratch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,6 +118,11 @@ def build_forward(picture: Picture, settings: ForwardSettings) -> Forward:
     if fitted is not picture:
         notes = (*notes, "Rows and columns of pixels are counted in the shrunk picture.")
     x0 = to_unit(fitted.tensor(), floor, torch.float64)
+    if T * x0.numel() > MOST_STATES:
+        raise ServiceError(
+            f"a picture with {x0.numel():,} values takes too long in {T:,} steps; choose T up to "
+            f"{MOST_STATES // x0.numel():,}, or a smaller picture."
+        )
     schedules = dict(zip(METHODS, (PixelAware(T, gamma), LinearBeta(T, rescaled)), strict=True))
     channels = x0.shape[0]
     moments = {method: np.empty((2, channels, T + 1)) for method in METHODS}

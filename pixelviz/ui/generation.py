@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelviz.config import ModelConfig
+from pixelviz.config import MAX_SEED, ModelConfig
 from pixelviz.devices import Compute, out_of_memory, release
 from pixelviz.evaluation import heads_batch
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.schedules import image_scale
 from pixelviz.samplers import OURS, SAMPLERS, STARTS, SamplerError, draw
 from pixelviz.samplers.parallel import SPACING, boundaries, passed_through
-from pixelviz.ui.checks import MAX_SEED, ServiceError, choice, whole
+from pixelviz.ui.checks import ServiceError, choice, whole
 from pixelviz.ui.pictures import last_channel, stretched, to_bytes
 from pixelviz.ui.turns import ModelTurn
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pixelviz import checkpoints
-from pixelviz.config import PAPER_PARTS, PRESETS, ModelConfig, TrainConfig, preset
+from pixelviz.config import PRESETS, ModelConfig, TrainConfig, preset
 from pixelviz.data import NAMED, load_images
 from pixelviz.training import TrainStep, train
 from pixelviz.ui.checks import ServiceError, choice, friendly, number, quoted, refuse_on_a_space, whole
@@ -202,7 +202,7 @@ class TrainingJobs:
                 f"data must be {', '.join(DATA_SETS)} or a folder of images on the computer that runs this app; it is "
                 f"{quoted(data)}."
             )
-        parts: tuple[str, ...] = PAPER_PARTS
+        recorded: dict[str, Any] = {}
         if resume:
             found = self.service.find(resume)
             if found.folder.parent != self.service.runs:
@@ -210,15 +210,16 @@ class TrainingJobs:
                     f"{resume} was not trained here, so it is not changed; resumable are: "
                     f"{', '.join(self.resumable()) or 'none yet'}."
                 )
-            folder, config, parts, preset_name = found.folder, found.config, found.parts, None
+            folder, config, preset_name = found.folder, found.config, None
+            recorded = checkpoints.read_config(folder)[2].training
         else:
             config = preset(choice("preset", preset_name, PRESETS))
             folder = self._new_folder(name, f"{preset_name}-{_slug(data)}")
-        training = TrainConfig(
+        training = TrainConfig.resumed(
+            recorded,
             steps=whole("steps", steps, 1, MOST_STEPS),
             batch=whole("batch", batch, 1, MOST_BATCH),
             learning_rate=number("learning_rate", learning_rate),
-            parts=parts,
         )
         return Plan(owner, data, preset_name, config, training, folder, bool(resume))
 

@@ -119,7 +119,7 @@ class Lesson:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._lock = threading.Lock()
+        self._locks = {step.key: threading.Lock() for step in STEPS}
         self._kept: dict[str, tuple[Any, dict[str, Any]]] = {}
 
     def _state_of_models(self) -> Any:
@@ -131,12 +131,10 @@ class Lesson:
         if step is None:
             raise ServiceError(f"the lesson has no step {quoted(key)}.")
         models = self._state_of_models() if step.network else None
-        with self._lock:
+        with self._locks[step.key]:  # the first computes it, the others wait for that
             kept = self._kept.get(step.key)
-        if kept is None or kept[0] != models:
-            kept = (models, _for_browser(step, step.outcome(step.scene, self.service)))
-            with self._lock:
-                self._kept[step.key] = kept
+            if kept is None or kept[0] != models:
+                kept = self._kept[step.key] = (models, _for_browser(step, step.outcome(step.scene, self.service)))
         return kept[1]
 
     def answers(self) -> dict[str, Any]:

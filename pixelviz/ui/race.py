@@ -13,9 +13,10 @@ from torch import Tensor
 
 from pixelviz import figures
 from pixelviz.compare import Case
+from pixelviz.config import MAX_SEED
 from pixelviz.devices import Compute
 from pixelviz.samplers import SAMPLERS, SampleStep, draw
-from pixelviz.ui.checks import MAX_SEED, ServiceError, whole
+from pixelviz.ui.checks import ServiceError, whole
 from pixelviz.ui.pictures import last_channel, stretched, to_bytes
 from pixelviz.ui.turns import ModelTurn
 

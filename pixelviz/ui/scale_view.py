@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pixelviz.checkpoints import Checkpoint
+from pixelviz.config import MAX_SEED
 from pixelviz.data import to_unit
 from pixelviz.devices import Compute, halving
 from pixelviz.images import Picture, fit_between, fit_square
@@ -20,7 +21,7 @@ from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
 from pixelviz.process.schedules import image_scale
 from pixelviz.samplers import ImageNoise
-from pixelviz.ui.checks import MAX_SEED, ServiceError, choice, whole
+from pixelviz.ui.checks import ServiceError, choice, whole
 from pixelviz.ui.pictures import last_channel, to_bytes
 from pixelviz.ui.turns import ModelTurn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ class Service:
 
     def scale(self, name: str, source: Any, i: int, seed: int = 0, tiled: bool = False) -> ScaleResult:
         """The result of `scale_steps`."""
-        *_, result = self.scale_steps(name, source, i, seed, tiled)
+        result = deque(self.scale_steps(name, source, i, seed, tiled), maxlen=1).pop()
         return result
 
     def scale_over_i(self, name: str, source: Any, seed: int, steps: Sequence[int]) -> list[ScalePoint]:

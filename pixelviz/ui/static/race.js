@@ -33,7 +33,8 @@ function show(row, state) {
 let halted = false;
 PV.follow(props, watch, (next) => {
   // A report that was under way when the race was stopped must not undo the answer to the stop button.
-  if (next && halted && !next.lanes && !next.status) return;
+  if (next && halted && next.lanes) return;
+  halted = !!next && !!next.stopped;
   if (!next) { list.replaceChildren(); line.textContent = ""; return; }
   line.textContent = next.status;
   if (!next.lanes) return;

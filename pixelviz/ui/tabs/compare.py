@@ -169,12 +169,12 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             yield json.dumps({"status": ""}), widgets.alert(friendly(error)), *free
 
     def stopped():
-        status = json.dumps({"status": "Stopped. Start again when you like."})
+        status = json.dumps({"status": "Stopped. Start again when you like.", "stopped": True})
         return status, gr.Button(interactive=True), gr.Button(interactive=False)
 
     def load_peer(path, name, chosen):
         try:
-            peer = service.peers.load(path)
+            peer = service.peers.load(path, service.names())
         except Exception as error:
             return gr.skip(), widgets.alert(friendly(error))
         line, _ = lineup(name, chosen)
