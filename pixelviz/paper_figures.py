@@ -6,12 +6,14 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.ticker import MaxNLocator
 
 from pixelviz.figures import PIXEL_COLOURS, tile
@@ -47,6 +49,15 @@ STYLE = {
 }
 LAYOUT_ROUNDS = 3
 _lock = threading.Lock()  # Matplotlib's settings and font caches belong to the whole process
+
+
+def _add_fonts() -> None:
+    """Make STYLE's letters known: Matplotlib brings them, but its list of fonts is a file that may be out of date."""
+    for file in sorted((Path(mpl.get_data_path()) / "fonts" / "ttf").glob("STIXGeneral*.ttf")):
+        fontManager.addfont(file)
+
+
+_add_fonts()
 
 
 class Grid(NamedTuple):

@@ -308,6 +308,12 @@ def test_one_step_and_a_flat_gray_picture(service, tmp_path):
             assert gif.n_frames == 2
 
 
+def test_the_letters_are_known_even_if_matplotlib_s_list_is_out_of_date(monkeypatch):
+    monkeypatch.setattr(paper_figures.fontManager, "ttflist", [])
+    paper_figures._add_fonts()
+    assert paper_figures.STYLE["font.family"] in {font.name for font in paper_figures.fontManager.ttflist}
+
+
 # --- the command line
 
 
