@@ -81,8 +81,9 @@ def test_weights_that_do_not_fit_are_explained(empty):
     folder = train_tiny(empty.runs / "a")
     _edit(folder, latent=5)
     assert empty.names() == ["a"]
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="does not fit") as caught:
         empty.checkpoint("a")
+    assert str(empty.runs) not in str(caught.value)
 
 
 def test_loading_a_folder(service, empty, tmp_path):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pixelviz.data import to_unit
 from pixelviz.images import fit, read_image
+from pixelviz.process import theory
 from pixelviz.process.forward import closed_form, noise
 from pixelviz.process.schedules import LinearBeta, PixelAware
 from pixelviz.ui.forward_view import MAX_SIDE
@@ -203,6 +204,24 @@ def test_gamma_stays_below_T_and_comes_back(page):
     assert state(page)["gamma"] == 99.5
     put(page, T=1)
     assert 0 < state(page)["gamma"] < 1 or state(page)["gamma"] == 100, "T = 1 allows any gamma"
+
+
+def test_the_advice_can_be_followed_with_the_sliders(page):
+    """Python's limit is gamma 500 and floor 0.9; what the sliders cannot reach is no way out."""
+    pixels = read_image(EXAMPLE_IDS["astronaut"]).tensor()
+    assert theory.advise_gamma(pixels, 0.01, 200, 0.004).gamma > 100
+    put(page, example="astronaut", gamma=20, T=200, floor=0.004)
+    advice = page.locator("#instrument .pvi-advice")
+    advice.scroll_into_view_if_needed()
+    expect(advice).to_contain_text("No γ up to 100 is enough at this floor")
+    expect(advice).to_contain_text("Raise the floor.")
+    put(page, T=50)
+    expect(advice).to_contain_text("No γ up to 50 is enough at this floor")
+    expect(advice).to_contain_text("Raise the floor or T.")
+    put(page, T=200, floor=0.05)
+    needed = theory.advise_gamma(pixels, 0.01, 200, 0.05).gamma
+    assert needed < 100
+    expect(advice).to_contain_text(f"γ = {needed:.3g} at this floor")
 
 
 def test_play_runs_to_the_end_and_pause_stops(page):

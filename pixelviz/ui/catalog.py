@@ -147,8 +147,8 @@ class Catalog:
                 try:
                     kept = (found.stamp, checkpoints.load(found.folder, self.device))
                 except (TypeError, ValueError, ArithmeticError) as error:
-                    if isinstance(error, CheckpointError):
-                        raise
+                    if isinstance(error, CheckpointError):  # where a server keeps its files is nobody's business
+                        raise CheckpointError(str(error).replace(f"{found.folder}", found.name)) from None
                     raise CheckpointError(f"{found.name} has a configuration no model fits: {error}.") from None
                 self._models[found.folder] = kept
             self._models.move_to_end(found.folder)
