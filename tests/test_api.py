@@ -13,6 +13,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from pixelviz import config
+from pixelviz.ui import api
 from pixelviz.ui import jobs as jobs_module
 from pixelviz.ui.app import build_app, launch_options
 from pixelviz.ui.jobs import TrainingJobs
@@ -125,6 +126,13 @@ def test_generate(client, service):
     other, _ = client.predict("tiny", 1, 1, "printed", "printed", 9, api_name="/generate")
     assert len(other) == 1
     json.dumps(answer, allow_nan=False)
+
+
+def test_one_call_does_not_keep_everybody_waiting(client, monkeypatch):
+    monkeypatch.setattr(api, "MOST_RUNS", 24)
+    assert len(client.predict(checkpoint="tiny", n=3, passes=8, api_name="/generate")[0]) == 3
+    with pytest.raises(AppError, match="at most 24 runs"):
+        client.predict(checkpoint="tiny", n=4, passes=8, api_name="/generate")
 
 
 def poll(client, condition, seconds=30):

@@ -12,6 +12,7 @@ from pixelviz.data import from_unit
 from pixelviz.devices import choose
 from pixelviz.samplers import draw
 from pixelviz.samplers.parallel import boundaries
+from pixelviz.ui import generation
 from pixelviz.ui.generation import Film, check_settings, film_states
 from pixelviz.ui.service import ServiceError, friendly
 from pixelviz.ui.turns import ModelTurn
@@ -103,6 +104,23 @@ def test_a_trajectory_runs_from_the_start_to_the_image(service, passes):
     assert final.seconds > 0
     assert final.seconds_per_image == pytest.approx(final.seconds / 3)
     assert final.closed_loop_seconds > 0
+
+
+def test_the_closed_loop_is_reckoned_from_one_run_per_image(service, monkeypatch):
+    runs = []
+
+    def measured(model, x_T, compute):
+        runs.append(one_run(model, x_T, compute))
+        return runs[-1]
+
+    one_run = generation._one_run
+    monkeypatch.setattr(generation, "_one_run", measured)
+    found = last(service.generate("tiny", 3, 2)).closed_loop_seconds
+    assert found == 1000 * runs[-1]
+    began = time.perf_counter()
+    model = service.checkpoint("tiny").model
+    whole = one_run(model, torch.zeros(64, 1, 16, 16), service.compute)
+    assert 0 < 64 * whole <= time.perf_counter() - began
 
 
 def test_a_film_of_the_rotation_holds_its_boundaries(service):

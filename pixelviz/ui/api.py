@@ -17,8 +17,11 @@ from PIL import Image
 
 from pixelviz.config import PAPER_FLOOR
 from pixelviz.ui.checks import ServiceError, friendly, quoted
+from pixelviz.ui.generation import check_settings
 from pixelviz.ui.jobs import TrainingJobs
 from pixelviz.ui.service import MODEL_QUEUE, Service
+
+MOST_RUNS = 12_800  # images times passes of one call, which cannot be stopped: 64 images of a closed loop of 200 steps
 
 
 def _speaking(endpoint: Callable) -> Callable:
@@ -121,13 +124,19 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         sampler: str = "parallel",
         seed: int = 0,
     ) -> tuple[list[FileData], dict]:
-        """Draw n images (1 to 256).
+        """Draw n images (1 to 256), in at most 12,800 runs of the network for one image (n times passes).
 
         passes: runs of the network, from 1 to T; start: consistent or printed; sampler: parallel, rotation or printed.
         Returns the images, and JSON with network_evaluations (runs of the network per image), seconds (for all images)
         and seconds_per_image; closed_loop_seconds is computed: 1000 times one measured run of the backbone, per image.
         """
         name = _or_first(service, checkpoint, "scale_vae", "parallel_unet")
+        settings = check_settings(service.find(name).config, n, passes, start, sampler, seed)
+        if settings.n * settings.passes > MOST_RUNS:
+            raise ServiceError(
+                f"{settings.n} images in {settings.passes} passes each keep everybody waiting; ask for at most "
+                f"{MOST_RUNS:,} runs of the network in one call, or use the command line."
+            )
         last = deque(service.generate(name, n, passes, start, sampler, seed), maxlen=1).pop()
         return _files(last.images), {
             "network_evaluations": last.network_evaluations,
