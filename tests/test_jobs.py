@@ -142,8 +142,17 @@ def test_resume_keeps_the_run_s_own_settings(jobs):
     folder = jobs.service.runs / "mine"
     settings = TrainConfig(steps=3, batch=4, parts=("scale_vae",), kl_weight=0.3, seed=7)
     list(training.train(tiny_images(), tiny_config(), settings, folder, device="cpu"))
+    said = []
+    update = jobs._update
+    jobs._update = lambda **changes: said.append(changes.get("message")) or update(**changes)
+    start(jobs, resume="mine", steps=4)
+    wait(jobs, lambda status: not status.running)
+    assert "Training on squares." in said
+    config_file = folder / checkpoints.CONFIG
+    config_file.write_text(config_file.read_text().replace('"squares"', '"circles"'))
     start(jobs, resume="mine", steps=5, learning_rate=2e-3)
     assert wait(jobs, lambda status: not status.running).state == "finished"
+    assert "Training on squares. Until now it learnt circles." in said
     record = checkpoints.read_config(folder)[2]
     assert record.training == asdict(replace(settings, steps=5, learning_rate=2e-3)) | {"parts": ["scale_vae"]}
     assert record.steps == {"scale_vae": 5}

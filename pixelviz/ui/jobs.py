@@ -264,7 +264,10 @@ class TrainingJobs:
         images = load_images(plan.data, size=size, channels=channels, allow_download=allowed)
         if self._stop.is_set():
             return {"state": "stopped", "message": NOTHING_SAVED}
-        self._update(state="running", message=" ".join(filter(None, (f"Training on {images.name}.", images.note))))
+        said = [f"Training on {images.name}.", images.note]
+        if plan.resume and (before := checkpoints.read_config(plan.folder)[2].data) != images.name:
+            said.append(f"Until now it learnt {before}.")
+        self._update(state="running", message=" ".join(filter(None, said)))
         run = train(
             images,
             plan.config,
