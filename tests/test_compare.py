@@ -210,6 +210,16 @@ def _row(method, passes, fid_value, seconds):
     return {"model": "m", "method": method, "passes": passes, "fid": fid_value, "seconds_per_image": seconds}
 
 
+def test_a_benchmark_that_went_on_elsewhere_names_both_machines(results):
+    first, *others = results["rows"]
+    here = results["environment"]["machine"]
+    assert all(row["machine"] == here and row["threads"] >= 1 for row in results["rows"])
+    moved = {**results, "rows": [{**first, "machine": "Another box, 64 cores", "threads": 64}, *others]}
+    said = report.conditions(moved)
+    assert "Another box, 64 cores, threads: 64" in said
+    assert said.count(here) == report.conditions(results).count(here) == 1
+
+
 def test_verdicts_say_by_how_much():
     rows = [
         _row("parallel", 1, 3.0, 0.2),
