@@ -24,9 +24,9 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from pixelviz.images import EXAMPLES
+from pixelviz.data.images import EXAMPLES
+from pixelviz.service.service import Service
 from pixelviz.ui.app import build_app, launch_options
-from pixelviz.ui.service import Service
 
 LIMIT = 16.0  # milliseconds: a frame at 60 Hz
 NODE = "document.querySelector('#instrument .pv-instrument')"

@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pixelviz import training
 from pixelviz.commands import draw, keep, learn, measure
 from pixelviz.devices import out_of_memory
+from pixelviz.learning import training
 
 COMMANDS = (
     learn.train,

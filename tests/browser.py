@@ -9,9 +9,9 @@ import shutil
 
 import pytest
 
+from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.service import Service
 from pixelviz.ui.app import build_app, launch_options
-from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.service import Service
 
 FLAGS = [
     "--headless",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pixelviz import checkpoints
+from pixelviz.store import checkpoints
 from tests.browser import launched, served
 from tests.served import empty_service, tiny_service
 from tests.tiny import tiny_model

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from pixelviz import checkpoints
 from pixelviz.config import PARTS, TrainConfig
 from pixelviz.devices import processes
-from pixelviz.training import train
+from pixelviz.learning.training import train
+from pixelviz.store import checkpoints
 from tests.tiny import tiny_config, tiny_images
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from pixelviz.config import TrainConfig
-from pixelviz.training import train
-from pixelviz.ui.service import Service
+from pixelviz.learning.training import train
+from pixelviz.service.service import Service
 from tests.tiny import tiny_config, tiny_images
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from pixelviz.lesson.steps import STEPS
 from pixelviz.ui.app import TABS
-from pixelviz.ui.lesson_steps import STEPS
 from tests.browser import PATIENCE, watched
 
 pytest.importorskip("playwright.sync_api")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pixelviz.images import EXAMPLES
+from pixelviz.data.images import EXAMPLES
 from pixelviz.ui.app import TABS
 from tests.browser import PATIENCE, watched
 

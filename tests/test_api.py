@@ -13,10 +13,10 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from pixelviz import config
+from pixelviz.service import jobs as jobs_module
+from pixelviz.service.jobs import TrainingJobs
 from pixelviz.ui import api
-from pixelviz.ui import jobs as jobs_module
 from pixelviz.ui.app import build_app, launch_options
-from pixelviz.ui.jobs import TrainingJobs
 from tests.served import photo
 from tests.tiny import tiny_config, tiny_images
 

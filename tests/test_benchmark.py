@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from pixelviz import __main__ as cli
-from pixelviz import benchmark, config
-from pixelviz.benchmark import in_turns, measure
+from pixelviz import config
 from pixelviz.config import ConfigError
+from pixelviz.learning import costs as benchmark
+from pixelviz.learning.costs import in_turns, measure
 from tests.tiny import tiny_config
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelviz.images import EXAMPLES
+from pixelviz.data.images import EXAMPLES
 from pixelviz.ui.app import TABS
 from tests.browser import PATIENCE, served, watched
 

@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from pixelviz import checkpoints
-from pixelviz.assets import ASSETS
-from pixelviz.ui.catalog import MAX_LOADED
-from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.service import Service, ServiceError
+from pixelviz.data.assets import ASSETS
+from pixelviz.service.catalog import MAX_LOADED
+from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.service import Service, ServiceError
+from pixelviz.store import checkpoints
 from tests.served import photo, train_tiny
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from pixelviz.assets import ASSETS
+from pixelviz.checks import ServiceError
 from pixelviz.claims import CLAIMS, VERDICTS, Context, Curve, Number, Plot
-from pixelviz.images import EXAMPLES
-from pixelviz.ui import claim_plot, claims_view
-from pixelviz.ui.checks import ServiceError
+from pixelviz.data.assets import ASSETS
+from pixelviz.data.images import EXAMPLES
+from pixelviz.ui import claim_plot
+from pixelviz.ui import claims_page as claims_view
 from tests.browser import PATIENCE, watched
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from pixelviz import __main__ as cli
-from pixelviz import checkpoints, config
-from pixelviz.data import load_images, name_of
+from pixelviz import config
+from pixelviz.data.sets import load_images, name_of
+from pixelviz.store import checkpoints
 from tests.served import photo, train_tiny
 from tests.tiny import tiny_config
 
@@ -226,7 +227,7 @@ def test_stopped_before_the_first_step_nothing_is_said_to_be_saved(run, tmp_path
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pixelviz.training._Steps.next", interrupted)
+    monkeypatch.setattr("pixelviz.learning.training._Steps.next", interrupted)
     out = tmp_path / "x"
     _, printed, _ = run("train", "--data", "fashion-mnist-10k", "--images", 8, "--out", out, "--steps", 2)
     assert "no checkpoint yet" in printed
@@ -313,7 +314,7 @@ def test_resume_keeps_what_is_not_given(run, checkpoint, tmp_path, monkeypatch):
 
 def test_sample_does_not_draw_for_a_folder(run, checkpoint, tmp_path, monkeypatch):
     (tmp_path / "sheet.png").mkdir()
-    monkeypatch.setattr("pixelviz.evaluation.sample_images", lambda *args, **kwargs: pytest.fail("it drew first"))
+    monkeypatch.setattr("pixelviz.commands.draw.sample_images", lambda *args, **kwargs: pytest.fail("it drew first"))
     status, _, err = run("sample", "--checkpoint", checkpoint, "--out", tmp_path / "sheet.png")
     assert status == 2
     assert "sheet.png is a folder" in " ".join(err.replace("│", " ").split())

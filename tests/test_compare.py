@@ -9,12 +9,14 @@ import torch
 from torch import nn
 
 from pixelviz import __main__ as cli
-from pixelviz import checkpoints, compare, report
-from pixelviz.compare import CompareError, Reference, bench, cases, counted_runs, parse_methods, read_results
 from pixelviz.devices import Compute
-from pixelviz.evaluation import sample_images
-from pixelviz.metrics import features_of, fid, kid, precision_recall, statistics_of
+from pixelviz.measure import benchmark as compare
+from pixelviz.measure import report
+from pixelviz.measure.benchmark import CompareError, Reference, bench, cases, counted_runs, parse_methods, read_results
+from pixelviz.measure.metrics import features_of, fid, kid, precision_recall, statistics_of
 from pixelviz.samplers import SAMPLERS
+from pixelviz.samplers.batches import sample_images
+from pixelviz.store import checkpoints
 from tests.served import train_tiny
 from tests.tiny import tiny_images
 
@@ -140,7 +142,7 @@ def test_a_part_that_is_trained_further_leaves_the_other_parts_rows(checkpoint, 
 
 def test_an_interrupted_benchmark_goes_on_inside_a_seed(checkpoint, reference, tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "BATCH", 10)
-    monkeypatch.setattr("pixelviz.evaluation.BATCH", 10)
+    monkeypatch.setattr("pixelviz.samplers.batches.BATCH", 10)
     whole = tmp_path / "whole.json"
     run(checkpoint, whole, reference, methods=["ddim:2"])
     path = tmp_path / "r.json"

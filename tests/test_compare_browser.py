@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pixelviz import report
-from pixelviz.compare import read_results
+from pixelviz.measure import report
+from pixelviz.measure.benchmark import read_results
 from tests.browser import PATIENCE, served, watched
 
 sync_api = pytest.importorskip("playwright.sync_api")

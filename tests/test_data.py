@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10, CelebA, FashionMNIST
 
-from pixelviz import data as data_module
-from pixelviz.data import (
+from pixelviz.data import sets as data_module
+from pixelviz.data.sets import (
     CLASSES,
     DataError,
     from_unit,

@@ -11,7 +11,7 @@ import torch
 
 from pixelviz.config import ConfigError, TrainConfig
 from pixelviz.devices import choose, halving, largest_batch, out_of_memory
-from pixelviz.training import train
+from pixelviz.learning.training import train
 from tests.tiny import tiny_config, tiny_images
 
 IMPOSSIBLE = 2**58  # numbers: more than any machine's memory
@@ -122,7 +122,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from pixelviz.config import TrainConfig
-from pixelviz.training import TrainingError, train
+from pixelviz.learning.training import TrainingError, train
 from tests.tiny import tiny_config, tiny_images
 
 out = Path(sys.argv[1])

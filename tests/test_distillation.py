@@ -5,14 +5,15 @@ import math
 import pytest
 import torch
 
-from pixelviz import checkpoints, losses
 from pixelviz.config import ConfigError, TrainConfig
 from pixelviz.devices import choose
-from pixelviz.distillation import PAIRS, distill, draw_pairs
-from pixelviz.evaluation import Progress
+from pixelviz.learning import losses
+from pixelviz.learning.distillation import PAIRS, distill, draw_pairs
+from pixelviz.learning.training import TrainingError
+from pixelviz.measure.evaluation import Progress
 from pixelviz.process.reverse import x0_from_drift
 from pixelviz.samplers import STARTS, ImageNoise, draw
-from pixelviz.training import TrainingError
+from pixelviz.store import checkpoints
 from tests.tiny import tiny_config, tiny_images, tiny_model
 
 CPU = choose("cpu", "float32")
@@ -114,7 +115,7 @@ def test_an_interrupted_distillation_goes_on(source, tmp_path):
 
 
 def test_drawn_pairs_outlive_an_interruption(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("pixelviz.distillation.BATCH", 8)
+    monkeypatch.setattr("pixelviz.learning.distillation.BATCH", 8)
     options = {"pairs": 24, "passes": 2, "device": "cpu", "precision": "float32"}
     run = distill(source, tmp_path / "out", tiny_images(), SETTINGS, **options)
     assert next(run).done == 8

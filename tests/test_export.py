@@ -15,15 +15,15 @@ from PIL import Image
 from pypdf import PdfReader
 
 from pixelviz import __main__ as cli
-from pixelviz import film, paper_figures
 from pixelviz.config import ConfigError
-from pixelviz.export import EXTRAS, FORMATS, Progress, Request, curves, export, film_frames, read_settings
-from pixelviz.export_figures import FIGURES, best_fit
-from pixelviz.export_view import GIF_FRAMES, IMAGE_FILE, MP4_FRAMES, ExportError, View, spread
-from pixelviz.images import read_image
+from pixelviz.data.images import read_image
+from pixelviz.export import film, paper_figures
+from pixelviz.export.archive import EXTRAS, FORMATS, Progress, Request, curves, export, film_frames, read_settings
+from pixelviz.export.figures import FIGURES, best_fit
 from pixelviz.process.forward import empirical_moments, expected_moments, noise, trajectory
-from pixelviz.ui import benches
+from pixelviz.service import benches
 from pixelviz.ui.export_panel import Downloads, bar, file_name, read_view
+from pixelviz.view import GIF_FRAMES, IMAGE_FILE, MP4_FRAMES, ExportError, View, spread
 from tests.served import photo, png
 from tests.tiny import tiny_config
 

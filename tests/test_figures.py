@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelviz import figures
+from pixelviz.data import pictures
+from pixelviz.service import payloads
 
 
 def decode(uri):
@@ -40,35 +41,35 @@ def luminance(colour):
 
 @pytest.mark.parametrize("background", ["#ffffff", "#f8fafc", "#0b1220", "#111a2c"])
 def test_curve_colours_have_three_to_one_on_light_and_dark(background):
-    for colour in (*figures.PIXEL_COLOURS, *(c for _, c in (*figures.RGB_CHANNELS, figures.GRAY_CHANNEL))):
+    for colour in (*pictures.PIXEL_COLOURS, *(c for _, c in (*pictures.RGB_CHANNELS, pictures.GRAY_CHANNEL))):
         low, high = sorted((luminance(colour), luminance(background)))
         assert (high + 0.05) / (low + 0.05) >= 3, (colour, background)
 
 
 def test_number_colours_are_all_different():
-    assert len(set(figures.PIXEL_COLOURS)) == figures.MAX_PIXELS_SHOWN == 6
+    assert len(set(pictures.PIXEL_COLOURS)) == pictures.MAX_PIXELS_SHOWN == 6
 
 
 def test_as_bytes_rounds_clips_and_replaces_what_is_no_number():
     values = np.array([-1, 0, 0.5, 1, 2, np.nan, np.inf, -np.inf])
-    assert figures.as_bytes(values).tolist() == [0, 0, 128, 255, 255, 0, 255, 0]
+    assert pictures.as_bytes(values).tolist() == [0, 0, 128, 255, 255, 0, 255, 0]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_data_uri_keeps_every_pixel(random, channels):
     image = random.integers(0, 256, (5, 7, channels), dtype=np.uint8)
-    decoded = decode(figures.data_uri(image))
+    decoded = decode(pictures.data_uri(image))
     np.testing.assert_array_equal(decoded, image[..., 0] if channels == 1 else image)
 
 
 def test_data_uri_stores_gray_pictures_once(random):
     gray = np.repeat(random.integers(0, 256, (5, 7, 1), dtype=np.uint8), 3, axis=2)
-    np.testing.assert_array_equal(decode(figures.data_uri(gray)), gray[..., 0])
+    np.testing.assert_array_equal(decode(pictures.data_uri(gray)), gray[..., 0])
 
 
 def test_tile_puts_image_k_in_row_k_over_columns(random):
     images = random.integers(1, 256, (5, 2, 3, 3), dtype=np.uint8)
-    sheet = figures.tile(images, 3)
+    sheet = pictures.tile(images, 3)
     assert sheet.shape == (4, 9, 3)
     for k, image in enumerate(images):
         row, column = divmod(k, 3)
@@ -78,22 +79,22 @@ def test_tile_puts_image_k_in_row_k_over_columns(random):
 
 @pytest.mark.parametrize(("n", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (16, 4), (64, 8)])
 def test_grid_columns(n, columns):
-    assert figures.grid_columns(n) == columns
+    assert pictures.grid_columns(n) == columns
 
 
 @pytest.mark.parametrize("T", [1, 7, 40, 200, 5000])
 def test_frame_steps_span_the_way(T):
-    steps = figures.frame_steps(T)
+    steps = pictures.frame_steps(T)
     assert steps[0] == 0
     assert steps[-1] == T
     assert steps == sorted(set(steps))
-    assert len(steps) == min(T + 1, figures.FRAMES)
+    assert len(steps) == min(T + 1, pictures.FRAMES)
 
 
 def test_suggested_pixels_are_dark_middling_and_bright():
     rows, columns = np.mgrid[0:20, 0:30]
     x0 = np.stack([np.zeros((20, 30)), (rows * 30 + columns) / 600, np.ones((20, 30))])
-    suggested = figures.suggest_pixels(x0)
+    suggested = pictures.suggest_pixels(x0)
     assert [channel for _, _, channel in suggested] == [1, 1, 1]
     values = [x0[channel, row, column] for row, column, channel in suggested]
     inner = np.sort(x0[1, 2:18, 3:27].ravel())
@@ -103,7 +104,7 @@ def test_suggested_pixels_are_dark_middling_and_bright():
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (1, 28, 28)])
 def test_a_flat_image_suggests_one_pixel_inside_it(shape):
-    ((row, column, channel),) = figures.suggest_pixels(np.full(shape, 0.3))
+    ((row, column, channel),) = pictures.suggest_pixels(np.full(shape, 0.3))
     assert 0 <= row < shape[1]
     assert 0 <= column < shape[2]
     assert 0 <= channel < shape[0]
@@ -113,28 +114,28 @@ def test_a_flat_image_suggests_one_pixel_inside_it(shape):
 def test_the_instrument_gets_every_value_and_its_noise(random, channels, levels):
     pixels = random.choice(np.linspace(0, 1, levels), (channels, 20, 30))
     noise = random.normal(size=pixels.shape)
-    payload = json.loads(figures.instrument(pixels, noise, seed=4, notes=["a note"]))
+    payload = json.loads(payloads.instrument(pixels, noise, seed=4, notes=["a note"]))
     found, kind = unpack(payload["levels"], "d"), "H" if payload["wide"] else "B"
     values = [found[k] for k in unpack(payload["index"], kind)]
     np.testing.assert_array_equal(values, pixels.ravel())
     np.testing.assert_allclose(unpack(payload["noise"], "f"), noise.ravel(), rtol=1e-6)
     assert payload["shape"] == [channels, 20, 30]
     assert (payload["seed"], payload["notes"]) == (4, ["a note"])
-    assert payload["suggested"] == [list(p) for p in figures.suggest_pixels(pixels)]
+    assert payload["suggested"] == [list(p) for p in pictures.suggest_pixels(pixels)]
 
 
 def test_the_instrument_rounds_what_has_too_many_levels(random):
     pixels = random.random((3, 50, 60))
-    payload = json.loads(figures.instrument(pixels, np.zeros_like(pixels)))
+    payload = json.loads(payloads.instrument(pixels, np.zeros_like(pixels)))
     levels = unpack(payload["levels"], "d")
-    assert len(levels) <= figures.MAX_LEVELS < pixels.size
+    assert len(levels) <= payloads.MAX_LEVELS < pixels.size
     values = np.array([levels[k] for k in unpack(payload["index"], "H")])
-    assert np.abs(values - pixels.ravel()).max() <= 0.5 / (figures.MAX_LEVELS - 1) + 1e-12
+    assert np.abs(values - pixels.ravel()).max() <= 0.5 / (payloads.MAX_LEVELS - 1) + 1e-12
 
 
 def test_sample_sheet_holds_every_image_where_the_browser_looks(random):
     images = random.integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
-    payload = json.loads(figures.sample_sheet(images, "five", chosen=2))
+    payload = json.loads(payloads.sample_sheet(images, "five", chosen=2))
     sheet = decode(payload["sheet"])
     for k, image in enumerate(images):
         row, column = divmod(k, payload["columns"])
@@ -143,21 +144,21 @@ def test_sample_sheet_holds_every_image_where_the_browser_looks(random):
 
 
 def test_sample_sheet_without_images():
-    payload = json.loads(figures.sample_sheet(None, "Starting", progress=0.0, done=False, keep=True))
+    payload = json.loads(payloads.sample_sheet(None, "Starting", progress=0.0, done=False, keep=True))
     assert payload["sheet"] is None
     assert payload["keep"]
     assert payload["progress"] == 0
 
 
 def test_chart_turns_what_json_cannot_hold_into_null():
-    text = figures.chart([("a", [0, 1, 2], [np.inf, np.nan, 0.123456789])], label="l", x_label="x", y_label="y")
+    text = payloads.chart([("a", [0, 1, 2], [np.inf, np.nan, 0.123456789])], label="l", x_label="x", y_label="y")
     (series,) = json.loads(text, parse_constant=lambda name: pytest.fail(name))["series"]
     assert series["y"] == [None, None, 0.12346]
 
 
 def test_ssim_chart_has_a_curve_a_checkpoint_and_alpha_bar_of_the_first():
     curves = {"a": [(0, 0.9, None), (100, 0.8, 0.7)], "b": [(0, 0.95, None), (200, 0.5, 0.4)]}
-    spec = json.loads(figures.ssim_over_i(curves, 100))
+    spec = json.loads(payloads.ssim_over_i(curves, 100))
     assert [(s["x"], s["y"]) for s in spec["series"]] == [
         ([0, 100], [0.9, 0.8]),
         ([0, 200], [0.95, 0.5]),
@@ -168,17 +169,17 @@ def test_ssim_chart_has_a_curve_a_checkpoint_and_alpha_bar_of_the_first():
 
 
 def test_losses_before_the_first_step():
-    assert figures.losses({}) is None
-    assert figures.losses({"vae/kl": []}) is None
+    assert payloads.losses({}) is None
+    assert payloads.losses({"vae/kl": []}) is None
 
 
 def test_losses_are_drawn_on_a_log_axis():
-    spec = json.loads(figures.losses({"scale_vae/kl": [(1, 0.5), (2, 0.25)], "twin/x0": []}))
+    spec = json.loads(payloads.losses({"scale_vae/kl": [(1, 0.5), (2, 0.25)], "twin/x0": []}))
     assert spec["log"]
     assert [(s["x"], s["y"]) for s in spec["series"]] == [([1, 2], [0.5, 0.25])]
 
 
 def test_magnitudes_count_reverse_steps_from_the_start():
-    spec = json.loads(figures.magnitudes([(4, 1.0), (2, 3.0), (0, 9.0)], {"bound": [1.0, 2.0, 4.0]}))
+    spec = json.loads(payloads.magnitudes([(4, 1.0), (2, 3.0), (0, 9.0)], {"bound": [1.0, 2.0, 4.0]}))
     assert [s["x"] for s in spec["series"]] == [[0, 2, 4], [0, 2, 4]]
     assert [s["y"] for s in spec["series"]] == [[1, 3, 9], [1, 2, 4]]

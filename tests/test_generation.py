@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from pixelviz.data import from_unit
+from pixelviz.data.sets import from_unit
 from pixelviz.devices import choose
 from pixelviz.samplers import draw
 from pixelviz.samplers.parallel import boundaries
-from pixelviz.ui import generation
-from pixelviz.ui.generation import Film, check_settings, film_states
-from pixelviz.ui.service import ServiceError, friendly
-from pixelviz.ui.turns import ModelTurn
+from pixelviz.service import generation
+from pixelviz.service.generation import Film, check_settings, film_states
+from pixelviz.service.service import ServiceError, friendly
+from pixelviz.service.turns import ModelTurn
 from tests.served import photo, train_tiny
 from tests.tiny import tiny_config, tiny_model
 
@@ -39,7 +39,7 @@ def test_images_are_those_of_the_sampler(service):
 def test_the_same_seed_draws_the_same_images_whatever_n_is(service, monkeypatch):
     five = last(service.generate("tiny", 5, 4, seed=3)).images.astype(int)
     two = last(service.generate("tiny", 2, 4, seed=3)).images.astype(int)
-    monkeypatch.setattr("pixelviz.ui.generation.MOST_AT_ONCE", 2)
+    monkeypatch.setattr("pixelviz.service.generation.MOST_AT_ONCE", 2)
     batches = last(service.generate("tiny", 5, 4, seed=3))
     other = last(service.generate("tiny", 2, 4, seed=4)).images.astype(int)
     assert np.abs(five[:2] - two).max() <= 1

@@ -8,11 +8,12 @@ import torch
 from huggingface_hub import HfApi, RepoUrl
 from safetensors.torch import load_file, save_file
 
-from pixelviz import checkpoints, evaluation
-from pixelviz.checkpoints import CheckpointError
 from pixelviz.devices import choose
-from pixelviz.hub import FILES, PixelAware
 from pixelviz.samplers import SamplerError
+from pixelviz.samplers.batches import sample_images
+from pixelviz.store import checkpoints
+from pixelviz.store.checkpoints import CheckpointError
+from pixelviz.store.hub import FILES, PixelAware
 from tests.served import train_tiny
 
 
@@ -37,7 +38,7 @@ def test_a_folder_is_loaded_offline_and_draws(folder, offline):
     assert [(image.mode, image.size) for image in images] == [("L", (16, 16))] * 3
     assert np.array_equal(model.sample(2, passes=2, seed=5)[1], images[1])
     loaded = checkpoints.load(folder)
-    wanted = next(iter(evaluation.sample_images(loaded.model, choose("cpu"), 3, passes=2, seed=5))).images
+    wanted = next(iter(sample_images(loaded.model, choose("cpu"), 3, passes=2, seed=5))).images
     assert np.array_equal(np.stack(images), wanted[:, 0].numpy())
     with pytest.raises(SamplerError, match="passes"):
         model.sample(1, passes=99)

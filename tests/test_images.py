@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelviz import data as data_module
-from pixelviz.data import (
+from pixelviz.data import sets as data_module
+from pixelviz.data.images import EXAMPLES, MAX_PIXELS, ImageError, Picture, fit, fit_square, read_image
+from pixelviz.data.sets import (
     load_images,
     read_idx_pair,
 )
-from pixelviz.images import EXAMPLES, MAX_PIXELS, ImageError, Picture, fit, fit_square, read_image
 
 
 @pytest.fixture

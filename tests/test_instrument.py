@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from pixelviz.config import ConfigError
-from pixelviz.data import to_unit
-from pixelviz.images import fit, read_image
+from pixelviz.data.images import fit, read_image
+from pixelviz.data.sets import to_unit
 from pixelviz.process import theory, water
 from pixelviz.process.forward import closed_form, noise
 from pixelviz.process.schedules import LinearBeta, PixelAware
+from pixelviz.service.forward import MAX_SIDE
+from pixelviz.service.service import Service
 from pixelviz.ui import instrument
-from pixelviz.ui.forward_view import MAX_SIDE
-from pixelviz.ui.service import Service
 from pixelviz.ui.widgets import EXAMPLE_IDS
 from tests.browser import INSTRUMENT, PATIENCE, watched
 from tests.served import png

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pixelviz.data import to_unit
-from pixelviz.images import fit, read_image
+from pixelviz.data.images import fit, read_image
+from pixelviz.data.pictures import to_bytes
+from pixelviz.data.sets import to_unit
 from pixelviz.process import theory
 from pixelviz.process.forward import closed_form, noise
 from pixelviz.process.schedules import LinearBeta, PixelAware
-from pixelviz.ui.forward_view import MAX_SIDE
-from pixelviz.ui.pictures import to_bytes
+from pixelviz.service.forward import MAX_SIDE
 from pixelviz.ui.widgets import EXAMPLE_IDS
 from tests.browser import INSTRUMENT, PATIENCE, watched
 

@@ -8,12 +8,14 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from pixelviz import checkpoints, config, training
+from pixelviz import config
 from pixelviz.config import TrainConfig
-from pixelviz.training import TrainingError, TrainStep
-from pixelviz.ui import jobs as jobs_module
-from pixelviz.ui.jobs import POINTS, Curve, TrainingJobs
-from pixelviz.ui.service import ServiceError
+from pixelviz.learning import training
+from pixelviz.learning.training import TrainingError, TrainStep
+from pixelviz.service import jobs as jobs_module
+from pixelviz.service.jobs import POINTS, Curve, TrainingJobs
+from pixelviz.service.service import ServiceError
+from pixelviz.store import checkpoints
 from tests.served import empty_service, photo, train_tiny
 from tests.tiny import tiny_config, tiny_images
 

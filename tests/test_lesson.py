@@ -11,15 +11,15 @@ import pytest
 import torch
 from scipy.optimize import brentq
 
+from pixelviz.checks import ServiceError
 from pixelviz.config import ConfigError
-from pixelviz.data import to_image
+from pixelviz.data.sets import to_image
+from pixelviz.lesson import pages as lesson_module
+from pixelviz.lesson import steps
+from pixelviz.lesson.exercises import EXERCISES
+from pixelviz.lesson.pages import LESSONS, Lesson, in_words, languages, plan
+from pixelviz.lesson.steps import STEPS, THREE, Scene
 from pixelviz.process.schedules import LinearBeta, PixelAware
-from pixelviz.ui import lesson as lesson_module
-from pixelviz.ui import lesson_steps as steps
-from pixelviz.ui.checks import ServiceError
-from pixelviz.ui.lesson import LESSONS, Lesson, in_words, languages, plan
-from pixelviz.ui.lesson_exercises import EXERCISES
-from pixelviz.ui.lesson_steps import STEPS, THREE, Scene
 from pixelviz.ui.widgets import EXAMPLE_IDS
 
 STEP = {step.key: step for step in STEPS}
@@ -269,7 +269,7 @@ def test_two_languages_at_least_and_a_new_one_may_be_incomplete(tmp_path, monkey
     for file in LESSONS.glob("*.json"):
         (tmp_path / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "fr.json").write_text('{"language": "Français", "ui": {"next": "Suivant"}}', encoding="utf-8")
-    monkeypatch.setattr("pixelviz.ui.lesson.LESSONS", tmp_path)
+    monkeypatch.setattr("pixelviz.lesson.pages.LESSONS", tmp_path)
     languages.cache_clear()
     french = languages()["fr"]
     languages.cache_clear()

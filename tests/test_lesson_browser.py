@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from pixelviz.data import to_image
-from pixelviz.ui.lesson import languages
-from pixelviz.ui.lesson_exercises import EXERCISES
-from pixelviz.ui.lesson_steps import POUR_AT, STEPS, THREE, Scene
+from pixelviz.data.sets import to_image
+from pixelviz.lesson.exercises import EXERCISES
+from pixelviz.lesson.pages import languages
+from pixelviz.lesson.steps import POUR_AT, STEPS, THREE, Scene
 from tests.browser import PATIENCE, watched
 
 pytest.importorskip("playwright.sync_api")

@@ -7,8 +7,8 @@ from diffusers import DDPMScheduler
 from torch import distributions
 
 from pixelviz.config import TrainConfig
-from pixelviz.losses import VAEDraws, draw_step, linear_twin_loss, structural_similarity, unet_loss, vae_loss
-from pixelviz.metrics import ssim
+from pixelviz.learning.losses import VAEDraws, draw_step, linear_twin_loss, structural_similarity, unet_loss, vae_loss
+from pixelviz.measure.metrics import ssim
 from pixelviz.models.parallel_unet import LinearTwin
 from pixelviz.models.scale_vae import Code
 from tests.tiny import randomised, tiny_config, tiny_model

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pixelviz.assets import CLASSIFIER, FID_REFERENCE
-from pixelviz.data import load_images
-from pixelviz.metrics import (
+from pixelviz.data.assets import CLASSIFIER, FID_REFERENCE
+from pixelviz.data.sets import load_images
+from pixelviz.measure.metrics import (
     MetricError,
     feature_statistics,
     features_of,

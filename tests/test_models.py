@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import norm
 
-from pixelviz import environment
 from pixelviz.config import (
     PAPER_PARAMETERS,
     PRESETS,
@@ -19,6 +18,7 @@ from pixelviz.config import (
     preset,
 )
 from pixelviz.devices import choose
+from pixelviz.measure import environment
 from pixelviz.models import parallel_unet
 from pixelviz.models.blocks import SelfAttention, time_code
 from pixelviz.models.heads import ParallelHeads

@@ -8,13 +8,13 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
-from pixelviz import peers
-from pixelviz.checkpoints import CheckpointError
-from pixelviz.compare import bench, cases, read_results
 from pixelviz.devices import Compute
+from pixelviz.measure.benchmark import bench, cases, read_results
 from pixelviz.models.pixel_aware import MissingPart
 from pixelviz.samplers import draw
-from pixelviz.ui.compare_view import PeerShelf
+from pixelviz.service.compare import PeerShelf
+from pixelviz.store import peers
+from pixelviz.store.checkpoints import CheckpointError
 from tests.test_compare import checkpoint, reference  # noqa: F401
 
 CPU = Compute(torch.device("cpu"), None)

@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
 
-from pixelviz import checkpoints
 from pixelviz.config import TrainConfig
-from pixelviz.training import TrainingError, train
+from pixelviz.learning.training import TrainingError, train
+from pixelviz.store import checkpoints
 from tests.launched import run
 from tests.tiny import tiny_config, tiny_images
 

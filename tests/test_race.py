@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from pixelviz import report
-from pixelviz.compare import CompareError
+from pixelviz.checks import ServiceError
+from pixelviz.data.pictures import to_bytes
+from pixelviz.measure import report
+from pixelviz.measure.benchmark import CompareError
 from pixelviz.process.theory import advise_gamma
 from pixelviz.process.toy import square_error
 from pixelviz.samplers import SamplerError, draw
-from pixelviz.ui import compare_view
-from pixelviz.ui.checks import ServiceError
-from pixelviz.ui.pictures import to_bytes
-from pixelviz.ui.race import label
+from pixelviz.service import compare as compare_view
+from pixelviz.service.race import label
 from pixelviz.ui.tabs import compare as tab
 from tests.served import empty_service, train_tiny
 from tests.test_peers import save_pipeline
@@ -54,8 +54,8 @@ def test_every_lane_ends_with_its_method_s_images(served):
 def test_turns_go_to_the_lane_whose_clock_shows_least(served, monkeypatch):
     """With a clock that says each step takes 1 s for every lane, all lanes advance together."""
     ticks = iter(range(100_000))
-    monkeypatch.setattr("pixelviz.ui.race.time.perf_counter", lambda: float(next(ticks)))
-    monkeypatch.setattr("pixelviz.ui.race.REPORT_SECONDS", -1)
+    monkeypatch.setattr("pixelviz.service.race.time.perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr("pixelviz.service.race.REPORT_SECONDS", -1)
     chosen = keys(served, "twin", "ddim:10", "unipc:10", "dpm++:20")
     for state in served.race("twin", chosen, n=1):
         clocks = [lane.seconds for lane in state.lanes if not lane.place]
@@ -215,7 +215,7 @@ def test_toy_refuses_nonsense(settings):
 
 
 def test_errors_are_put_into_words():
-    from pixelviz.ui.checks import friendly
+    from pixelviz.service.errors import friendly
 
     assert friendly(CompareError("no rows")) == "No rows"
     assert friendly(SamplerError("too many")) == "Too many"

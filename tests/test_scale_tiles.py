@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pixelviz.process.schedules import image_scale
-from pixelviz.ui.scale_view import Tiling, tile_starts, tile_window
-from pixelviz.ui.service import ScaleResult
+from pixelviz.service.scale import Tiling, tile_starts, tile_window
+from pixelviz.service.service import ScaleResult
 from tests.served import photo
 from tests.tiny import tiny_config
 
@@ -89,7 +89,7 @@ def test_progress_is_told_and_both_similarities(service):
 
 def test_the_number_of_tiles_at_once_changes_nothing(service, monkeypatch):
     many = service.scale("tiny", photo(50, 40), 6, tiled=True)
-    monkeypatch.setattr("pixelviz.ui.scale_view.TILES_AT_ONCE", 3)
+    monkeypatch.setattr("pixelviz.service.scale.TILES_AT_ONCE", 3)
     few = service.scale("tiny", photo(50, 40), 6, tiled=True)
     # bfloat16 products may be grouped otherwise.
     np.testing.assert_allclose(few.x0_hat, many.x0_hat, atol=0.01)

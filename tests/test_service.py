@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pixelviz.images import Picture
+from pixelviz.data.images import Picture
 from pixelviz.process.forward import empirical_moments, noise
 from pixelviz.process.schedules import LinearBeta, PixelAware
-from pixelviz.ui.checks import friendly
-from pixelviz.ui.service import ServiceError
+from pixelviz.service.errors import friendly
+from pixelviz.service.service import ServiceError
 from tests.served import photo, png
 from tests.tiny import tiny_config
 
@@ -78,7 +78,7 @@ def test_pixels_of_larger_pictures_are_counted_in_the_shrunk_one_and_the_notes_s
 
 def test_a_walk_is_made_once_whatever_pixels_are_asked_for(service, monkeypatch):
     first = service.forward(photo(seed=9), 12.0, 20, FLOOR, pixels=[[0, 0, 0]])
-    monkeypatch.setattr("pixelviz.ui.service.build_forward", lambda *_: pytest.fail("walked again"))
+    monkeypatch.setattr("pixelviz.service.service.build_forward", lambda *_: pytest.fail("walked again"))
     second = service.forward(png(photo(seed=9)), 12.0, 20, FLOOR, pixels="[[1, 1, 1]]")
     assert second.mean is first.mean
     assert second.pixels == ((1, 1, 1),)

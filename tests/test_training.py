@@ -11,13 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pixelviz import checkpoints, evaluation, losses, training
-from pixelviz.checkpoints import CheckpointError
 from pixelviz.config import ConfigError, TrainConfig
 from pixelviz.devices import Compute, choose
-from pixelviz.metrics import feature_statistics, ssim
+from pixelviz.learning import losses, training
+from pixelviz.measure import evaluation
+from pixelviz.measure.metrics import feature_statistics, ssim
 from pixelviz.process.schedules import PixelAware, image_scale
 from pixelviz.samplers import SampleStep
+from pixelviz.samplers.batches import sample_images
+from pixelviz.store import checkpoints
+from pixelviz.store.checkpoints import CheckpointError
 from tests.tiny import tiny_config, tiny_images, tiny_model
 
 FAST = {"batch": 8, "heads_per_step": 3}
@@ -538,6 +541,6 @@ def test_a_batch_keeps_one_state_in_memory(monkeypatch):
             yield SampleStep(i, x, 1)
 
     monkeypatch.setattr(evaluation, "draw", steps)
-    list(evaluation.sample_images(tiny_model(), Compute(torch.device("cpu"), None), 4))
+    list(sample_images(tiny_model(), Compute(torch.device("cpu"), None), 4))
     assert len(most) == 51
     assert max(most) <= 3

@@ -3,7 +3,7 @@
 import torch
 
 from pixelviz.config import ModelConfig
-from pixelviz.data import ImageSet
+from pixelviz.data.sets import ImageSet
 from pixelviz.models.pixel_aware import PixelAwareModel
 
 

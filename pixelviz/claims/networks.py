@@ -21,7 +21,7 @@ from pixelviz.claims.base import (
     Register,
     Verdict,
 )
-from pixelviz.metrics import scale_range, ssim
+from pixelviz.measure.metrics import scale_range, ssim
 from pixelviz.process.forward import closed_form
 from pixelviz.process.schedules import image_scale
 from pixelviz.process.theory import BARELY_NOISY
@@ -96,7 +96,7 @@ def fig3(context: Context, network) -> Verdict:
     "SSIM of 0.86 to 0.99",
     r"The SSIM of real and estimated images is “in the range of 0.86 to 0.99 for both $x_\delta$ and "
     r"$\bar\alpha_i$” across $i$.",
-    code="metrics.py, ssim",
+    code="measure/metrics.py, ssim",
     formula="scale_vae",
     needs=("scale_vae",),
 )
@@ -129,7 +129,7 @@ def ssim_over_i(context: Context, network) -> Verdict:
     "Fig. 5, Appendix E",
     "The early schedule is estimated well",
     r"Real and estimated $\bar\alpha_i$ look alike for $i=1,\dots,20$.",
-    code="metrics.py, ssim",
+    code="measure/metrics.py, ssim",
     formula="scale_vae",
     needs=("scale_vae",),
 )

@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pixelviz.checkpoints import Record
 from pixelviz.config import MAX_SEED
-from pixelviz.data import NAMED, name_of
+from pixelviz.data.sets import NAMED, name_of
 from pixelviz.devices import PRECISIONS
+from pixelviz.store.checkpoints import Record
 
 console = Console(markup=False)  # a path may hold [brackets]
 

@@ -12,18 +12,20 @@ import torch
 import typer
 from PIL import Image
 
-from pixelviz import checkpoints, evaluation
-from pixelviz.assets import ASSETS
-from pixelviz.benches import nearest_in
 from pixelviz.commands.common import Device, Folder, Precision, Seed, console, progress_bar
 from pixelviz.config import PAPER_FLOOR
+from pixelviz.data.assets import ASSETS
+from pixelviz.data.images import read_image
 from pixelviz.devices import choose
-from pixelviz.export import EXTRAS, FORMATS, Request, read_settings
-from pixelviz.export import export as export_zip
-from pixelviz.export_figures import FIGURES
-from pixelviz.export_view import View
-from pixelviz.images import read_image
+from pixelviz.export.archive import EXTRAS, FORMATS, Request, read_settings
+from pixelviz.export.archive import export as export_zip
+from pixelviz.export.benches import nearest_in
+from pixelviz.export.figures import FIGURES
+from pixelviz.measure import evaluation
 from pixelviz.samplers import SAMPLERS, STARTS
+from pixelviz.samplers.batches import Batch, sample_images
+from pixelviz.store import checkpoints
+from pixelviz.view import View
 
 
 def sample(
@@ -47,12 +49,10 @@ def sample(
     out.parent.mkdir(parents=True, exist_ok=True)
     compute = choose(device, precision)
     model = checkpoints.load(checkpoint, compute.device).model
-    done: list[evaluation.Batch] = []
+    done: list[Batch] = []
     with progress_bar() as progress:
         task = progress.add_task("sampling", total=n)
-        for batch in evaluation.sample_images(
-            model, compute, n, passes=passes, start=start, sampler=sampler, seed=seed
-        ):
+        for batch in sample_images(model, compute, n, passes=passes, start=start, sampler=sampler, seed=seed):
             done.append(batch)
             progress.advance(task, len(batch.images))
     images = torch.cat([batch.images for batch in done]).permute(0, 2, 3, 1).numpy()

@@ -9,10 +9,11 @@ import torch
 import typer
 from rich.table import Table
 
-from pixelviz import assets_build, checkpoints
 from pixelviz.commands.common import Folder, JsonFile, console, write_json
 from pixelviz.config import PAPER_PARAMETERS, PRESETS, preset
+from pixelviz.measure import assets_build
 from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.store import checkpoints
 
 
 def inspect(

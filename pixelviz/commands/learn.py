@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from pixelviz import checkpoints, distillation, evaluation, training
 from pixelviz.commands.common import Device, Folder, Precision, Seed, console, data_of, progress_bar
 from pixelviz.config import MAX_SEED, PRESETS, ConfigError, TrainConfig, preset
-from pixelviz.data import NAMED, load_images
+from pixelviz.data.sets import NAMED, load_images
 from pixelviz.devices import processes
+from pixelviz.learning import distillation, training
+from pixelviz.measure import evaluation
+from pixelviz.store import checkpoints
 
 FIRST = "fashion-mnist"  # what a new model learns unless told otherwise
 

@@ -10,7 +10,6 @@ import torch
 import typer
 from rich.table import Table
 
-from pixelviz import benchmark, checkpoints, compare, evaluation, peers, report
 from pixelviz.commands.common import (
     Device,
     Folder,
@@ -22,11 +21,15 @@ from pixelviz.commands.common import (
     progress_bar,
     write_json,
 )
+from pixelviz.commands.tables import cost_table, figure_tables
 from pixelviz.config import PRESETS, ModelConfig, preset
-from pixelviz.data import load_images
+from pixelviz.data.sets import load_images
 from pixelviz.devices import choose
+from pixelviz.learning import costs as benchmark
+from pixelviz.measure import benchmark as compare
+from pixelviz.measure import evaluation, report
 from pixelviz.samplers import STARTS
-from pixelviz.tables import cost_table, figure_tables
+from pixelviz.store import checkpoints, peers
 
 
 def evaluate(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixelviz.assets import CLASSIFIER
+from pixelviz.data.assets import CLASSIFIER
 
 SIZE = 32
 

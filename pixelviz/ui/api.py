@@ -15,11 +15,12 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder, is_in_or_equal
 from PIL import Image
 
+from pixelviz.checks import ServiceError, quoted
 from pixelviz.config import PAPER_FLOOR
-from pixelviz.ui.checks import ServiceError, friendly, quoted
-from pixelviz.ui.generation import check_settings
-from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.service import MODEL_QUEUE, Service
+from pixelviz.service.errors import friendly
+from pixelviz.service.generation import check_settings
+from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.service import MODEL_QUEUE, Service
 
 MOST_RUNS = 12_800  # images times passes of one call, which cannot be stopped: 64 images of a closed loop of 200 steps
 

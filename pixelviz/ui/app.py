@@ -7,10 +7,10 @@ from typing import Any
 
 import gradio as gr
 
+from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.service import Service
 from pixelviz.ui import header, widgets
 from pixelviz.ui.api import register_api
-from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.service import Service
 from pixelviz.ui.tabs import checkpoints, claims, compare, forward, generate, lesson, scale, train
 from pixelviz.ui.theme import theme
 

@@ -7,7 +7,7 @@ from html import escape
 
 from pixelviz.claims import Curve, Plot
 from pixelviz.claims.base import SUPERSCRIPT
-from pixelviz.figures import PIXEL_COLOURS
+from pixelviz.data.pictures import PIXEL_COLOURS
 
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import gradio as gr
 
-from pixelviz.export import EXTRAS, FORMATS, Progress, Request, export
-from pixelviz.export_figures import FIGURES
-from pixelviz.export_view import MAX_SIDE, View
-from pixelviz.images import fit
-from pixelviz.ui import benches, widgets
-from pixelviz.ui.checks import check_pixels, friendly, number
-from pixelviz.ui.forward_view import check_settings
-from pixelviz.ui.instrument_state import READ_STATE, picture_name, read_state
-from pixelviz.ui.service import Service
+from pixelviz.checks import check_pixels, number
+from pixelviz.data.images import fit
+from pixelviz.export.archive import EXTRAS, FORMATS, Progress, Request, export
+from pixelviz.export.figures import FIGURES
+from pixelviz.service import benches
+from pixelviz.service.errors import friendly
+from pixelviz.service.forward import check_settings
+from pixelviz.service.instrument_state import READ_STATE, picture_name, read_state
+from pixelviz.service.service import Service
+from pixelviz.ui import widgets
+from pixelviz.view import MAX_SIDE, View
 
 MOST_DOWNLOADS = 16  # prepared zips that are kept, one a visitor
 EXTRA_NAMES = {

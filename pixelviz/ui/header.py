@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import gradio as gr
 
+from pixelviz.lesson.pages import languages
+from pixelviz.lesson.steps import STEPS
 from pixelviz.ui import widgets
-from pixelviz.ui.lesson import languages
-from pixelviz.ui.lesson_steps import STEPS
 
 _HEADER = """
 <header class="pv-header">

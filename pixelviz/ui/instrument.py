@@ -8,8 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from pixelviz.ui.checks import ServiceError, friendly, quoted
-from pixelviz.ui.service import Service
+from pixelviz.checks import ServiceError, quoted
+from pixelviz.service.errors import friendly
+from pixelviz.service.service import Service
 from pixelviz.ui.widgets import EXAMPLE_IDS
 
 Source = dict[str, Any]  # path, example (an id or None), seed: the picture in use

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import gradio as gr
 import numpy as np
 
-from pixelviz import figures
-from pixelviz.images import EXAMPLES, fit_square, read_image
+from pixelviz.data import pictures
+from pixelviz.data.images import EXAMPLES, fit_square, read_image
 
 STATIC = Path(__file__).with_name("static")
 THUMBNAIL_SIDE = 48
@@ -67,13 +67,16 @@ def component(template: str, *scripts: str, value: str | None = None, **settings
 def _thumbnails() -> tuple[tuple[str, str], ...]:
     """(label, data URI) of every bundled example."""
     return tuple(
-        (label, figures.data_uri(figures.as_bytes(fit_square(read_image(path), THUMBNAIL_SIDE, 3).pixels), lossy=True))
+        (
+            label,
+            pictures.data_uri(pictures.as_bytes(fit_square(read_image(path), THUMBNAIL_SIDE, 3).pixels), lossy=True),
+        )
         for label, path in EXAMPLES
     )
 
 
 def picture(upload_id: str, value: str | None = None) -> gr.HTML:
-    """The picture with its markers and example thumbnails; value: `figures.picture`.
+    """The picture with its markers and example thumbnails; value: `payloads.picture`.
 
     Events: `select` with row and col of a click, `input` with the index of an example.
     """
@@ -91,7 +94,7 @@ def upload_button(elem_id: str, visible: bool | Literal["hidden"] = True) -> gr.
 
 
 def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
-    """The forward process in the browser; value: `figures.instrument`, or {"error", "request"} as JSON.
+    """The forward process in the browser; value: `payloads.instrument`, or {"error", "request"} as JSON.
 
     upload_id: elem_id of the upload button that its own button, drops and pasted files go through. Event: `input`
     with example (an id of EXAMPLE_IDS, or None for the picture in use), seed and request, which wants a value that
@@ -105,18 +108,18 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
         upload_id=upload_id,
         examples=[[name, *example] for name, example in zip(EXAMPLE_IDS, _thumbnails(), strict=True)],
         first=next(iter(EXAMPLE_IDS)),
-        colours=list(figures.PIXEL_COLOURS),
-        channels=[list(channel) for channel in (*figures.RGB_CHANNELS, figures.GRAY_CHANNEL)],
+        colours=list(pictures.PIXEL_COLOURS),
+        channels=[list(channel) for channel in (*pictures.RGB_CHANNELS, pictures.GRAY_CHANNEL)],
     )
 
 
 def line_chart(**settings: Any) -> gr.HTML:
-    """A line chart; value: `figures.chart`."""
+    """A line chart; value: `payloads.chart`."""
     return component('<div class="pv-line-chart"></div>', "line_chart.js", **settings)
 
 
 def sample_sheet(**settings: Any) -> gr.HTML:
-    """A grid of samples with a progress bar; value: `figures.sample_sheet`. Event: `select` with an index."""
+    """A grid of samples with a progress bar; value: `payloads.sample_sheet`. Event: `select` with an index."""
     return component(_SHEET, "sheet.js", **settings)
 
 
@@ -160,7 +163,7 @@ def cards(values: Iterable[tuple[str, str, str]]) -> str:
 def figure_row(items: Iterable[tuple[np.ndarray, str, str]], *, kind: str = "large") -> str:
     """Images uint8 (H, W, C) in a row, each with a title and a smaller line; kind large, wide or small."""
     cells = "".join(
-        f'<figure><img src="{figures.data_uri(image)}" alt="{_escape(title)}">'
+        f'<figure><img src="{pictures.data_uri(image)}" alt="{_escape(title)}">'
         f"<figcaption><b>{escape(title)}</b><span>{escape(text)}</span></figcaption></figure>"
         for image, title, text in items
     )

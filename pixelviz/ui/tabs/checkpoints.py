@@ -6,9 +6,9 @@ import json
 
 import gradio as gr
 
+from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.service import Service, friendly
 from pixelviz.ui import widgets
-from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.service import Service, friendly
 
 NO_CHECKPOINT = "There is no checkpoint yet. Train one in the Train tab, or load one below."
 KINDS = {"bundled": "bundled with the app", "trained": "trained here", "loaded": "loaded"}

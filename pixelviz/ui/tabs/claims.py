@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from pixelviz.ui import claims_view, widgets
-from pixelviz.ui.instrument_state import READ_STATE
-from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.service import MODEL_QUEUE, Service, friendly
+from pixelviz.service.instrument_state import READ_STATE
+from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.service import MODEL_QUEUE, Service, friendly
+from pixelviz.ui import claims_page as claims_view
+from pixelviz.ui import widgets
 
 INTRO = """What the paper says, and what this app computes for it, with the picture and the settings that the Forward
 tab has now. Every verdict follows from the numbers beneath it. Change gamma, the floor or the picture there, and come

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 import gradio as gr
 
-from pixelviz import report
-from pixelviz.images import EXAMPLES
+from pixelviz.data.images import EXAMPLES
+from pixelviz.measure import report
 from pixelviz.samplers import OURS
-from pixelviz.ui import compare_view, race, widgets
-from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.service import MODEL_QUEUE, Service, friendly
+from pixelviz.service import compare as compare_view
+from pixelviz.service import race
+from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.service import MODEL_QUEUE, Service, friendly
+from pixelviz.ui import widgets
 
 FIRST = ("parallel:1", "parallel:10", "ddim:10", "ddim:50", "dpm++:10", "unipc:10")  # in the race, where they can run
 ONE_BRIGHTNESS = "one brightness"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gradio as gr
 
+from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.service import Service
 from pixelviz.ui import export_panel, instrument, widgets
-from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.service import Service
 
 INTRO = (
     "Brighter pixels get noise faster. Move the time, drag the markers, and compare with DDPM, which noises all alike."

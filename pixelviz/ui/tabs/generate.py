@@ -8,11 +8,11 @@ import random
 import gradio as gr
 import numpy as np
 
-from pixelviz import figures
 from pixelviz.samplers import OURS, SAMPLERS
+from pixelviz.service import payloads
+from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.service import MODEL_QUEUE, Generation, Service, ServiceError, friendly
 from pixelviz.ui import widgets
-from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.service import MODEL_QUEUE, Generation, Service, ServiceError, friendly
 
 FRAMES = 12
 MOST_IMAGES = 64
@@ -90,7 +90,7 @@ def growth(generation: Generation, gamma: float) -> str:
         f"e^(γx₀/2 · (T−i)/T), x₀ = {x0:g}": [math.exp(gamma * x0 * step / (2 * generation.T)) for step in left]
         for x0 in (0.5, 1.0)
     }
-    return figures.magnitudes(generation.magnitudes, bounds)
+    return payloads.magnitudes(generation.magnitudes, bounds)
 
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
@@ -106,23 +106,23 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return
         try:
             steps = service.generate(name, n, parse_passes(passes), start, sampler, seed)
-            waiting = figures.sample_sheet(None, "Starting …", progress=0.0, done=False)
+            waiting = payloads.sample_sheet(None, "Starting …", progress=0.0, done=False)
             yield waiting, "", "", None, None, "", *busy
             for generation in steps:
                 if not generation.done:
                     yield (
-                        figures.sample_sheet(
+                        payloads.sample_sheet(
                             generation.x, status(generation), progress=generation.progress, done=False
                         ),
                         *(keep for _ in range(7)),
                     )
-            sheet = figures.sample_sheet(generation.images, status(generation), chosen=0)
+            sheet = payloads.sample_sheet(generation.images, status(generation), chosen=0)
             chart = growth(generation, service.find(name).config.gamma) if sampler == "printed" else None
             said = widgets.alert(" ".join(generation.notes) or None, "info")
             yield sheet, costs(generation), trajectory(generation, 0), chart, generation, said, *free
         except Exception as error:
             yield (
-                figures.sample_sheet(None, "", keep=True),
+                payloads.sample_sheet(None, "", keep=True),
                 keep,
                 keep,
                 keep,
@@ -141,7 +141,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def stopped():
         """What remains of a run that was stopped."""
         return (
-            figures.sample_sheet(None, "Stopped. The settings are kept; generate again when you like.", keep=True),
+            payloads.sample_sheet(None, "Stopped. The settings are kept; generate again when you like.", keep=True),
             gr.Button(interactive=True),
             gr.Button(interactive=False),
         )
@@ -152,7 +152,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return gr.skip(), gr.skip()
         k = int(np.clip(event.index, 0, generation.n - 1))
         return (
-            figures.sample_sheet(generation.images, status(generation), chosen=k),
+            payloads.sample_sheet(generation.images, status(generation), chosen=k),
             trajectory(generation, k),
         )
 

@@ -6,10 +6,10 @@ import json
 
 import gradio as gr
 
+from pixelviz.lesson.pages import Lesson, plan
+from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.service import MODEL_QUEUE, Service, friendly
 from pixelviz.ui import instrument, widgets
-from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.lesson import Lesson, plan
-from pixelviz.ui.service import MODEL_QUEUE, Service, friendly
 
 INTRO = '<p id="lesson-intro" class="pv-note"></p>'
 STAGE = '<p id="lesson-asleep" class="pv-note" hidden></p><div id="lesson-stage"></div>'

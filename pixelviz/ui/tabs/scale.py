@@ -6,11 +6,12 @@ import time
 
 import gradio as gr
 
-from pixelviz import figures
-from pixelviz.images import EXAMPLES
+from pixelviz.data.images import EXAMPLES
+from pixelviz.data.pictures import frame_steps
+from pixelviz.service import payloads
+from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.service import MODEL_QUEUE, ScaleResult, Service, Tiling, friendly
 from pixelviz.ui import widgets
-from pixelviz.ui.jobs import TrainingJobs
-from pixelviz.ui.service import MODEL_QUEUE, ScaleResult, Service, Tiling, friendly
 
 DEFAULT_EXAMPLE = 6
 CURVE_POINTS = 12
@@ -100,7 +101,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         except Exception as error:
             yield *same, widgets.alert(friendly(error))
             return
-        drawn = figures.picture(
+        drawn = payloads.picture(
             result.picture("x0"), f"The image as the checkpoint {name} sees it", example=source["example"]
         )
         yield drawn, pictures(result), numbers(result), widgets.notes(result.notes), ""
@@ -115,11 +116,11 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             for other in [name, *(n for n in service.names("scale_vae") if n != name)]:
                 config = service.find(other).config
                 if config.channels == channels and len(found) < MAX_CURVES:
-                    steps = figures.frame_steps(config.T, CURVE_POINTS)
+                    steps = frame_steps(config.T, CURVE_POINTS)
                     found[f"{other} (floor {config.floor:g})"] = service.scale_over_i(
                         other, source["path"], seed, steps
                     )
-            return found, figures.ssim_over_i(found, i)
+            return found, payloads.ssim_over_i(found, i)
         except Exception as error:
             widgets.warn(friendly(error))
             return gr.skip(), gr.skip()
@@ -203,7 +204,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     size.input(**draw, trigger_mode="always_last")
     seed.change(**draw, trigger_mode="always_last").then(**plot)
     i.change(**draw, trigger_mode="always_last").then(
-        lambda found, i: figures.ssim_over_i(found, i) if found else gr.skip(), [points, i], chart, **quiet
+        lambda found, i: payloads.ssim_over_i(found, i) if found else gr.skip(), [points, i], chart, **quiet
     )
     uploader.upload(upload, [uploader, *settings], [source, *outputs], **model).then(**plot)
     picture.input(pick_example, settings, [source, *outputs], **model).then(**plot)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gradio as gr
 
-from pixelviz import figures
 from pixelviz.config import PRESETS
+from pixelviz.data import pictures
+from pixelviz.service import payloads
+from pixelviz.service.jobs import TrainingJobs, TrainStatus
+from pixelviz.service.service import Service, friendly
 from pixelviz.ui import widgets
-from pixelviz.ui.jobs import TrainingJobs, TrainStatus
-from pixelviz.ui.service import Service, friendly
 
 POLL_SECONDS = 1.0
 NEW_RUN = "a new model"
@@ -71,7 +72,7 @@ def previews(status: TrainStatus) -> str:
     """The preview images, a labelled row each, as HTML."""
     if status.preview is None:
         return ""
-    rows = [(figures.tile(row, len(row)), title, "") for row, title in zip(status.preview, PREVIEW_ROWS, strict=False)]
+    rows = [(pictures.tile(row, len(row)), title, "") for row, title in zip(status.preview, PREVIEW_ROWS, strict=False)]
     return "<h2>Preview</h2>" + widgets.figure_row(rows, kind="rows")
 
 
@@ -82,7 +83,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         """Everything that follows a run, whether to look again soon, and the runs that can be gone on with."""
         return (
             progress(status),
-            figures.losses(status.losses),
+            payloads.losses(status.losses),
             previews(status),
             gr.Button(interactive=not status.running),
             gr.Button(interactive=status.running),

@@ -1,0 +1,1 @@
+"""Files to take along: the paper's figures, films, curves and settings."""

@@ -1,0 +1,192 @@
+"""Take it with you: one zip with the paper's figures, the film, the curves and the settings of a view."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+
+from pixelviz.data.images import read_image
+from pixelviz.data.pictures import as_bytes
+from pixelviz.export import film, paper_figures
+from pixelviz.export.figures import FIGURES, BenchFor
+from pixelviz.process.forward import expected_moments
+from pixelviz.view import GIF_FRAMES, IMAGE_FILE, METHODS, MP4_FRAMES, NAMES, ExportError, View, spread
+
+FORMATS = ("png", "svg", "pdf")
+EXTRAS = ("gif", "mp4", "csv", "json")
+GIF_SIDE, MP4_SIDE = 176, 320
+
+README = """PixelViz: {name}, gamma {gamma:g}, T {T}, floor {floor:g}, seed {seed}.
+
+{image_file:<22} the picture, as the process took it
+settings.json          all settings; `python -m pixelviz export --settings settings.json --out again.zip`
+curves.csv             SNR of the pixels, mean and variance of the channels, over i
+trajectory.gif / .mp4  the exact chain x_i = sqrt(alpha) x_(i-1) + sqrt(1 - alpha) xi_i, both methods with one noise
+figures/               in the layouts of the paper's figures
+{files}
+"""
+
+
+class Progress(NamedTuple):
+    """How far an export is, and what comes next."""
+
+    done: int
+    total: int
+    what: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to put into the zip: figures (keys of FIGURES) in formats (FORMATS), and EXTRAS. Raises ExportError."""
+
+    figures: tuple[str, ...] = tuple(FIGURES)
+    formats: tuple[str, ...] = FORMATS
+    extras: tuple[str, ...] = EXTRAS
+
+    def __post_init__(self) -> None:
+        for what, chosen, known in (
+            ("figure", self.figures, FIGURES),
+            ("format", self.formats, FORMATS),
+            ("file", self.extras, EXTRAS),
+        ):
+            if unknown := [name for name in chosen if name not in known]:
+                raise ExportError(f"there is no {what} {unknown[0]!r}; there are: {', '.join(known)}.")
+        if self.figures and not self.formats:
+            raise ExportError("choose at least one format for the figures: PNG, SVG or PDF.")
+        if not self.figures and not self.extras:
+            raise ExportError("choose at least one figure or file to export.")
+
+
+def read_settings(path: Path, image: Path | None = None) -> tuple[View, Request]:
+    """What settings.json of an export asks for; the picture lies beside it unless another one is named.
+
+    Raises ExportError, ImageError or ConfigError.
+    """
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} cannot be read as settings ({error}); use settings.json of an export.") from None
+    if not isinstance(settings, dict):
+        raise ExportError(f"{path} holds no settings; use settings.json of an export.")
+    view = View.from_settings(settings, read_image(image or path.with_name(IMAGE_FILE)))
+    lists = {key: settings[key] for key in ("figures", "formats", "extras") if key in settings}
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists.values()):
+        raise ExportError(f"the figures, formats and extras in {path} must be lists of names.")
+    return view, Request(**{key: tuple(names) for key, names in lists.items()})
+
+
+def curves(view: View) -> str:
+    """CSV with one row a step: i, t, then SNR of each pixel, and mean and variance of each channel, both methods.
+
+    `mean` and `variance` are measured on the walk, `expected_...` are the law they tend to. SNR is `inf` at i = 0.
+    """
+    i = torch.arange(view.T + 1)
+    columns: dict[str, Sequence[float]] = {"i": i.tolist(), "t": (i.double() / view.T).tolist()}
+    x0 = torch.tensor(view.x0_at_pixels, dtype=torch.float64)
+    for method, schedule in view.schedules.items():
+        snr = schedule.snr(x0[:, None], i)
+        for k, (row, column, channel) in enumerate(view.pixels):
+            columns[f"{method}_snr_pixel{k + 1}_r{row}_c{column}_{view.channels[channel]}"] = snr[k].tolist()
+    measured = view.walk.moments
+    for method, schedule in view.schedules.items():
+        expected = expected_moments(schedule, view.x0)
+        for k, name in enumerate(view.channels):
+            columns[f"{method}_mean_{name}"] = measured[method][0][k].tolist()
+            columns[f"{method}_variance_{name}"] = measured[method][1][k].tolist()
+            columns[f"{method}_expected_mean_{name}"] = expected.mean[:, k].tolist()
+            columns[f"{method}_expected_variance_{name}"] = expected.variance[:, k].tolist()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def film_frames(view: View, count: int, side: int) -> list[Image.Image]:
+    """At most `count` frames of the walk from i = 0 to T, evenly spread, both methods side by side."""
+    ours, theirs = (view.walk.frames[method] for method in METHODS)
+    return [film.compose(ours[i], theirs[i], NAMES, i, view.T, side) for i in spread(view.T, count)]
+
+
+def _tasks(
+    view: View, request: Request, bench_for: BenchFor, turn: Callable[[], AbstractContextManager]
+) -> Iterator[tuple[str, Callable[[], dict[str, bytes]]]]:
+    """(what is made, a function that makes it: files of the zip by their names)."""
+
+    def figure(key: str) -> dict[str, bytes]:
+        found = bench_for(FIGURES[key].needs) if FIGURES[key].needs else None
+        if FIGURES[key].needs and found is None:
+            text = f"Figure {key} needs a checkpoint with {' and '.join(FIGURES[key].needs)}; there is none here.\n"
+            return {f"figures/figure-{key}-missing.txt": text.encode()}
+        with turn() if found else nullcontext():
+            drawn = FIGURES[key].draw(view, found)
+        files = {}
+        for kind in request.formats:
+            stream = io.BytesIO()
+            paper_figures.save(drawn, stream, kind)
+            files[f"figures/figure-{key}.{kind}"] = stream.getvalue()
+        return files
+
+    def movie(kind: str, write: Callable, frames: int, side: int) -> dict[str, bytes]:
+        stream = io.BytesIO()
+        write(stream, film_frames(view, frames, side))
+        return {f"trajectory.{kind}": stream.getvalue()}
+
+    for key in request.figures:
+        yield f"Figure {key}: {FIGURES[key].title}", lambda key=key: figure(key)
+    if "gif" in request.extras:
+        yield "the film as GIF", lambda: movie("gif", film.write_gif, GIF_FRAMES, GIF_SIDE)
+    if "mp4" in request.extras:
+        yield "the film as MP4", lambda: movie("mp4", film.write_mp4, MP4_FRAMES, MP4_SIDE)
+    if "csv" in request.extras:
+        yield "the curves", lambda: {"curves.csv": curves(view).encode()}
+    if "json" in request.extras:
+        settings = {**view.settings(), "figures": list(request.figures), "formats": list(request.formats)}
+        settings["extras"] = list(request.extras)
+        yield "the settings", lambda: {"settings.json": (json.dumps(settings, indent=2) + "\n").encode()}
+
+
+def export(
+    view: View,
+    request: Request,
+    path: Path,
+    bench_for: BenchFor,
+    turn: Callable[[], AbstractContextManager] = nullcontext,
+) -> Iterator[Progress]:
+    """Write the zip at `path`, a step at a time; yields before each step and once at the end.
+
+    bench_for(parts) gives the checkpoint for a figure that needs one, or None; turn() is entered while a network
+    runs. A zip that is not finished (an error, or a generator closed early) is removed; an earlier one then stays.
+    """
+    tasks = list(_tasks(view, request, bench_for, turn))
+    made: list[str] = []
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            picture = io.BytesIO()
+            pixels = as_bytes(view.picture.pixels)
+            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(picture, "png")
+            archive.writestr(IMAGE_FILE, picture.getvalue())
+            for k, (what, make) in enumerate(tasks):
+                yield Progress(k, len(tasks), what)
+                for name, content in make().items():
+                    archive.writestr(name, content)
+                    made.append(name)
+            about = view.settings() | {"name": view.name, "image_file": IMAGE_FILE}
+            archive.writestr("README.txt", README.format(**about, files="\n".join(f"  {name}" for name in made)))
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    yield Progress(len(tasks), len(tasks), "done")

@@ -1,0 +1,44 @@
+"""A checkpoint with a picture as it takes it: what claims and figures that need a model work on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from pixelviz.claims import Bench
+from pixelviz.data.images import Picture, fit_square
+from pixelviz.data.sets import to_unit
+from pixelviz.devices import Compute
+from pixelviz.export.figures import best_fit
+from pixelviz.store import checkpoints
+from pixelviz.store.checkpoints import Checkpoint, CheckpointError
+from pixelviz.view import View
+
+
+def bench_of(name: str, loaded: Checkpoint, picture: Picture, compute: Compute) -> Bench:
+    """A loaded checkpoint with the picture, fitted to its size and channels."""
+    config = loaded.model.config
+    pixels = fit_square(picture, config.image_size, config.channels).tensor()
+    return Bench(name, loaded.model, to_unit(pixels, config.floor, torch.float64), compute, loaded.record.figures)
+
+
+def nearest_in(root: Path, view: View, needs: tuple[str, ...], compute: Compute) -> Bench | None:
+    """The checkpoint below `root` with these parts that fits a view best; None where there is none.
+
+    Folders that hold no usable checkpoint are passed over.
+    """
+    found = []
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        try:
+            config, parts, _ = checkpoints.read_config(folder)
+        except CheckpointError:
+            continue
+        if set(needs) <= set(parts):
+            found.append((folder.name, config, parts))
+    while name := best_fit(found, needs, view):
+        try:
+            return bench_of(name, checkpoints.load(root / name, compute.device), view.picture, compute)
+        except CheckpointError:  # its weights do not fit; the next nearest may
+            found = [one for one in found if one[0] != name]
+    return None

@@ -1,0 +1,117 @@
+"""One run that gives what many give: R_phi's T heads learn where its own closed loop ends (Luhman & Luhman 2021),
+from x_T and from a state on the way (Song et al. 2023), where the later of a few passes begin.
+
+Under Eq. 15 all heads of one run say E[x0 | x_T, x_delta_hat], which is blurred (`process.reverse.head_coefficients`).
+The sampler "rotation" takes (x_T, x_delta_hat) to one sharp image without drawing any noise, so that image can be
+learnt instead: the mean of a single value is the value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from pixelviz.config import TrainConfig
+from pixelviz.data.sets import ImageSet
+from pixelviz.devices import Compute, choose
+from pixelviz.learning.losses import Pairs
+from pixelviz.learning.training import TrainingError, TrainStep, train
+from pixelviz.measure.evaluation import Progress
+from pixelviz.samplers import STARTS, ImageNoise
+from pixelviz.samplers.rotation import rotation
+from pixelviz.store import checkpoints
+from pixelviz.store.checkpoints import Checkpoint, digest
+
+PAIRS = "pairs.safetensors"
+BATCH = 128
+KEPT = ("unet_step_power", "deviation")  # of how R_phi was trained: its images are still learnt that way
+
+
+def draw_pairs(
+    loaded: Checkpoint, compute: Compute, n: int, *, passes: int, seed: int = 0, first: int = 0
+) -> Iterator[Pairs]:
+    """Pairs of images first..n-1 of a seed, in batches on the CPU: float16, x_delta_hat and i float32.
+
+    x0 is what `passes` runs of "rotation" make of the start "consistent", x_i one of the states at which a run but the
+    first began, i being T where there is but one; raises MissingPart or SamplerError.
+    """
+    model = loaded.model
+    for begin in range(first, n, BATCH):
+        generator = torch.Generator().manual_seed(seed * 7_919 + begin)
+        noise = ImageNoise(seed, min(BATCH, n - begin), first=begin, device=compute.device)
+        with torch.inference_mode(), compute.autocast():
+            start = STARTS["consistent"](model, noise)
+            *begun, last = rotation(model, start, noise, passes=passes)
+        x0 = last.x.clamp(model.config.floor, 1)
+        way = begun[1:] or begun
+        chosen = torch.randint(len(way), (len(noise),), generator=generator)
+        i = torch.tensor([float(state.i) for state in way])[chosen]
+        x_i = torch.stack([way[k].x[row] for row, k in enumerate(chosen.tolist())])
+        # x_delta_hat reaches exp(-gamma), which float16 would round to 0, and its logarithm to infinity.
+        yield Pairs(start.x_T.half().cpu(), x_i.half().cpu(), i, start.x_delta.float().cpu(), x0.half().cpu())
+
+
+def _stored(path: Path, key: str) -> Pairs | None:
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        return Pairs(*map(file.get_tensor, Pairs._fields)) if (file.metadata() or {}).get("key") == key else None
+
+
+def distill(
+    source: Path,
+    out: Path,
+    images: ImageSet,
+    training: TrainConfig,
+    *,
+    pairs: int = 20_000,
+    passes: int = 10,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Iterator[Progress | TrainStep]:
+    """Draw pairs from the checkpoint `source`, then train R_phi on them and on images; `out` is the new checkpoint.
+
+    Args: training, whose `pair_share` of every batch are pairs, the others images as in any training, so that many
+    passes stay as good, spread and weighed as R_phi was trained (`KEPT`); pairs, how many; passes, runs per pair.
+    Where it was interrupted, the same call goes on.
+    Yields Progress while pairs are drawn, then TrainStep. Raises TrainingError, CheckpointError, MissingPart.
+    """
+    if out.resolve() == source.resolve():
+        raise TrainingError("--out must be another folder: the checkpoint to learn from stays as it is.")
+    compute = choose(device, precision)
+    loaded = checkpoints.load(source, compute.device)
+    if loaded.model.config.head_target != "v":
+        raise TrainingError("distilling needs v heads; this checkpoint's are eps, which have no stable closed loop.")
+    if pairs < 1:
+        raise TrainingError(f"pairs must be at least 1; it is {pairs}.")
+    key = json.dumps([digest(source), pairs, passes, training.seed])
+    path = out / PAIRS
+    stored = _stored(path, key)
+    if stored is None:  # nothing of this distillation is here, or it is finished
+        checkpoints.claim(out)
+    parts = [stored] if stored else []
+    done = began = len(stored.x0) if stored else 0
+    try:
+        for part in draw_pairs(loaded, compute, pairs, passes=passes, seed=training.seed, first=done):
+            parts.append(part)
+            done += len(part.x0)
+            yield Progress("pairs", done, pairs)
+    finally:  # an hour's pairs are not lost to Ctrl-C
+        bank = Pairs(*map(torch.cat, zip(*parts, strict=True))) if parts else None
+        if done > began:
+            checkpoints.save_tensors(path, bank._asdict(), {"key": key})
+    if not (out / checkpoints.CONFIG).exists():
+        note = f"R_phi was distilled from {source.name}: {pairs:,} images of its own closed loop, {passes} runs each."
+        record = replace(loaded.record, figures={}, notes=[*loaded.record.notes, note])
+        checkpoints.save(out, loaded.model, record)
+    # Images at i = T would teach the very mean that the pairs are to replace.
+    kept = {key: value for key, value in loaded.record.training.items() if key in KEPT}
+    settings = replace(training, parts=("parallel_unet",), terminal_share=0.0, **kept)
+    config = loaded.model.config
+    yield from train(images, config, settings, out, resume=True, device=device, precision=precision, pairs=bank)
+    path.unlink(missing_ok=True)

@@ -1,0 +1,302 @@
+"""What training minimises: the scale VAE's loss, R_phi's loss over its heads, and a differentiable SSIM.
+
+Every random number is drawn before the networks run, for the whole batch (`draw_step`): what is learnt does not
+depend on how many processes share the batch, and the objective is one function of tensors.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pixelviz.config import ModelConfig, TrainConfig
+from pixelviz.devices import Compute
+from pixelviz.measure.metrics import SSIM_WINDOW
+from pixelviz.models.parallel_unet import LinearTwin
+from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.models.scale_vae import Code, ScaleVAE
+from pixelviz.process.reverse import drift_coefficients, skip_posterior
+from pixelviz.process.schedules import LinearBeta, PixelAware, image_scale
+
+EARLY = 4.0  # power of R_phi's steps for a model that goes on between whole ones: at T = 200, a quarter below i = 1
+FROM_T = 0.5  # share of the pairs that begin at x_T; the others on the way, as the second and later passes do
+
+
+class VAEDraws(NamedTuple):
+    """For one step of a scale VAE: i (B,) in 0..T, the noise of x_i (B, C, H, W), and that of z (B, latent)."""
+
+    i: Tensor
+    noise: Tensor
+    code: Tensor
+
+
+class Pairs(NamedTuple):
+    """Where the closed loop began, came through and ended: x_T, x_i, x_delta_hat and x0, each (N, C, H, W), and the i
+    of each x_i, (N,); see `distillation`.
+    """
+
+    x_T: Tensor
+    x_i: Tensor
+    i: Tensor
+    x_delta: Tensor
+    x0: Tensor
+
+
+class PairDraws(NamedTuple):
+    """Which rows of a batch are pairs, (B,) bool, and for these x_i and x_delta_hat (B, C, H, W); 0 elsewhere."""
+
+    given: Tensor
+    x_i: Tensor
+    x_delta: Tensor
+
+
+class UNetDraws(NamedTuple):
+    """For one step of R_phi: i (B,) in i_min..T, noise and code as for `VAEDraws`, the heads to train (B, J) in
+    1..ceil(i), and for "eps" heads the noise of x_j (B, J, C, H, W), otherwise None; and the batch's pairs, where it
+    has any.
+    """
+
+    i: Tensor
+    noise: Tensor
+    code: Tensor
+    heads: Tensor
+    trajectory: Tensor | None
+    pairs: PairDraws | None = None
+
+
+class TwinDraws(NamedTuple):
+    """For one step of the linear-beta twin: t (B,) in 0..999, as diffusers counts, and the noise (B, C, H, W)."""
+
+    t: Tensor
+    noise: Tensor
+
+
+Draws = dict[str, VAEDraws | UNetDraws | TwinDraws]  # one a part
+
+
+def draw_step(config: ModelConfig, train: TrainConfig, n: int, generator: torch.Generator) -> Draws:
+    """All random numbers of one step for n images, on the generator's device, per trained part."""
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(n, *shape, generator=generator)
+
+    draws: Draws = {}
+    for part in train.parts:
+        if part in ("scale_vae", "twin"):
+            i = 1 + (config.T * torch.rand(n, generator=generator) ** train.step_power).long()
+            i[torch.rand(n, generator=generator) < train.clean_share] = 0
+            draws[part] = VAEDraws(i, normal(*config.shape), normal(config.latent))
+        elif part == "parallel_unet":
+            power = train.unet_step_power or (EARLY if config.i_min < 1 else 1.0)
+            i = config.T * torch.rand(n, generator=generator) ** power
+            i = i.clamp(min=config.i_min) if config.i_min < 1 else 1 + i.long()
+            i[torch.rand(n, generator=generator) < train.terminal_share] = config.T
+            heads = choose_heads(i, train.heads_per_step, generator)
+            later = normal(heads.shape[1], *config.shape) if config.head_target == "eps" else None
+            draws[part] = UNetDraws(i, normal(*config.shape), normal(config.latent), heads, later)
+        else:
+            draws[part] = TwinDraws(torch.randint(LinearTwin.STEPS, (n,), generator=generator), normal(*config.shape))
+    return draws
+
+
+def with_pairs(
+    config: ModelConfig, train: TrainConfig, x0: Tensor, draws: UNetDraws, pairs: Pairs, generator: torch.Generator
+) -> tuple[Tensor, UNetDraws]:
+    """A batch x0 (B, C, H, W) and its draws, the first `pair_share` of its rows random pairs, half of them at i = T."""
+    n = round(train.pair_share * len(x0))
+    index = torch.randint(len(pairs.x0), (n,), generator=generator)
+    from_T = torch.rand(n, generator=generator) < FROM_T
+    given = torch.arange(len(x0)) < n
+    x0, i, heads = x0.clone(), draws.i.clone(), draws.heads.clone()
+    x0[:n] = pairs.x0[index].to(x0)
+    i[:n] = torch.where(from_T, config.T, pairs.i[index]).to(i)
+    heads[:n] = choose_heads(i[:n], train.heads_per_step, generator)
+    x_i, x_delta = torch.zeros_like(x0), torch.zeros_like(x0)
+    x_i[:n] = torch.where(from_T[:, None, None, None], pairs.x_T[index], pairs.x_i[index]).to(x0)
+    x_delta[:n] = pairs.x_delta[index].to(x0)
+    return x0, draws._replace(i=i, heads=heads, pairs=PairDraws(given, x_i, x_delta))
+
+
+def choose_heads(i: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
+    """Which heads to train, (B, J) in 1..ceil(i): that of the step which i lies in, and others uniformly below it."""
+    last = i.ceil().long()[:, None]
+    others = torch.rand(len(i), per_image - 1, generator=generator)
+    return torch.cat([last, 1 + (others * last).long()], dim=1)
+
+
+def _window_matrix(n: int) -> Tensor:
+    """(n - 10, n): takes a line of n pixels to the Gaussian means of the 11-pixel windows inside it."""
+    offsets = torch.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
+    weights = torch.exp(-offsets.float().square() / (2 * 1.5**2))
+    inside = n - SSIM_WINDOW + 1
+    matrix = torch.zeros(inside, n)
+    for k in range(inside):
+        matrix[k, k : k + SSIM_WINDOW] = weights / weights.sum()
+    return matrix
+
+
+def structural_similarity(a: Tensor, b: Tensor, data_range: float) -> Tensor:
+    """Mean SSIM of a and b (B, C, H, W), differentiable, and the same number as `metrics.ssim`.
+
+    torchmetrics' keeps the windows that overhang the border, which flatters (0.88 for 0.83 on x_delta_hat), and
+    takes half of a training step on a CPU; means over windows inside the image are two matrix products.
+    """
+    # In float32: SSIM's variances are differences of squares, which bfloat16 would wipe out.
+    with torch.autocast(a.device.type, enabled=False):
+        rows, columns = (_window_matrix(n).to(a.device) for n in a.shape[-2:])
+        stack = torch.stack([a, b, a * a, b * b, a * b]).float()
+        mean_a, mean_b, aa, bb, ab = rows @ stack @ columns.T
+        c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+        luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+        contrast = (2 * (ab - mean_a * mean_b) + c2) / (aa - mean_a**2 + bb - mean_b**2 + c2)
+        return (luminance * contrast).mean()
+
+
+def forward_noise(model: PixelAwareModel, rate_x0: Tensor, x0: Tensor, i: Tensor, noise: Tensor) -> Tensor:
+    """x_i of Eq. 9 for a batch: i (B,), the schedule built from rate_x0."""
+    i = i[:, None, None, None].to(x0.dtype)
+    schedule = model.schedule
+    return schedule.alpha_bar(rate_x0, i).sqrt() * x0 + schedule.noise_variance(rate_x0, i).sqrt() * noise
+
+
+def _code(code: Code, noise: Tensor) -> Tensor:
+    """z = mean + standard deviation times noise."""
+    return code.mean + torch.exp(code.log_variance / 2) * noise
+
+
+def tally(mean: Tensor, images: Tensor | int) -> Tensor:
+    """(2,): a mean over images as their sum and their number, which several processes can add up."""
+    images = torch.as_tensor(images, device=mean.device)
+    return torch.stack([mean.detach().float() * images, images.float()])
+
+
+def vae_loss(
+    vae: ScaleVAE, x0: Tensor, x_i: Tensor, draws: VAEDraws, config: TrainConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Reconstruction of x_delta (of x0 for the twin) from x_i, plus the KL term; and what it is made of, as tallies.
+
+    x_delta is compared both relative to its range and by its logarithm: the first alone says nothing of
+    bright pixels, where exp(-gamma x0) is flat, and the schedule needs exactly log x_delta_hat.
+    """
+    code = vae.encode(x_i, draws.i)
+    estimate = vae.decode(_code(code, draws.code), draws.i).float()
+    gamma, floor = vae.config.gamma, vae.config.floor
+    if vae.output == "x0":
+        wanted, span = x0, 1 - floor
+        loss = (estimate - x0).square().mean()
+        parts = {"x0": loss}
+    else:
+        wanted, span = image_scale(x0, gamma), float(image_scale(floor, gamma) - image_scale(1.0, gamma))
+        scale_error = ((estimate - wanted) / span).square().mean()
+        log_error = (-torch.log(estimate) / gamma - x0).square().mean()
+        loss = config.scale_weight * scale_error + config.log_weight * log_error
+        parts = {"x_delta": scale_error, "log_x_delta": log_error}
+    if config.ssim_weight:
+        parts["ssim"] = structural_similarity(estimate, wanted, span)
+        loss = loss + config.ssim_weight * (1 - parts["ssim"])
+    parts["kl"] = code.kl().mean() / x0[0].numel()
+    return loss + config.kl_weight * parts["kl"], {key: tally(part, len(x0)) for key, part in parts.items()}
+
+
+def head_weight(schedule: PixelAware, rate_x0: Tensor, i: Tensor, deviation: float) -> Tensor:
+    """The weight of D^j's square error, relative to V^j's: per pixel, shapes broadcast.
+
+    1-abar_i makes it the error of V^i. But V^i varies by 1 at little noise and, where x_delta_hat tells x0 up to
+    `deviation`, by its square alone at much noise: the steps between, at which an image takes shape, then count for
+    little. EDM's weight (Karras et al. 2022, Section 5) divides by the variance that is there.
+    """
+    noise = schedule.noise_variance(rate_x0, i)
+    if not deviation:
+        return noise
+    return noise * (schedule.alpha_bar(rate_x0, i) + noise / deviation**2)
+
+
+def unet_loss(
+    model: PixelAwareModel, x0: Tensor, draws: UNetDraws, deviation: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Eq. 15 over the chosen heads; and the errors of head i, of all heads, and of head i where i = T, as tallies.
+
+    "v" heads: the target is E[D^j | x_i, x0], the same for all j, which has the minimiser of V^j itself and less
+    variance. Its square error times 1-abar_i is that of V^j times (1-abar_i)/(1-abar_j), the factor by which
+    head j's V is smaller than head i's, so all heads count alike. `deviation`: see `head_weight`. "eps" heads: eps_j
+    of a simulated trajectory, unweighted, as printed.
+    """
+    vae, target, i = model.scale_vae, model.config.head_target, draws.i
+    with torch.no_grad():
+        if model.config.true_scale:
+            x_delta = image_scale(x0, model.config.gamma)
+        else:
+            clean = torch.zeros_like(i)
+            x_delta = vae.decode(_code(vae.encode(x0, clean), draws.code), clean).float()
+        if draws.pairs is not None:
+            given = draws.pairs.given[:, None, None, None]
+            x_delta = torch.where(given, draws.pairs.x_delta, x_delta)
+        rate_x0 = model.rate_x0(x_delta)
+        x_i = forward_noise(model, rate_x0, x0, i, draws.noise)
+        if draws.pairs is not None:
+            x_i = torch.where(given, draws.pairs.x_i, x_i)
+    z = model.parallel_unet(x_i, x_delta, i, draws.heads, drift=target == "v")
+    with torch.no_grad():
+        first = i[:, None, None, None].float()
+        if target == "v":
+            skip, out = drift_coefficients(model.schedule, rate_x0, first)
+            wanted = (skip * x_i + out * x0)[:, None]
+            weight = head_weight(model.schedule, rate_x0, first, deviation)[:, None]
+        else:
+            rate, wide = rate_x0[:, None], x_i[:, None]
+            j = draws.heads[:, :, None, None, None].float()
+            mean, variance = skip_posterior(model.schedule, rate, first[:, None], j, wide, x0[:, None])
+            x_j = mean + variance.clamp(min=0).sqrt() * draws.trajectory
+            wanted = (x_j - model.schedule.alpha_bar(rate, j).sqrt() * x0[:, None]) / model.schedule.noise_variance(
+                rate, j
+            ).sqrt()
+            weight = torch.ones(())
+    error = (weight * (z - wanted).square()).mean(dim=(2, 3, 4))
+    at_end = (i == model.config.T).float()
+    ends = at_end.sum()
+    head_T = (error[:, 0] * at_end).sum() / ends.clamp(min=1)
+    return error.mean(), {
+        "head_i": tally(error[:, 0].mean(), len(x0)),
+        "all_heads": tally(error.mean(), len(x0)),
+        "head_T": tally(head_T, ends),
+    }
+
+
+def linear_twin_loss(twin: LinearTwin, x0: Tensor, floor: float, draws: TwinDraws) -> Tensor:
+    """Mean square error of the noise at uniform t (Ho et al. 2020, Eq. 14); x0 in [floor, 1] is put in [-1, 1]."""
+    schedule = LinearBeta(twin.STEPS)
+    # diffusers counts steps from 0: its t is the paper's i - 1.
+    steps = torch.arange(1, twin.STEPS + 1, dtype=torch.float64)  # not on the device: MPS has no float64
+    alpha_bar = schedule.alpha_bar(torch.ones((), dtype=torch.float64), steps).to(x0)[draws.t, None, None, None]
+    x_t = alpha_bar.sqrt() * (2 * (x0 - floor) / (1 - floor) - 1) + (1 - alpha_bar).sqrt() * draws.noise
+    return (twin(x_t, draws.t) - draws.noise).square().mean()
+
+
+class TrainingObjective(nn.Module):
+    """The losses of all trained parts as one forward, the unit that processes share and torch.compile takes."""
+
+    def __init__(self, model: PixelAwareModel, train: TrainConfig, compute: Compute) -> None:
+        super().__init__()
+        self.model, self.train_config, self.compute = model, train, compute
+
+    def forward(self, x0: Tensor, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to minimise, (), and the reported losses, "part/name", as tallies; x0 (B, C, H, W)."""
+        model, train = self.model, self.train_config
+        total, reported = x0.new_zeros(()), {}
+        with self.compute.autocast():
+            for part in train.parts:
+                mine = draws[part]
+                if part in ("scale_vae", "twin"):
+                    x_i = forward_noise(model, x0, x0, mine.i, mine.noise)
+                    loss, parts = vae_loss(getattr(model, part), x0, x_i, mine, train)
+                elif part == "parallel_unet":
+                    deviation = model.config.scale_error if train.deviation is None else train.deviation
+                    loss, parts = unet_loss(model, x0, mine, deviation)
+                else:
+                    loss = linear_twin_loss(model.linear_twin, x0, model.config.floor, mine)
+                    parts = {"eps": tally(loss, len(x0))}
+                total = total + loss
+                reported |= {f"{part}/{key}": value for key, value in parts.items()}
+        return total, reported

@@ -1,0 +1,450 @@
+"""Training as a generator of TrainStep records; it knows nothing of who is looking.
+
+Alone, or on several GPUs or machines through Hugging Face accelerate (`accelerate launch -m pixelviz train ...`): each
+process takes its share of every batch, and the result is that of one process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import send_to_device, slice_tensors
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from pixelviz.config import ConfigError, ModelConfig, TrainConfig
+from pixelviz.data.sets import ImageSet, from_unit, to_unit
+from pixelviz.devices import Compute, choose, halving, largest_batch, out_of_memory, processes
+from pixelviz.learning.losses import Draws, Pairs, TrainingObjective, draw_step, with_pairs
+from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.models.prior import fit_mixture
+from pixelviz.models.scale_vae import ScaleVAE
+from pixelviz.samplers import draw
+from pixelviz.store import checkpoints
+from pixelviz.store.checkpoints import Record
+
+PRIOR_IMAGES = 20_000  # codes that the prior is fitted to, at most
+PREVIEW_IMAGES = 8
+ENCODED_VALUES = 2**20  # of the images that are encoded at once for the prior
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot start or go on; the message says why and what to change."""
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """One optimiser step.
+
+    step counts from 1, over all runs of this checkpoint; losses are per part, unweighted means;
+    images_per_second and eta_seconds over the last steps; seconds of this run; preview, where one was
+    drawn: uint8 (rows, n, C, H, W), see `preview`; saved, whether the checkpoint was just written.
+    """
+
+    step: int
+    steps: int
+    losses: dict[str, float]
+    images_per_second: float
+    eta_seconds: float
+    seconds: float
+    preview: Tensor | None = None
+    saved: bool = False
+
+
+@lru_cache(maxsize=2)
+def _epoch(n: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+
+def batches(n: int, batch: int, seed: int, step: int) -> Tensor:
+    """Indices of step's batch (step counts from 0): every epoch is its own permutation, the same on resume."""
+    positions = torch.arange(step * batch, (step + 1) * batch)
+    epochs = positions // n
+    return torch.cat([_epoch(n, seed, e)[positions[epochs == e] % n] for e in epochs.unique().tolist()])
+
+
+@torch.no_grad()
+def preview(model: PixelAwareModel, x0: Tensor, compute: Compute, seed: int = 0) -> Tensor:
+    """Rows to look at, uint8 (rows, n, C, H, W): x0; G_theta's image of it; one-pass samples (where trained)."""
+    rows = [x0]
+    zero = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
+    with compute.autocast():
+        if model.scale_vae is not None:
+            rows.append(model.rate_x0(model.scale_vae(x0, zero).float()))
+        elif model.twin is not None:
+            rows.append(model.twin(x0, zero).float())
+    if model.scale_vae is not None and model.parallel_unet is not None:
+        sampler = "parallel" if model.config.head_target == "v" else "printed"
+        last = deque(draw(model, compute, n=len(x0), sampler=sampler, seed=seed), maxlen=1).pop()
+        rows.append(last.x.float())
+    return from_unit(torch.stack(rows), model.config.floor).cpu()
+
+
+@torch.no_grad()
+def fit_prior(vae: ScaleVAE, images: Tensor, compute: Compute, *, limit: int = PRIOR_IMAGES, seed: int = 0) -> None:
+    """Fit the mixture over z to codes drawn from q(z | x0, i = 0) of at most `limit` uint8 training images.
+
+    Fewer components are used where there are fewer than 4 codes per latent dimension for each.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = images[torch.randperm(len(images), generator=generator)[:limit]]
+
+    def encode(n: int) -> list[Tensor]:
+        codes = []
+        for part in chosen.split(n):
+            x0 = to_unit(part, vae.config.floor).to(compute.device)
+            with compute.autocast():
+                codes.append(vae.encode(x0, torch.zeros(len(x0), dtype=torch.int64, device=x0.device)).sample().float())
+        return codes
+
+    # Training that fitted in memory must not be lost because its last step, this one, does not.
+    codes, _ = halving(encode, max(1, min(256, ENCODED_VALUES // math.prod(vae.config.shape))))
+    fitted = fit_mixture(torch.cat(codes).cpu(), vae.config.prior_components, generator)
+    for name, value in zip(("prior_log_weight", "prior_mean", "prior_factor"), fitted, strict=True):
+        getattr(vae, name).copy_(value)
+
+
+@dataclass
+class Run:
+    """A training run in memory: raw and averaged weights, optimiser, float16's scaler and counters."""
+
+    model: PixelAwareModel
+    average: AveragedModel
+    optimiser: torch.optim.Optimizer
+    record: Record
+    scaler: torch.amp.GradScaler
+    step: int = 0
+
+    @property
+    def averaged(self) -> PixelAwareModel:
+        """The EMA weights as a model."""
+        return self.average.module
+
+
+def _average(decay: float):
+    @torch.no_grad()
+    def blend(averages: list[Tensor], values: list[Tensor], count: Tensor) -> None:
+        # Until `decay` is reached the average spans the whole run so far, not the random start.
+        rate = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averages, values, 1 - rate)
+
+    return blend
+
+
+def _new_run(config: ModelConfig, train: TrainConfig, compute: Compute, record: Record, source=None) -> Run:
+    """Networks with fresh weights, or with those of a model that `source` holds."""
+    present = tuple(dict.fromkeys((*(source.parts if source else ()), *train.parts)))
+    torch.manual_seed(train.seed)
+    model = PixelAwareModel(config, present)
+    if source is not None:
+        model.load_state_dict(source.state_dict(), strict=False)
+    compute.place(model)
+    average = AveragedModel(model, multi_avg_fn=_average(train.ema), use_buffers=False)
+    for part in set(present) - set(train.parts):
+        getattr(model, part).requires_grad_(False)
+    trained = [p for part in train.parts for p in getattr(model, part).parameters()]
+    optimiser = torch.optim.Adam(trained, lr=train.learning_rate, fused=compute.device.type in ("cpu", "cuda"))
+    return Run(model, average, optimiser, record, compute.scaler())
+
+
+def save_run(run: Run, folder: Path) -> None:
+    """Write the checkpoint and, in one atomic file, all that resuming needs."""
+    checkpoints.save(folder, run.averaged, run.record)
+    tensors = {f"model.{k}": v for k, v in run.model.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in run.averaged.state_dict().items()}
+    for index, state in run.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    metadata = {
+        "step": str(run.step),
+        "n_averaged": str(int(run.average.n_averaged)),
+        "record": json.dumps(asdict(run.record)),
+        "scaler": json.dumps(run.scaler.state_dict()),
+    }
+    checkpoints.save_tensors(folder / checkpoints.STATE, tensors, metadata)
+
+
+def _resume(folder: Path, train: TrainConfig, compute: Compute) -> Run:
+    """Go on from a folder: exactly, where its training state is there and trains the same parts."""
+    loaded = checkpoints.load(folder)
+    run = _new_run(loaded.model.config, train, compute, loaded.record, loaded.model)
+    if not (folder / checkpoints.STATE).is_file():
+        return run
+    try:
+        return _with_state(run, folder / checkpoints.STATE, train)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+        raise TrainingError(
+            f"{folder / checkpoints.STATE} is damaged or of another model; delete it to go on from the weights alone."
+        ) from None
+
+
+def _with_state(run: Run, path: Path, train: TrainConfig) -> Run:
+    """The run with the state that a file holds, unless that is of other parts."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    record = Record(**json.loads(metadata["record"]))
+    if set(record.training.get("parts", ())) != set(train.parts):
+        return run
+    tensors = load_file(path)
+
+    def group(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    run.model.load_state_dict(group("model."))
+    run.averaged.load_state_dict(group("average."))
+    run.average.n_averaged.fill_(int(metadata["n_averaged"]))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in group("optimiser.").items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    whole = run.optimiser.state_dict()
+    run.optimiser.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    for parameter, moments in run.optimiser.state.items():
+        for name, value in moments.items():
+            if value.shape == parameter.shape:
+                # Fused Adam walks through memory, so the moments need the weights' layout, which a file does not keep.
+                moments[name] = torch.empty_like(parameter).copy_(value)
+    if run.scaler.is_enabled() and (scaler := json.loads(metadata.get("scaler", "{}"))):
+        run.scaler.load_state_dict(scaler)
+    run.record, run.step = record, int(metadata["step"])
+    return run
+
+
+def learning_rate(train: TrainConfig, step: int) -> float:
+    """Linear warm-up, then a cosine down to a twentieth at the last step; step counts from 0."""
+    warm = min(train.warmup, max(train.steps // 10, 1))
+    if step < warm:
+        return train.learning_rate * (step + 1) / warm
+    share = (step - warm) / max(train.steps - warm, 1)
+    return train.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+
+
+def _processes(device: str, precision: str, compiled: bool) -> tuple[Accelerator, Compute]:
+    """Who trains together, and where this process runs its networks; raises ConfigError."""
+    state = processes(device)
+    # Precision and placing are decided by `devices`; no buffer changes in training, so none need to be sent round.
+    accelerator = Accelerator(
+        cpu=state.num_processes > 1 and state.device.type == "cpu",
+        mixed_precision="no",
+        device_placement=False,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    if state.num_processes > 1:
+        given = state.device
+        if device not in ("auto", given.type):
+            raise ConfigError(f"accelerate started this process for {given.type}, not {device}; leave --device out.")
+        device = str(given) if given.type == "cuda" else given.type
+    return accelerator, choose(device, precision, compiled=compiled)
+
+
+class _Steps:
+    """The optimiser steps of a run, shared by all processes: batch `training.batch` is that of all together."""
+
+    def __init__(
+        self,
+        run: Run,
+        images: Tensor,
+        train: TrainConfig,
+        compute: Compute,
+        accelerator: Accelerator,
+        pairs: Pairs | None = None,
+    ):
+        share, rest = divmod(train.batch, accelerator.num_processes)
+        if rest:
+            raise TrainingError(
+                f"a batch of {train.batch} cannot be shared evenly by {accelerator.num_processes} processes; choose a "
+                f"multiple of {accelerator.num_processes}."
+            )
+        self.run, self.images, self.train, self.compute, self.accelerator = run, images, train, compute, accelerator
+        self.pairs = pairs
+        self.rows = slice(share * accelerator.process_index, share * (accelerator.process_index + 1))
+        self.alone = TrainingObjective(run.model, train, compute)
+        if compute.compiled:
+            self.alone.compile()
+        self.objective, self.optimiser = accelerator.prepare(self.alone, run.optimiser)
+        self.parameters = [p for group in run.optimiser.param_groups for p in group["params"]]
+        self.batch = self._prepare(run.step)
+
+    def _prepare(self, step: int) -> tuple[Tensor, Draws]:
+        """This process's rows of a step's images and random numbers, on its device."""
+        train, config, device = self.train, self.run.model.config, self.compute.device
+        generator = torch.Generator().manual_seed(train.seed * 7_919 + step)
+        draws = draw_step(config, train, train.batch, generator)
+        indices = batches(len(self.images), train.batch, train.seed, step)
+        if self.pairs is None:
+            x0 = to_unit(self.images[indices[self.rows]].to(device), config.floor)
+        else:
+            x0 = to_unit(self.images[indices], config.floor)
+            mine = draws["parallel_unet"]
+            x0, draws["parallel_unet"] = with_pairs(config, train, x0, mine, self.pairs, generator)
+            x0 = x0[self.rows]
+        return self.compute.images(x0), send_to_device(slice_tensors(draws, self.rows), device)
+
+    def next(self) -> dict[str, float]:
+        """Forward, backward and update of every trained part; returns the losses, means over the whole batch."""
+        try:
+            return self._next()
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        # Here and not above: the error's traceback keeps the failed step's tensors alive.
+        raise TrainingError(self._advice())
+
+    def _next(self) -> dict[str, float]:
+        run, train, accelerator = self.run, self.train, self.accelerator
+        total, tallies = self.objective(*self.batch)
+        self.optimiser.zero_grad()
+        accelerator.backward(run.scaler.scale(total))
+        run.scaler.unscale_(run.optimiser)
+        norm = accelerator.clip_grad_norm_(self.parameters, train.clip)
+        if run.step + 1 < train.steps:
+            self.batch = self._prepare(run.step + 1)  # while a GPU is still at work on this one
+        sums = accelerator.reduce(torch.stack(list(tallies.values())), "sum").tolist()
+        losses = {key: total / images for key, (total, images) in zip(tallies, sums, strict=True) if images}
+        overflow = run.scaler.is_enabled() and run.scaler.get_scale() >= 1  # float16's, after which the scale is halved
+        # Checked before the update: weights that are not finite must never replace a good checkpoint.
+        if not all(map(math.isfinite, losses.values())) or not (overflow or math.isfinite(norm)):
+            raise TrainingError(
+                f"the loss or its gradient is no longer a finite number at step {run.step + 1}; lower the learning "
+                f"rate (it is {train.learning_rate:g}) and resume from the last checkpoint."
+            )
+        for group in run.optimiser.param_groups:
+            group["lr"] = learning_rate(train, run.step)
+        run.scaler.step(self.optimiser)
+        run.scaler.update()
+        run.average.update_parameters(run.model)
+        run.step += 1
+        for part in train.parts:
+            run.record.steps[part] = run.record.steps.get(part, 0) + 1
+            run.record.images_seen[part] = run.record.images_seen.get(part, 0) + train.batch
+        return losses
+
+    def _advice(self) -> str:
+        """Which batch would fit, found by trying; the weights are not touched."""
+        x0, draws = self.batch
+        self.optimiser.zero_grad()
+        # Adam's two moments are made in the first update.
+        moments = [] if self.run.optimiser.state else [torch.empty_like(p) for p in self.parameters for _ in range(2)]
+
+        def attempt(n: int) -> None:
+            try:
+                total, _ = self.alone(x0[:n], slice_tensors(draws, slice(n)))
+                total.backward()
+            finally:
+                self.optimiser.zero_grad()
+
+        fits = largest_batch(attempt, len(x0)) * self.accelerator.num_processes
+        moments.clear()
+        need = f"there is not enough memory for a batch of {self.train.batch} on {self.compute.describe()}"
+        if fits:
+            return f"{need}. A batch of {fits} fits: train with that; what was saved before can be resumed."
+        return f"{need}, nor for a single image; choose a smaller preset, or a device with more memory."
+
+
+def train(
+    images: ImageSet,
+    config: ModelConfig,
+    training: TrainConfig,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    compiled: bool = False,
+    pairs: Pairs | None = None,
+    preview_every: int = 200,
+    save_every_seconds: float = 300.0,
+) -> Iterator[TrainStep]:
+    """Train until `training.steps`, yielding a TrainStep after every step.
+
+    Args: images, uint8 (N, C, size, size); config, the model to build (on resume the checkpoint's own
+    configuration is used); out, the checkpoint folder, None to keep nothing; resume, go on from `out`;
+    device, precision, compiled, as for `devices.choose`; pairs, which R_phi learns too (`distillation`). Of several
+    processes only the main one writes and draws previews. Closing the generator (or any error in the caller)
+    stops training and saves what there is.
+    Raises TrainingError, CheckpointError, or ConfigError.
+    """
+    accelerator, compute = _processes(device, precision, compiled)
+    if out is not None and not resume and (out / checkpoints.CONFIG).exists():
+        raise TrainingError(f"{out} already holds a checkpoint; resume it, or choose another folder.")
+    if resume and out is None:
+        raise TrainingError("resuming needs the folder of the checkpoint to go on from.")
+    run = _resume(out, training, compute) if resume else _new_run(config, training, compute, Record())
+    config = run.model.config
+    if tuple(images.images.shape[1:]) != config.shape:
+        raise TrainingError(f"the images are {tuple(images.images.shape[1:])}, but the model takes {config.shape}.")
+    if "parallel_unet" in training.parts and run.model.scale_vae is None:
+        raise TrainingError("R_phi learns from G_theta's estimate: train the part scale_vae too, or first.")
+    if run.step >= training.steps:
+        raise TrainingError(f"this checkpoint has made {run.step:,} steps already; ask for more than that in all.")
+    made = False
+    if resume:
+        checkpoints.check_writable(out)
+    elif out is not None:
+        made = checkpoints.claim(out)
+    run.model.train()
+    steps = _Steps(run, images.images, training, compute, accelerator, pairs)
+    accelerator.wait_for_everyone()  # the main process writes into `out`, where the others have looked by now
+    record = run.record
+    count = f" in each of {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
+    record.data, record.device, record.training = images.name, compute.describe() + count, asdict(training)
+    fixed = to_unit(images.images[:PREVIEW_IMAGES], config.floor).to(compute.device)
+    began = last_save = time.monotonic()
+    before, window = record.seconds, []
+    start = run.step
+
+    def save(final: bool) -> bool:
+        record.seconds = before + time.monotonic() - began
+        if out is None or not accelerator.is_main_process:
+            return False
+        if final and "scale_vae" in training.parts:
+            # A run that has seen few images is not worth a long fit.
+            limit = min(PRIOR_IMAGES, record.images_seen["scale_vae"])
+            fit_prior(run.averaged.scale_vae, images.images, compute, limit=limit, seed=training.seed)
+            run.model.scale_vae.load_state_dict(
+                {k: v for k, v in run.averaged.scale_vae.state_dict().items() if k.startswith("prior_")}, strict=False
+            )
+        save_run(run, out)
+        return True
+
+    try:
+        while run.step < training.steps:
+            losses = steps.next()
+            now = time.monotonic()
+            window = [*window[-50:], now]
+            pace = (len(window) - 1) / (now - window[0]) if len(window) > 1 else 1 / (now - began)
+            done = run.step == training.steps
+            look = accelerator.is_main_process and (run.step % preview_every == 0 or done or run.step - start == 1)
+            saved = False
+            if not done and now - last_save > save_every_seconds:
+                with suppress(checkpoints.CheckpointError, OSError, SafetensorError):  # a full disk may have room soon
+                    saved = save(final=False)
+                last_save = time.monotonic()
+            yield TrainStep(
+                step=run.step,
+                steps=training.steps,
+                losses=losses,
+                images_per_second=pace * training.batch,
+                eta_seconds=(training.steps - run.step) / pace,
+                seconds=now - began,
+                preview=preview(run.averaged.eval(), fixed, compute) if look else None,
+                saved=saved,
+            )
+    finally:
+        if run.step > start:
+            run.averaged.eval()
+            save(final=True)
+        elif made:
+            with suppress(OSError):  # not empty: another process is at work in it
+                out.rmdir()

@@ -1,0 +1,1 @@
+"""The lesson: steps whose answers are computed, exercises, and the words of every language."""

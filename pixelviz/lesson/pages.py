@@ -1,0 +1,155 @@
+"""The lesson without a screen: its plan for the browser, its texts, and the outcome of each step."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pixelviz.checks import ServiceError, quoted
+from pixelviz.data import pictures
+from pixelviz.data.images import EXAMPLES
+from pixelviz.data.sets import to_image
+from pixelviz.lesson.exercises import EXERCISES
+from pixelviz.lesson.steps import STEPS, Numbers, Outcome, Scene, Step
+from pixelviz.service.errors import friendly
+from pixelviz.service.service import Service
+
+LESSONS = Path(__file__).with_name("words")
+FIRST_LANGUAGE = "en"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _filled(texts: Any, fallback: Any) -> Any:
+    """`texts` with what it lacks taken from `fallback`, at every depth."""
+    if not isinstance(fallback, dict) or not isinstance(texts, dict):
+        return texts
+    return {key: _filled(texts[key], value) if key in texts else value for key, value in fallback.items()}
+
+
+@cache
+def languages() -> dict[str, dict[str, Any]]:
+    """The texts by language code: every file in words/, English first; what a file lacks is English."""
+    read = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(LESSONS.glob("*.json"))}
+    english = read.pop(FIRST_LANGUAGE)
+    return {FIRST_LANGUAGE: english} | {code: _filled(texts, english) for code, texts in read.items()}
+
+
+def in_words(value: float | int | str) -> str:
+    """A number as it stands in a sentence: three digits, 2.2 × 10⁴ where it is very large or small."""
+    if isinstance(value, str) or (isinstance(value, int) and abs(value) < 10_000):
+        return str(value)
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "−∞" if value < 0 else "–"
+    if value and not 1e-3 <= abs(value) < 1e4:
+        digits, power = f"{value:.1e}".split("e")
+        return f"{digits} × 10{str(int(power)).translate(_RAISED)}".replace("-", "−")
+    return f"{value:.3g}".replace("-", "−") if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _sentences(numbers: Numbers) -> dict[str, str]:
+    return {key: in_words(value) for key, value in numbers.items()}
+
+
+def _settings(scene: Scene, **changes: Any) -> dict[str, Any]:
+    """The instrument's settings for a scene."""
+    return {
+        "example": dict(EXAMPLES)[scene.example].stem,
+        "seed": 0,
+        "gamma": scene.gamma,
+        "T": scene.T,
+        "floor": scene.floor,
+        "rescaled": True,
+        "pixels": scene.pixels,
+        "pair": [0, len(scene.pixels) - 1],
+        **changes,
+    }
+
+
+def _view(view: Any) -> dict[str, Any] | None:
+    return None if view is None else {"views": view.views, "t": view.t, "until": view.until, "look": view.look}
+
+
+def plan() -> dict[str, Any]:
+    """What the browser needs to run the lesson, without the answers."""
+    return {
+        "steps": [
+            {
+                "key": step.key,
+                "minutes": step.minutes,
+                "options": step.options,
+                "settings": _settings(step.scene),
+                "values": to_image(step.scene.values, step.scene.floor).tolist(),
+                "ask": _view(step.ask),
+                "see": _view(step.see),
+                "tries": [{"key": key, "state": state} for key, state in step.tries.items()],
+                "network": step.network,
+                "given": _sentences(step.given()),
+            }
+            for step in STEPS
+        ],
+        "exercises": [
+            {
+                "key": exercise.key,
+                "given": _sentences(exercise.given()),
+                "view": None if exercise.view is None else {"settings": _settings(exercise.scene, **exercise.view)},
+            }
+            for exercise in EXERCISES
+        ],
+        "languages": languages(),
+    }
+
+
+def _for_browser(step: Step, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "answer": outcome.answer,
+        "numbers": _sentences(step.given() | outcome.numbers),
+        "pictures": [{"key": shown.key, "source": pictures.data_uri(shown.image)} for shown in outcome.pictures],
+        "curves": [{"key": key, "x": list(x), "y": list(y)} for key, (x, y) in outcome.curves.items()],
+    }
+
+
+class Lesson:
+    """Outcomes of the steps, computed when first asked for and then kept: a class asks the same thing thirty times.
+
+    A step that runs a network is computed again when the checkpoints have changed.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._locks = {step.key: threading.Lock() for step in STEPS}
+        self._kept: dict[str, tuple[Any, dict[str, Any]]] = {}
+
+    def _state_of_models(self) -> Any:
+        return tuple((name, self.service.find(name).stamp) for name in self.service.names("scale_vae"))
+
+    def outcome(self, key: Any) -> dict[str, Any]:
+        """A step's answer, numbers, pictures and curves, ready for the browser; raises ServiceError."""
+        step = next((step for step in STEPS if step.key == key), None)
+        if step is None:
+            raise ServiceError(f"the lesson has no step {quoted(key)}.")
+        models = self._state_of_models() if step.network else None
+        with self._locks[step.key]:  # the first computes it, the others wait for that
+            kept = self._kept.get(step.key)
+            if kept is None or kept[0] != models:
+                kept = self._kept[step.key] = (models, _for_browser(step, step.outcome(step.scene, self.service)))
+        return kept[1]
+
+    def answers(self) -> dict[str, Any]:
+        """For the teacher: every step's answer and numbers (or why there is none), and every exercise's."""
+        steps: dict[str, Any] = {}
+        for step in STEPS:
+            try:
+                found = self.outcome(step.key)
+                steps[step.key] = {"answer": found["answer"], "numbers": found["numbers"]}
+            except Exception as error:
+                steps[step.key] = {"error": friendly(error)}
+        return {
+            "steps": steps,
+            "exercises": {
+                exercise.key: _sentences(exercise.given() | exercise.answer(exercise.scene)) for exercise in EXERCISES
+            },
+        }

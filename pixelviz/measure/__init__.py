@@ -1,0 +1,1 @@
+"""Figures of models: SSIM, FID, benchmarks against the peers, and their reports."""

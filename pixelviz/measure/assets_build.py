@@ -1,0 +1,133 @@
+"""How each bundled asset was made, so that anybody can make it again: one function an asset, in BUILDERS."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pixelviz.data.assets import CIFAR_CLASSIFIER, CIFAR_REFERENCE, CLASSIFIER, EXAMPLES_DIR, FASHION_10K, FID_REFERENCE
+from pixelviz.data.sets import FASHION_TOTALS, DataError, ImageSet, load_images, write_idx
+from pixelviz.measure.metrics import features_of, save_statistics
+from pixelviz.models.classifier import (
+    DESIGNS,
+    SIZE,
+    Classifier,
+    FeatureExtractor,
+    accuracy,
+    load_classifier,
+    save_classifier,
+    train_classifier,
+)
+
+PER_CLASS = {"train": 1000, "test": 100}
+PHOTO_SIDE = 256
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "camera", "hubble_deep_field")
+GARMENTS = {"t-shirt": 0, "trouser": 1, "dress": 3, "sandal": 5, "bag": 8, "ankle-boot": 9}  # names: classes
+
+
+def _full_fashion(split: str, size: int = SIZE) -> ImageSet:
+    """Full Fashion-MNIST; raises DataError where only the bundled part can be had."""
+    images = load_images("fashion-mnist", split=split, size=size, channels=1)
+    if len(images) < FASHION_TOTALS[split]:
+        raise DataError(images.note or "The full Fashion-MNIST is needed here.")
+    return images
+
+
+def build_dataset(out: Path = FASHION_10K, seed: int = 0) -> None:
+    """The bundled part of Fashion-MNIST: as many images of every class, drawn by `seed`, in the set's own order."""
+    out.mkdir(parents=True, exist_ok=True)
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        full = _full_fashion(split)
+        labels = full.labels.numpy()
+        rng = np.random.default_rng(seed)
+        drawn = [rng.choice(np.flatnonzero(labels == c), PER_CLASS[split], replace=False) for c in range(10)]
+        keep = np.sort(np.concatenate(drawn))
+        inner = full.images[keep, 0, 2:-2, 2:-2].numpy()  # without the border that loading adds
+        write_idx(out / f"{prefix}-images-idx3-ubyte.gz", inner)
+        write_idx(out / f"{prefix}-labels-idx1-ubyte.gz", labels[keep].astype(np.uint8))
+
+
+def build_examples(out: Path = EXAMPLES_DIR) -> None:
+    """Photographs that ship inside scikit-image, shrunk to 256 pixels, and test garments of Fashion-MNIST."""
+    import skimage.data
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name in PHOTOS:
+        photo = Image.fromarray(getattr(skimage.data, name)())
+        photo.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
+        photo.save(out / f"{name}.jpg", quality=88, optimize=True)
+    test = load_images("fashion-mnist-10k", split="test", size=SIZE, channels=1)
+    for name, label in GARMENTS.items():
+        first = int((test.labels == label).nonzero()[0])
+        Image.fromarray(test.images[first, 0].numpy()).save(out / f"{name}.png", optimize=True)
+
+
+def _build_classifier(train: ImageSet, test: ImageSet, out: Path, reference: Path, seed: int = 0) -> None:
+    """Train the design that `out` is named for, save it with its figures, and the test images' statistics."""
+    torch.manual_seed(seed)
+    classifier = Classifier(DESIGNS[out.stem])
+    start, history = time.perf_counter(), []
+    for cycle, epochs in enumerate(classifier.design.cycles):
+        for step in train_classifier(classifier, train.images, train.labels, epochs=epochs, seed=seed + cycle):
+            epoch = len(history) + 1
+            history.append({"epoch": epoch, "loss": round(step.loss, 4), "accuracy": round(step.accuracy, 4)})
+            print(f"epoch {epoch}: loss {step.loss:.3f}, accuracy {step.accuracy:.1%}", flush=True)
+    save_classifier(classifier, {}, out)
+    classifier = load_classifier(out)  # as stored, so in half precision
+    figures = {
+        "data": train.name,
+        "parameters": sum(p.numel() for p in classifier.parameters()),
+        "test_images": len(test),
+        "test_accuracy": accuracy(classifier, test.images, test.labels),
+        "epochs": len(history),
+        "seed": seed,
+        "seconds": round(time.perf_counter() - start),
+        "history": history,
+    }
+    save_classifier(classifier, figures, out)
+    _save_reference(test, out, reference)
+
+
+def _save_reference(test: ImageSet, classifier: Path, reference: Path) -> None:
+    """The test images' features, and their statistics."""
+    save_statistics(features_of(test.images, FeatureExtractor(load_classifier(classifier))), reference)
+
+
+def build_references() -> None:
+    """The references of FID, KID, precision and recall alone, from the classifiers there are."""
+    _save_reference(_full_fashion("test"), CLASSIFIER, FID_REFERENCE)
+    if CIFAR_CLASSIFIER.is_file():
+        data = os.environ.get("PIXELVIZ_CIFAR", "cifar10")
+        _save_reference(load_images(data, split="test", size=SIZE, channels=3), CIFAR_CLASSIFIER, CIFAR_REFERENCE)
+
+
+def build_classifier() -> None:
+    """The Fashion-MNIST classifier, from all 60,000 images (a few minutes of two cores), and its FID reference."""
+    _build_classifier(_full_fashion("train"), _full_fashion("test"), CLASSIFIER, FID_REFERENCE)
+
+
+def build_cifar_classifier() -> None:
+    """The CIFAR-10 classifier (an hour and a half of one core) and its FID reference.
+
+    From the folder in the environment variable PIXELVIZ_CIFAR, with train/ and test/ in class folders, else
+    as `load_images("cifar10")` finds it.
+    """
+    data = os.environ.get("PIXELVIZ_CIFAR", "cifar10")
+    train, test = (load_images(data, split=split, size=SIZE, channels=3) for split in ("train", "test"))
+    _build_classifier(train, test, CIFAR_CLASSIFIER, CIFAR_REFERENCE)
+
+
+# In the order in which they need each other.
+BUILDERS: dict[str, Callable[[], None]] = {
+    "dataset": build_dataset,
+    "examples": build_examples,
+    "classifier": build_classifier,
+    "cifar-classifier": build_cifar_classifier,
+    "references": build_references,
+}

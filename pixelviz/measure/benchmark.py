@@ -1,0 +1,418 @@
+"""A checkpoint against its peers: quality, time and cost of every method, measured the same way.
+
+The results are one JSON file. Each row is written as soon as a seed of it is measured, and what is there is not
+measured again, so a benchmark of many hours can be stopped at any time and goes on where it was. A row names the
+weights of the parts it ran: when one part is trained further, the rows of the others stay.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pixelviz.data.assets import feature_files
+from pixelviz.devices import Compute
+from pixelviz.measure import environment
+from pixelviz.measure.metrics import (
+    FeatureStatistics,
+    features_of,
+    frechet_distance,
+    kid,
+    load_features,
+    load_statistics,
+    precision_recall,
+)
+from pixelviz.models.classifier import FeatureExtractor, load_classifier
+from pixelviz.samplers import OURS, PEERS, SAMPLERS, draw
+from pixelviz.samplers.batches import BATCH, Batch, heads_batch, sample_images
+from pixelviz.store.checkpoints import Checkpoint, digest, part_digest
+from pixelviz.store.peers import PART, PeerModel
+
+FORMAT = 1
+COMPARED = ("parallel", "rotation", *PEERS)
+QUICK_METHODS = ("parallel:1", "parallel:5", "parallel:10", "ddim:10", "dpm++:10", "unipc:10")
+QUICK_SAMPLES = 300
+WARM_UP_STATES = 3
+
+
+class CompareError(ValueError):
+    """A benchmark that cannot be run, or a file of one that does not fit; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row to be: a method with a number of passes, on the checkpoint's model or on a peer's."""
+
+    method: str
+    passes: int
+    model: str
+
+    @property
+    def label(self) -> str:
+        """As `parse_methods` reads it: method and passes."""
+        return f"{self.method}:{self.passes}"
+
+    @property
+    def key(self) -> str:
+        """Different for any two rows."""
+        return f"{self.label}@{self.model}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The real images' features (N, D), their statistics, and the network that gives them."""
+
+    statistics: FeatureStatistics
+    features: Tensor
+    extractor: nn.Module
+    name: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a benchmark is: what it is at, done of total images; `results` as they are in the file."""
+
+    what: str
+    done: int
+    total: int
+    results: dict[str, Any]
+
+
+def bundled_reference(checkpoint: Checkpoint, compute: Compute) -> Reference:
+    """The reference of the data that the checkpoint was trained on. Raises CompareError where there is none."""
+    config, data = checkpoint.model.config, checkpoint.record.data
+    files = feature_files(data)
+    if files is None:
+        raise CompareError(f"there is no classifier for {data}: FID and KID would mean nothing.")
+    classifier = load_classifier(files[0])
+    shape = (classifier.design.channels, 32, 32)
+    if config.shape != shape:
+        raise CompareError(f"the classifier of {data} takes images of {shape}; the checkpoint's are {config.shape}.")
+    extractor = FeatureExtractor(classifier.to(compute.device))
+    statistics_found = load_statistics(files[1])
+    name = f"bundled classifier of {data.split(' (')[0]}, {statistics_found.number:,} test images"
+    return Reference(statistics_found, load_features(files[1]), _OnDevice(extractor, compute.device), name)
+
+
+class _OnDevice(nn.Module):
+    """An extractor that takes its images wherever they are."""
+
+    def __init__(self, extractor: FeatureExtractor, device: torch.device) -> None:
+        super().__init__()
+        self.extractor, self.device, self.num_features = extractor, device, extractor.num_features
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.extractor(images.to(self.device))
+
+
+# --- What to measure
+
+
+def parse_methods(texts: Sequence[str]) -> list[tuple[str, int | None]]:
+    """`ddim` (with all the numbers of passes that comparisons show) or `ddim:10`; raises CompareError."""
+    found = []
+    for text in texts:
+        method, _, passes = text.strip().partition(":")
+        if method not in COMPARED or (passes and not passes.isdecimal()):
+            raise CompareError(f"{text!r} is no method; write {', '.join(COMPARED)}, or with passes, such as ddim:10.")
+        found.append((method, int(passes) if passes else None))
+    return found
+
+
+def cases(
+    checkpoint: Checkpoint, name: str, methods: Sequence[str] = COMPARED, peers: Sequence[PeerModel] = ()
+) -> list[Case]:
+    """The rows that these methods give on the parts that are there. Raises CompareError for an empty list."""
+    model, found = checkpoint.model, []
+    for method, passes in parse_methods(methods):
+        row = SAMPLERS[method]
+        ours = set(row.needs) <= set(model.parts) and not (method in OURS and model.config.head_target != "v")
+        models = [name] * ours + [peer.name for peer in peers if set(row.needs) <= set(peer.parts)]
+        most = model.config.T if method in OURS else None
+        numbers = [k for k in row.compared if most is None or k <= most] if passes is None else [passes]
+        found += [Case(method, k, one) for one in models for k in numbers]
+    if not found:
+        raise CompareError(f"{name} has the parts {', '.join(model.parts)}: none of these methods can run on it.")
+    return list(dict.fromkeys(found))
+
+
+# --- The file
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """A file that `bench` wrote; raises CompareError."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        fits = results["format"] == FORMAT and all("method" in row for row in results["rows"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CompareError(f"{path} cannot be read as results of a benchmark ({error}).") from None
+    if not fits:
+        raise CompareError(f"{path} is no file of benchmark results that this version reads.")
+    return results
+
+
+def _write(path: Path, results: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".writing")
+    partial.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _resume(path: Path, settings: dict[str, Any], weights: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+    """The rows that still hold; raises CompareError where all were measured on other weights or with other settings."""
+    if not path.exists():
+        return []
+    results = read_results(path)
+    other = [key for key, value in settings.items() if results.get(key) != value]
+    rows = results["rows"]
+    if "weights" in other:
+        # A peer that is not here this time has not changed, as far as anyone knows.
+        rows = [
+            row
+            for row in rows
+            if row["model"] not in weights or row.get("weights") == _weights_of(row["method"], weights[row["model"]])
+        ]
+        if any(row["model"] == settings["checkpoint"] for row in rows):
+            other.remove("weights")
+    if other:
+        was, now = ({key: values.get(key) for key in other} for values in (results, settings))
+        raise CompareError(f"{path} was measured with {was}, not {now}; name another file, or delete it.")
+    return rows
+
+
+def _weights_of(method: str, weights: dict[str, str]) -> dict[str, str]:
+    """Of a model's parts and their digests, those that a method runs."""
+    return {part: weights.get(part, "") for part in SAMPLERS[method].needs}
+
+
+# --- Measuring
+
+
+@contextmanager
+def counted_runs(network: nn.Module) -> Iterator[list[Any]]:
+    """A list that grows by one with every run of the network, whatever a sampler says of itself."""
+    runs: list[Any] = []
+    hook = network.register_forward_hook(lambda *_: runs.append(None))
+    try:
+        yield runs
+    finally:
+        hook.remove()
+
+
+class _Unfinished:
+    """Features of a seed that is not finished, beside the results, so that an interruption loses a minute."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path.with_name(path.name + ".unfinished"), key
+
+    def load(self) -> tuple[list[Tensor], dict[str, float]]:
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("key") == self.key:
+                    return [file.get_tensor("features")], json.loads(metadata["figures"])
+        except (OSError, SafetensorError):
+            pass
+        return [], {"seconds": 0.0, "runs": 0, "peak": None}
+
+    def save(self, features: list[Tensor], figures: dict[str, float]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        metadata = {"key": self.key, "figures": json.dumps(figures)}
+        save_file({"features": torch.cat(features)}, self.path, metadata)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _measure_seed(
+    model: Any,
+    compute: Compute,
+    case: Case,
+    seed: int,
+    reference: Reference,
+    unfinished: _Unfinished,
+    *,
+    samples: int,
+    batch: int,
+) -> Iterator[int | dict[str, Any]]:
+    """Draw the samples of one seed: yields the number of images done, and last the figures."""
+    row = SAMPLERS[case.method]
+    settings = {"passes": case.passes, "sampler": case.method, "seed": seed}
+    features, figures = unfinished.load()
+    done = sum(map(len, features))
+    network = getattr(model, row.needs[-1])
+    # The first runs of a network are slow, and no part of its time per image.
+    for _ in itertools.islice(draw(model, compute, n=min(batch, samples), **settings), WARM_UP_STATES):
+        pass
+    batches = sample_images(model, compute, samples, done=done, batch=batch, **settings)
+    for images in _measured(batches, compute, network, figures):
+        features.append(features_of(images, reference.extractor))
+        done += len(images)
+        unfinished.save(features, figures)
+        yield done
+    found = torch.cat(features)
+    covered = precision_recall(reference.features, found)
+    yield {
+        "seed": seed,
+        "fid": frechet_distance(reference.statistics, found),
+        "kid": kid(reference.features, found),
+        "precision": covered.precision,
+        "recall": covered.recall,
+        "seconds_per_image": figures["seconds"] / samples,
+        "network_evaluations": int(figures["runs"]),
+        "peak_memory": figures["peak"],
+    }
+
+
+def _measured(
+    batches: Iterator[Batch], compute: Compute, network: nn.Module, figures: dict[str, float]
+) -> Iterator[Tensor]:
+    """Finished images, uint8; `figures` gets the seconds, the runs per image and the most memory so far."""
+    while True:
+        with counted_runs(network) as runs, environment.peak_memory(compute.device) as memory:
+            batch = next(batches, None)
+        if batch is None:
+            return
+        figures["seconds"] += batch.seconds
+        figures["runs"] = len(runs)
+        figures["peak"] = max((peak for peak in (figures["peak"], memory.mebibytes) if peak), default=None)
+        yield batch.images
+
+
+def _summary(
+    case: Case,
+    model: Any,
+    seen: dict[str, int],
+    weights: dict[str, str],
+    seeds: list[dict[str, Any]],
+    here: dict[str, Any],
+) -> dict[str, Any]:
+    """A row: means over the seeds, and the standard deviations of what varies."""
+    row = SAMPLERS[case.method]
+    counts, images = model.parameter_counts(), [seen.get(part) for part in row.needs]
+
+    def mean(key: str) -> float | None:
+        values = [seed[key] for seed in seeds]
+        return None if None in values else statistics.fmean(values)
+
+    def spread(key: str) -> float | None:
+        return statistics.stdev(seed[key] for seed in seeds) if len(seeds) > 1 else None
+
+    return {
+        "method": case.method,
+        "title": row.title,
+        "citation": row.citation,
+        "model": case.model,
+        "passes": case.passes,
+        "network_evaluations": seeds[0]["network_evaluations"],
+        "fid": mean("fid"),
+        "fid_spread": spread("fid"),
+        "kid": mean("kid"),
+        "kid_spread": spread("kid"),
+        "precision": mean("precision"),
+        "recall": mean("recall"),
+        "seconds_per_image": mean("seconds_per_image"),
+        "seconds_spread": spread("seconds_per_image"),
+        "parameters": sum(counts[part] for part in row.needs),
+        "images_seen": None if None in images else sum(images),
+        "peak_memory": mean("peak_memory"),
+        "parts": {
+            part: {"parameters": counts[part], "images_seen": number}
+            for part, number in zip(row.needs, images, strict=True)
+        },
+        "weights": _weights_of(case.method, weights),
+        "commit": here["commit"],
+        "date": here["date"],
+        "machine": here["machine"],
+        "threads": here["threads"],
+        "seeds": seeds,
+    }
+
+
+def bench(
+    checkpoint: Checkpoint,
+    compute: Compute,
+    path: Path,
+    reference: Reference,
+    *,
+    samples: int = 10_000,
+    seeds: int = 3,
+    methods: Sequence[str] = COMPARED,
+    peers: Sequence[PeerModel] = (),
+) -> Iterator[Progress]:
+    """Measure every method on the checkpoint and its peers, into the JSON file `path`; goes on where that ends.
+
+    Args: samples per seed; seeds, 0 to seeds - 1 are used; methods, see `parse_methods`; peers, of the same image
+    shape. Rows of parts that were trained since are measured anew or, if they are not asked for, dropped.
+    Yields progress about once a batch. Raises CompareError.
+    """
+    least = BATCH // 10
+    if samples < least or seeds < 1:
+        raise CompareError(f"at least {least} samples and 1 seed are needed; they are {samples} and {seeds}.")
+    name, config = checkpoint.folder.resolve().name, checkpoint.model.config
+    models = {name: (checkpoint.model, checkpoint.record.images_seen)}
+    for peer in peers:
+        if peer.config.shape != config.shape:
+            raise CompareError(
+                f"{peer.name} makes images of {peer.config.shape}, {name} of {config.shape}; they cannot be compared."
+            )
+        if peer.name in models:
+            raise CompareError(f"{peer.name} is the name of two models here; rename its folder.")
+        models[peer.name] = (peer, {PART: None})
+    chosen = cases(checkpoint, name, methods, peers)
+    settings = {
+        "format": FORMAT,
+        "checkpoint": name,
+        "weights": digest(checkpoint.folder),
+        "data": checkpoint.record.data,
+        "features": reference.name,
+        "samples": samples,
+        "seeds": seeds,
+        "batch": heads_batch(config, BATCH),  # for all alike: that of the model whose heads take most memory
+        "device": compute.describe(),
+    }
+    here = environment.describe(compute)
+    weights = {
+        one: {part: part_digest(getattr(model, part)) for part in model.parts} for one, (model, _) in models.items()
+    }
+    rows = {(row["model"], row["method"], row["passes"]): row for row in _resume(path, settings, weights)}
+
+    def results() -> dict[str, Any]:
+        in_order = sorted(rows, key=lambda key: (key[0] != name, key[0], COMPARED.index(key[1]), key[2]))
+        return {**settings, "environment": here, "rows": [rows[key] for key in in_order]}
+
+    total, done = len(chosen) * seeds * samples, 0
+    for case in chosen:
+        key = (case.model, case.method, case.passes)
+        model, seen = models[case.model]
+        finished = list(rows[key]["seeds"]) if key in rows else []
+        done += len(finished) * samples
+        for seed in range(len(finished), seeds):
+            what = f"{case.label} of {case.model}, seed {seed}"
+            yield Progress(what, done, total, results())
+            unfinished = _Unfinished(path, f"{settings} {case} {seed}")
+            steps = _measure_seed(
+                model, compute, case, seed, reference, unfinished, samples=samples, batch=settings["batch"]
+            )
+            for state in steps:
+                if isinstance(state, dict):
+                    finished.append(state)
+                else:
+                    yield Progress(what, done + state, total, results())
+            rows[key] = _summary(case, model, seen, weights[case.model], finished, here)
+            _write(path, results())
+            unfinished.remove()
+            done += samples
+    yield Progress("done", total, total, results())

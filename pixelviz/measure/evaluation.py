@@ -1,0 +1,163 @@
+"""A checkpoint's measured figures: SSIM of the scale from true x_i, and FID of samples. A generator, to be watched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelviz.data.sets import from_unit, to_unit
+from pixelviz.devices import Compute
+from pixelviz.measure.metrics import FeatureStatistics, fid, scale_range, ssim
+from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.process.forward import closed_form
+from pixelviz.process.schedules import image_scale
+from pixelviz.samplers import STARTS, ImageNoise
+from pixelviz.samplers.batches import BATCH, Batch, sample_images
+from pixelviz.store.checkpoints import Checkpoint
+
+PASSES = (1, 2, 5, 10, 50)
+
+
+class EvaluationError(ValueError):
+    """Settings of a measurement that cannot be; the message says what would work."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an evaluation is: what it is doing, done of total; `figures` in the last one only."""
+
+    what: str
+    done: int
+    total: int
+    figures: dict[str, Any] | None = None
+
+
+def ssim_steps(T: int) -> list[int]:
+    """Where SSIM is measured: 1, T/10, T/4, T/2 and T (1, 20, 50, 100, 200 at T = 200)."""
+    return sorted({1, max(T // 10, 1), max(T // 4, 1), max(T // 2, 1), T})
+
+
+@torch.inference_mode()
+def scale_ssim(model: PixelAwareModel, compute: Compute, images: Tensor, i: int, seed: int = 0) -> dict[str, float]:
+    """Mean SSIM over uint8 images (N, C, H, W), x_i drawn from the true forward process.
+
+    Returns x_delta (of x_delta_hat), alpha_bar (of alpha_bar_i built from it), and x0, Appendix F's
+    twin against x0, where there is a twin. Every data range is the one that the quantity really has.
+    """
+    model.need("scale_vae")
+    config, schedule = model.config, model.schedule
+    generator = torch.Generator().manual_seed(seed)
+    totals = {"x_delta": 0.0, "alpha_bar": 0.0} | ({"x0": 0.0} if model.twin is not None else {})
+    for part in images.split(BATCH):
+        x0 = to_unit(part, config.floor)
+        x_i = closed_form(schedule, x0, i, torch.randn(x0.shape, generator=generator)).to(compute.device)
+        steps = model.step_tensor(i, len(x0))
+        with compute.autocast():
+            x_delta_hat = model.scale_vae(x_i, steps).float().cpu()
+            x0_hat = model.twin(x_i, steps).float().cpu() if model.twin is not None else None
+        totals["x_delta"] += (
+            len(x0) * ssim(image_scale(x0, config.gamma), x_delta_hat, scale_range(config.gamma, config.floor)).mean
+        )
+        totals["alpha_bar"] += (
+            len(x0)
+            * ssim(
+                schedule.alpha_bar(x0, i),
+                schedule.alpha_bar(model.rate_x0(x_delta_hat), i),
+                scale_range(config.gamma, config.floor, i, config.T),
+            ).mean
+        )
+        if x0_hat is not None:
+            totals["x0"] += len(x0) * ssim(x0, x0_hat, 1 - config.floor).mean
+    return {key: value / len(images) for key, value in totals.items()}
+
+
+def decode_prior(model: PixelAwareModel, compute: Compute, n: int, *, start: str, seed: int = 0) -> Tensor:
+    """-log(x_delta_hat)/gamma of n starts as uint8 images: what G_theta alone generates."""
+    parts = []
+    for first in range(0, n, BATCH):
+        with torch.inference_mode(), compute.autocast():
+            begin = STARTS[start](model, ImageNoise(seed, min(BATCH, n - first), first=first, device=model.device))
+        parts.append(from_unit(model.rate_x0(begin.x_delta.float()).cpu(), model.config.floor))
+    return torch.cat(parts)
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    compute: Compute,
+    images: Tensor,
+    *,
+    samples: int = 2000,
+    passes: tuple[int, ...] = PASSES,
+    starts: tuple[str, ...] = tuple(STARTS),
+    reference: FeatureStatistics | None = None,
+    extractor: torch.nn.Module | None = None,
+    seed: int = 0,
+) -> Iterator[Progress]:
+    """Measure what the checkpoint's parts allow; the last Progress carries the figures.
+
+    Args: images, uint8 test images (N, C, H, W) for SSIM; samples per row of the FID table, 0 for none; passes, of
+    which those above T are left out; reference and extractor, the real images' feature statistics and their network
+    (None: no FID). Raises EvaluationError.
+    """
+    if samples and samples < 2:
+        raise EvaluationError(f"FID needs at least 2 samples, or 0 for none; they are {samples}.")
+    if any(k < 1 for k in passes):
+        raise EvaluationError(f"passes must be at least 1; they are {', '.join(map(str, passes))}.")
+    model = checkpoint.model
+    config = model.config
+    steps = ssim_steps(config.T) if model.scale_vae is not None else []
+    generates = samples and reference is not None and {"scale_vae", "parallel_unet"} <= set(model.parts)
+    rows = [(s, k) for s in starts for k in passes if k <= config.T] if generates else []
+    if config.head_target != "v":
+        rows = []  # eps heads have no stable pass to measure
+    total = len(steps) * len(images) + sum(k for _, k in rows) * samples
+    done = 0
+    figures: dict[str, Any] = {"ssim_images": len(images)} if steps else {}
+    for i in steps:
+        yield Progress(f"SSIM at i = {i}", done, total)
+        for key, value in scale_ssim(model, compute, images, i, seed).items():
+            figures.setdefault(f"ssim_{key}", {})[str(i)] = round(value, 4)
+        done += len(images)
+    if rows:
+        figures["fid_samples"] = samples
+        figures["prior_fid"] = {
+            s: round(fid(reference, decode_prior(model, compute, samples, start=s, seed=seed), extractor), 3)
+            for s in starts
+        }
+        figures["generation"] = []
+    for start, k in rows:
+        finished: list[Batch] = []
+        for batch in sample_images(model, compute, samples, passes=k, start=start, seed=seed):
+            finished.append(batch)
+            done += k * len(batch.images)
+            yield Progress(f"{start} start, {k} pass{'es' if k > 1 else ''}", done, total)
+        figures["generation"].append(
+            {
+                "method": "parallel",
+                "start": start,
+                "passes": k,
+                "fid": round(fid(reference, torch.cat([batch.images for batch in finished]), extractor), 3),
+                "network_evaluations": finished[-1].network_evaluations,
+                "seconds_per_image": round(sum(batch.seconds for batch in finished) / samples, 5),
+            }
+        )
+    figures["measured_on"] = compute.describe()
+    yield Progress("done", total, total, figures)
+
+
+def sheet(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """uint8 images (N, H, W, C) side by side on one sheet, (rows*H, columns*W[, 3]), as square as it goes."""
+    n, height, width, channels = images.shape
+    columns = columns or math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    padded = np.zeros((rows * columns, height, width, channels), images.dtype)
+    padded[:n] = images
+    grid = padded.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    grid = grid.reshape(rows * height, columns * width, channels)
+    return grid[:, :, 0] if channels == 1 else grid

@@ -1,0 +1,65 @@
+"""Finished images in batches that fit in memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import Tensor
+
+from pixelviz.config import ModelConfig
+from pixelviz.data.sets import from_unit
+from pixelviz.devices import Compute, halving
+from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.samplers.common import SampleStep
+from pixelviz.samplers.draw import draw
+
+BATCH = 100
+HEAD_VALUES = 2**26  # of all heads' output at once: 256 MB of float32
+
+
+def heads_batch(config: ModelConfig, most: int) -> int:
+    """How many images to draw at once, at most `most`: their heads are (B, T, C, H, W) together."""
+    return max(1, min(most, HEAD_VALUES // (config.T * math.prod(config.shape))))
+
+
+class Batch(NamedTuple):
+    """Finished images, uint8 (b, C, H, W); runs of R_phi per image; seconds for the batch."""
+
+    images: Tensor
+    network_evaluations: int
+    seconds: float
+
+
+def sample_images(
+    model: PixelAwareModel,
+    compute: Compute,
+    n: int,
+    *,
+    passes: int = 1,
+    start: str = "consistent",
+    sampler: str = "parallel",
+    seed: int = 0,
+    done: int = 0,
+    batch: int | None = None,
+) -> Iterator[Batch]:
+    """Draw images done..n-1, `batch` at once (None: as many as the heads allow), fewer where memory does not suffice.
+
+    Otherwise as `samplers.draw`.
+    """
+    settings = {"passes": passes, "start": start, "sampler": sampler, "seed": seed}
+    batch = batch or heads_batch(model.config, BATCH)
+
+    def run(size: int) -> SampleStep:
+        # A state at a time: T of them would be the most that a batch keeps in memory.
+        return deque(draw(model, compute, n=size, first=done, **settings), maxlen=1).pop()
+
+    while done < n:
+        began = time.perf_counter()
+        last, batch = halving(run, min(batch, n - done))
+        images = from_unit(last.x.float().cpu(), model.config.floor)
+        yield Batch(images, last.network_evaluations, time.perf_counter() - began)
+        done += batch

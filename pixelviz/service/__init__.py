@@ -1,0 +1,1 @@
+"""Everything the screen and the API ask for, without Gradio."""

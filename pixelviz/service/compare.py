@@ -1,0 +1,214 @@
+"""What the Compare tab shows: a checkpoint's benchmark, the paper's own tables, and the toy experiment."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Collection
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pixelviz.checks import ServiceError, quoted, refuse_on_a_space
+from pixelviz.config import ConfigError
+from pixelviz.data.images import Picture
+from pixelviz.measure import report
+from pixelviz.measure.benchmark import CompareError, read_results
+from pixelviz.process.forward import raise_to_floor
+from pixelviz.process.theory import advise_gamma
+from pixelviz.process.toy import FORMS, error_map
+from pixelviz.service.catalog import Found
+from pixelviz.store import peers
+from pixelviz.store.checkpoints import digest
+from pixelviz.store.peers import PeerModel
+
+MAX_PEERS = 2  # in memory
+BRIGHTNESSES = 24  # of a picture, for the toy experiment: its quantiles
+TOY_GAMMAS = np.geomspace(1, 200, 47)
+TOY_STEPS = (5, 6, 8, *(m * d for d in (1, 10) for m in (10, 12, 15, 20, 25, 30, 40, 50, 60, 80)), 1000)
+
+PAPER_HEAD = ("Model", "Parameters (M)", "Steps", "FID", "Time (s)")
+PAPER_TABLES = {
+    "Table 1: CIFAR-10": (
+        ("DDPM", "35.7", "1000", "3.28", "1.26"),
+        ("SDE based", "31.4", "1000", "2.99", "47.67"),
+        ("DDIM", "35.7", "10", "13.36", "0.03"),
+        ("DDIM", "35.7", "100", "4.16", "0.33"),
+        ("DDIM", "35.7", "1000", "4.04", "3.22"),
+        ("DPM Discrete Solver", "35.7", "10", "5.37", "0.02"),
+        ("DPM Discrete Solver", "35.7", "34", "4.16", "0.05"),
+        ("DPM Discrete Solver", "35.7", "100", "3.94", "0.15"),
+        ("DPM Discrete Solver", "35.7", "200", "3.77", "0.31"),
+        ("DPM Discrete Solver", "35.7", "500", "3.41", "0.76"),
+        ("Our Model", "71.5", "200", "3.15", "0.3"),
+    ),
+    "Table 2: CelebA": (
+        ("DDPM", "78.7", "1000", "3.51", "10.19"),
+        ("SDE based", "65.6", "1000", "3.20", "246.69"),
+        ("DDIM", "78.7", "10", "17.33", "0.53"),
+        ("DDIM", "78.7", "100", "6.53", "5.55"),
+        ("DDIM", "78.7", "1000", "3.51", "48.44"),
+        ("DPM Discrete Solver", "78.7", "10", "4.85", "0.04"),
+        ("DPM Discrete Solver", "78.7", "34", "4.53", "0.12"),
+        ("DPM Discrete Solver", "78.7", "100", "4.52", "0.33"),
+        ("DPM Discrete Solver", "78.7", "500", "3.79", "1.48"),
+        ("Our Model", "145.5", "500", "3.25", "1.3"),
+    ),
+}
+
+
+@lru_cache(maxsize=16)
+def _digest(folder: Path, stamp: tuple[int, ...]) -> str:
+    """The weights' digest; `stamp` changes when they do."""
+    return digest(folder)
+
+
+def benchmark_of(found: Found, folder: Path = report.RESULTS) -> dict[str, Any] | None:
+    """The bundled benchmark of a checkpoint; None where there is none, or where it is of other weights."""
+    path = folder / f"{found.name}.json"
+    if not path.is_file():
+        return None
+    results = read_results(path)
+    return results if results["weights"] == _digest(found.folder, found.stamp) else None
+
+
+def longer_benchmarks(found: Found, folder: Path = report.RESULTS) -> list[dict[str, Any]]:
+    """Further bundled benchmarks of the same weights, in files named after the checkpoint and more; readable ones."""
+    results = []
+    for path in sorted(folder.glob(f"{found.name}-*.json")):
+        try:
+            one = read_results(path)
+        except CompareError:
+            continue
+        if one.get("checkpoint") == found.name and one["weights"] == _digest(found.folder, found.stamp):
+            results.append(one)
+    return results
+
+
+class PeerShelf:
+    """Diffusers models that visitors named, by name; the last few are kept. Thread-safe, shared by all users."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._lock = threading.Lock()
+        self._models: OrderedDict[str, PeerModel] = OrderedDict()
+        self._folders: dict[str, Path] = {}  # where each was loaded from
+
+    def names(self) -> list[str]:
+        """Those that are loaded."""
+        with self._lock:
+            return list(self._models)
+
+    def get(self, name: str) -> PeerModel:
+        """The model of that name; raises ServiceError."""
+        with self._lock:
+            if name not in self._models:
+                raise ServiceError(f"the peer {quoted(name)} is not loaded any more; load its folder again.")
+            return self._models[name]
+
+    def load(self, path: Any, taken: Collection[str] = ()) -> str:
+        """Load a diffusers folder of this computer; returns its name, which is none of those taken.
+
+        Raises ServiceError or CheckpointError.
+        """
+        if not isinstance(path, str) or not path.strip() or "\0" in path or len(path) > 4096:
+            raise ServiceError(f"name the folder that holds {peers.WEIGHTS}.")
+        refuse_on_a_space()
+        try:
+            folder = Path(path.strip()).expanduser().resolve()
+            folder.is_dir()  # a name too long cannot even be asked for
+        except (OSError, RuntimeError) as error:
+            raise ServiceError(f"the folder cannot be read ({error}).") from None
+        model = peers.load(folder, self.device)
+        with self._lock:
+            names = itertools.chain([model.name], (f"{model.name}-{k}" for k in itertools.count(2)))
+            # The same folder again has the same name: what it holds may have changed.
+            model.name = next(
+                name
+                for name in names
+                if name not in taken and (name not in self._models or self._folders[name] == folder)
+            )
+            self._folders[model.name] = folder
+            self._models[model.name] = model
+            self._models.move_to_end(model.name)
+            while len(self._models) > MAX_PEERS:
+                self._models.popitem(last=False)
+        return model.name
+
+
+# --- The toy experiment
+
+
+def _packed(values: torch.Tensor) -> str:
+    return base64.b64encode(values.numpy().astype("<f4").tobytes()).decode("ascii")
+
+
+def brightnesses(picture: Picture | None, brightness: float) -> torch.Tensor:
+    """Pixel values in [0, 1]: a picture's quantiles, each for as many pixels, or one brightness."""
+    if picture is None:
+        return torch.tensor([brightness], dtype=torch.float64)
+    shares = (torch.arange(BRIGHTNESSES, dtype=torch.float64) + 0.5) / BRIGHTNESSES
+    values = picture.tensor().flatten()
+    return torch.quantile(values[:: max(1, len(values) // 2**20)], shares)
+
+
+def toy(
+    picture: Picture | None,
+    brightness: float = 0.5,
+    floor: float = 4e-3,
+    *,
+    forward_noise: bool = True,
+    fresh_noise: bool = False,
+    head_error: float = 0.01,
+    tolerance: float = 0.01,
+) -> str:
+    """Both forms' errors over gamma and T as JSON for the browser's heat map, and the adviser's gamma.
+
+    picture: whose pixels x0 has, None for one brightness; head_error counts where the best heads are used
+    (forward_noise False); tolerance, in nats per value, is the adviser's. Raises ConfigError or ServiceError.
+    """
+    for name, value, low, high in (
+        ("brightness", brightness, 0, 1), ("floor", floor, 1e-3, 0.9), ("head error", head_error, 0, 1),
+        ("tolerance", tolerance, 1e-6, 1),
+    ):  # fmt: skip
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ServiceError(f"the {name} must be a number from {low:g} to {high:g}; it is {quoted(value)}.")
+    pixels = brightnesses(picture, brightness)
+    x0 = raise_to_floor(pixels, floor)
+    given = {"forward_noise": True} if forward_noise else {"forward_noise": False, "head_error": head_error}
+    maps = {form: error_map(TOY_GAMMAS, TOY_STEPS, x0, form, fresh_noise=fresh_noise, **given) for form in FORMS}
+    try:
+        advice = advise_gamma(pixels, tolerance, TOY_STEPS[-1], floor)
+        advised, words = advice.gamma, f"The adviser's γ is {advice.gamma:.3g}: the terminal gap is {tolerance:g} nats."
+    except ConfigError as error:
+        advised, words = None, f"The adviser has no γ here: {error}"
+    return json.dumps(
+        {
+            "gammas": [float(f"{gamma:.4g}") for gamma in TOY_GAMMAS],
+            "steps": TOY_STEPS,
+            "maps": {form: _packed(torch.log10(values.clamp(min=1e-12))) for form, values in maps.items()},
+            "advised": advised if advised is None or math.isfinite(advised) else None,
+            "advice": words,
+            "brightest": float(x0.max()),
+        }
+    )
+
+
+def results_or_reason(found: Found, folder: Path = report.RESULTS) -> tuple[dict[str, Any] | None, str]:
+    """The benchmark, or None and what to say instead."""
+    try:
+        results = benchmark_of(found, folder)
+    except CompareError as error:
+        return None, str(error)
+    if results is not None:
+        return results, ""
+    file = f"{folder.parent.name}/{folder.name}/{found.name}.json"
+    command = f"python -m pixelviz bench --checkpoint {found.folder.parent.name}/{found.name} --json {file}"
+    return None, f"{found.name} has not been measured with these weights yet. This measures it: {command}"

@@ -1,0 +1,45 @@
+"""What people are told when something is wrong."""
+
+from __future__ import annotations
+
+import logging
+
+from pixelviz.checks import ServiceError
+from pixelviz.config import ConfigError
+from pixelviz.data.images import ImageError
+from pixelviz.data.sets import DataError
+from pixelviz.devices import out_of_memory
+from pixelviz.learning.training import TrainingError
+from pixelviz.measure.benchmark import CompareError
+from pixelviz.measure.metrics import MetricError
+from pixelviz.models.pixel_aware import MissingPart
+from pixelviz.samplers import SamplerError
+from pixelviz.store.checkpoints import CheckpointError
+from pixelviz.view import ExportError
+
+log = logging.getLogger(__name__)
+
+SPEAKING = (
+    ServiceError,
+    CheckpointError,
+    CompareError,
+    ConfigError,
+    DataError,
+    ExportError,
+    ImageError,
+    MetricError,
+    MissingPart,
+    SamplerError,
+    TrainingError,
+)
+
+
+def friendly(error: BaseException) -> str:
+    """What to show for an error. Anything unforeseen is logged with its traceback, and only named by its kind."""
+    if isinstance(error, SPEAKING):
+        message = str(error)
+        return message[:1].upper() + message[1:]
+    if out_of_memory(error):
+        return "There was not enough memory for this; ask for fewer or smaller images, or a smaller batch."
+    log.error("unforeseen error", exc_info=error)
+    return f"Something went wrong on the server ({type(error).__name__}); its log says what. Please try again."

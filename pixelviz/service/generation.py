@@ -1,0 +1,245 @@
+"""What the Generate tab and /generate show: the reverse process as it runs, its costs, and its film."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelviz.checks import ServiceError, choice, whole
+from pixelviz.config import MAX_SEED, ModelConfig
+from pixelviz.data.pictures import last_channel, stretched, to_bytes
+from pixelviz.devices import Compute, out_of_memory, release
+from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.process.schedules import image_scale
+from pixelviz.samplers import OURS, SAMPLERS, STARTS, SamplerError, draw
+from pixelviz.samplers.batches import heads_batch
+from pixelviz.samplers.parallel import SPACING, boundaries, passed_through
+from pixelviz.service.turns import ModelTurn
+
+MOST_IMAGES = 256
+MOST_AT_ONCE = 64
+FILM_BYTES = 2**26  # of frames kept, all images together
+MOST_FRAMES = 49
+REPORT_SECONDS = 0.1  # between two reports
+CLOSED_LOOP_RUNS = 1000
+
+
+class Settings(NamedTuple):
+    """A generation's settings, checked."""
+
+    n: int
+    passes: int
+    start: str
+    sampler: str
+    seed: int
+
+
+def check_settings(config: ModelConfig, n: Any, passes: Any, start: Any, sampler: Any, seed: Any) -> Settings:
+    """Settings that will run with this model; raises ServiceError or SamplerError with what would."""
+    settings = Settings(
+        whole("n", n, 1, MOST_IMAGES),
+        whole("passes", passes, 1, config.T),
+        choice("start", start, STARTS),
+        choice("sampler", sampler, OURS),
+        whole("seed", seed, 0, MAX_SEED),
+    )
+    if not SAMPLERS[settings.sampler].passes and settings.passes != 1:
+        raise SamplerError(f"the sampler {sampler} makes one pass; set passes to 1, or choose parallel.")
+    if settings.sampler in ("parallel", "rotation") and config.head_target != "v":
+        raise SamplerError("this checkpoint has eps heads (Eq. 15 as printed); choose the sampler printed.")
+    return settings
+
+
+class Film:
+    """Frames of all images at some steps from T down to 0, and how large x_i is there.
+
+    Every frame but the image itself is stretched to its own range (`pictures.stretched`).
+    """
+
+    def __init__(self, config: ModelConfig, n: int, states: list[float]) -> None:
+        """states: the steps that the sampler yields, from T to 0."""
+        self.floor = config.floor
+        per_step = n * math.prod(config.shape)
+        count = min(len(states), MOST_FRAMES, max(2, FILM_BYTES // per_step))
+        if count < len(states):  # as close together near i = 0 as boundaries are: an image takes shape there
+            wanted = states[0] * np.linspace(1, 0, count) ** SPACING
+            nearest = np.abs(np.array(states)[None] - wanted[:, None]).argmin(1)
+            states = [states[k] for k in np.unique(nearest)]
+        self.steps, count = states, len(states)
+        self._place = {i: k for k, i in enumerate(self.steps)}
+        self._frames = np.zeros((count, n, *config.shape), np.uint8)
+        self._squares = np.zeros((count, n))  # mean of x_i's squares
+        self._reached = np.zeros((count, n), bool)
+
+    def record(self, i: float, first: int, x: Tensor) -> None:
+        """Keep images first.. of step i, if it is one of `steps`."""
+        if (k := self._place.get(i)) is not None:
+            self._frames[k, first : first + len(x)] = stretched(x) if i else to_bytes(x, self.floor)
+            self._squares[k, first : first + len(x)] = x.double().square().flatten(1).mean(1).cpu()
+            self._reached[k, first : first + len(x)] = True
+
+    def magnitudes(self) -> tuple[tuple[float, float], ...]:
+        """(i, root mean square of x_i) of the steps reached so far; infinite or NaN where x_i is."""
+        rows = zip(self.steps, self._squares, self._reached, strict=True)
+        return tuple((i, float(np.sqrt(squares[seen].mean()))) for i, squares, seen in rows if seen.any())
+
+    def choose(self, frames: int) -> list[int]:
+        """Places of at most `frames` steps, evenly spread, the first and the last among them."""
+        frames = min(whole("frames", frames, 2, 1000), len(self.steps))
+        return [int(k) for k in np.linspace(0, len(self.steps) - 1, frames).round()]
+
+    def of(self, image: int, places: list[int]) -> np.ndarray:
+        """Frames of one image, uint8 (len(places), H, W, C)."""
+        return last_channel(self._frames[places, image])
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How far a generation is.
+
+    i: the step just reached by the images in work (n may be worked off in several batches); progress: of
+    the whole, 0 to 1; network_evaluations: runs of R_phi per image so far; seconds: spent on start and
+    sampler, for all n images, waiting excluded. The last one is `done`: then seconds_per_image, and
+    closed_loop_seconds, what 1000 closed-loop runs would take per image, computed from one measured run
+    of the backbone with one head.
+    """
+
+    i: float
+    T: int
+    n: int
+    progress: float
+    network_evaluations: int
+    seconds: float
+    done: bool
+    notes: tuple[str, ...]
+    film: Film = field(repr=False)
+    canvas: np.ndarray = field(repr=False)  # uint8 (n, C, H, W), images of finished batches
+    seconds_per_image: float | None = None
+    closed_loop_seconds: float | None = None
+    first: int = 0
+    working: Tensor | None = field(repr=False, default=None)  # x_i of images first..
+
+    @property
+    def x(self) -> np.ndarray:
+        """All images as they are now, uint8 (n, H, W, C), [floor, 1] shown as 0 to 255; 0 where not begun."""
+        shown = self.canvas.copy()
+        if self.working is not None:
+            shown[self.first : self.first + len(self.working)] = to_bytes(self.working, self.film.floor)
+        return last_channel(shown)
+
+    @property
+    def images(self) -> np.ndarray:
+        """The finished images, uint8 (n, H, W, C); raises ServiceError before the end."""
+        if not self.done:
+            raise ServiceError("the images are not finished yet.")
+        return self.x
+
+    @property
+    def magnitudes(self) -> tuple[tuple[int, float], ...]:
+        """(i, root mean square of x_i over all images), for the steps kept in the film."""
+        return self.film.magnitudes()
+
+    def trajectory(self, k: int, frames: int = 12) -> np.ndarray:
+        """Image k's way from x_T (first) to the image (last), uint8 (frames, H, W, C); fewer if fewer are kept."""
+        return self.film.of(whole("the image", k, 0, self.n - 1), self.film.choose(frames))
+
+    def trajectory_steps(self, frames: int = 12) -> list[float]:
+        """The step i of each frame of `trajectory`."""
+        return [self.film.steps[place] for place in self.film.choose(frames)]
+
+
+def film_states(config: ModelConfig, settings: Settings) -> list[float]:
+    """The steps that the sampler will yield, from T to 0."""
+    steps = boundaries(config.T, settings.passes, config.i_min)
+    return steps if settings.sampler == "rotation" else passed_through(steps)
+
+
+@torch.inference_mode()
+def _one_run(model: PixelAwareModel, x_T: Tensor, compute: Compute) -> float:
+    """Seconds per image of one run of the backbone with one head; what x_delta_hat holds does not matter to it."""
+    config = model.config
+    i, x_delta = model.step_tensor(config.T, len(x_T)), torch.full_like(x_T, float(image_scale(0.5, config.gamma)))
+    began = time.perf_counter()
+    with compute.autocast():
+        # .cpu() waits for an accelerator to finish.
+        model.parallel_unet(x_T, x_delta, i, i[:1]).cpu()
+    return (time.perf_counter() - began) / len(x_T)
+
+
+def run_generation(
+    model: PixelAwareModel, settings: Settings, compute: Compute, turn: ModelTurn
+) -> Iterator[Generation]:
+    """Draw images; yields the first state, then about ten reports a second, then the one that is `done`.
+
+    The turn is taken for one step at a time, so closing or forgetting the generator frees everything.
+    """
+    config, n = model.config, settings.n
+    batch = heads_batch(config, min(MOST_AT_ONCE, n))
+    film, canvas = Film(config, n, film_states(config, settings)), np.zeros((n, *config.shape), np.uint8)
+    state = Generation(
+        i=config.T,
+        T=config.T,
+        n=n,
+        progress=0.0,
+        network_evaluations=0,
+        seconds=0.0,
+        done=False,
+        notes=(f"Drawn in {-(-n // batch)} batches of up to {batch} images.",) if batch < n else (),
+        film=film,
+        canvas=canvas,
+    )
+    reported, first = -math.inf, 0
+    with turn.job():
+        while first < n:
+            steps = draw(model, compute, **settings._replace(n=min(batch, n - first))._asdict(), first=first)
+            short = False
+            while True:
+                with turn.foreground():
+                    began = time.perf_counter()
+                    try:
+                        if (step := next(steps, None)) is None:
+                            break
+                        x = step.x.float().cpu()  # waits for an accelerator, so it belongs to the time
+                    except (MemoryError, RuntimeError) as error:
+                        if not out_of_memory(error) or batch == 1:
+                            raise
+                        short = True
+                        break
+                    seconds = state.seconds + time.perf_counter() - began
+                film.record(step.i, first, x)
+                state = replace(
+                    state,
+                    i=step.i,
+                    progress=(first + len(x) * (1 - step.i / config.T)) / n,
+                    network_evaluations=step.network_evaluations,
+                    seconds=seconds,
+                    first=first,
+                    working=x,
+                )
+                if time.monotonic() - reported > REPORT_SECONDS:
+                    yield state
+                    reported = time.monotonic()
+            if short:  # begun again with half as many; each image has its own random numbers, so it stays the same
+                release()
+                batch //= 2
+                note = f"There was not enough memory for more than {batch} at once."
+                state = replace(state, notes=(note,))
+                continue
+            canvas[first : first + len(x)] = to_bytes(x, config.floor)
+            first += len(x)
+        with turn.foreground():
+            one_run = _one_run(model, x.to(model.device), compute)
+    yield replace(
+        state,
+        done=True,
+        working=None,
+        seconds_per_image=state.seconds / n,
+        closed_loop_seconds=CLOSED_LOOP_RUNS * one_run,
+    )

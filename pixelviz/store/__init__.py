@@ -1,0 +1,1 @@
+"""The only loads and saves: checkpoints, the Hub, and peers from diffusers."""

@@ -1,0 +1,285 @@
+"""The only save and load: a folder with safetensors (EMA weights), config.json and a model card.
+
+Pickles are refused: loading one runs whatever code it holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from pixelviz.config import PARTS, ConfigError, ModelConfig
+from pixelviz.models.pixel_aware import PixelAwareModel
+
+# How weights may be stored; a loaded model always has float32.
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_FLOATS = {"F64", "F32", "F16", "BF16"}  # safetensors' names
+WEIGHTS, CONFIG, CARD, STATE = "model.safetensors", "config.json", "README.md", "training.safetensors"
+FORMAT = 1
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says what does not fit."""
+
+
+@dataclass
+class Record:
+    """What config.json says of a checkpoint besides the model's configuration."""
+
+    data: str = "unknown"
+    steps: dict[str, int] = field(default_factory=dict)  # optimiser steps, per part
+    images_seen: dict[str, int] = field(default_factory=dict)  # per part
+    seconds: float = 0.0  # of training, all parts together
+    device: str = "unknown"
+    training: dict[str, Any] = field(default_factory=dict)  # the last run's TrainConfig, resolved
+    figures: dict[str, Any] = field(default_factory=dict)  # measured by `evaluate`
+    notes: list[str] = field(default_factory=list)  # what was tried and what it gave
+
+
+@dataclass
+class Checkpoint:
+    """A loaded checkpoint: the model (EMA weights, eval mode), its record, its folder (None: never saved), and how
+    its file stores the weights (a key of DTYPES).
+    """
+
+    model: PixelAwareModel
+    record: Record
+    folder: Path | None = None
+    stored_as: str = "float32"
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a text file in one step, so that a reader never sees half of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Replace a safetensors file in one step."""
+    partial = path.with_name(path.name + ".partial")
+    save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, partial, metadata)
+    os.replace(partial, path)
+
+
+def claim(folder: Path) -> bool:
+    """Make the folder of a new checkpoint, before the work that will fill it; returns whether it was not there.
+
+    Raises CheckpointError where it holds a checkpoint or a file that would be overwritten, or cannot be written.
+    """
+    new = not folder.exists()
+    if (folder / CONFIG).exists():
+        raise CheckpointError(f"{folder} already holds a checkpoint; resume it, or choose another folder.")
+    if taken := [name for name in (WEIGHTS, CARD) if (folder / name).exists()]:
+        raise CheckpointError(f"{folder} holds a {taken[0]}, which would be overwritten; choose another folder.")
+    check_writable(folder)
+    return new
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder where there is none; raises CheckpointError where no file can be written into it."""
+    probe = folder / (CONFIG + ".partial")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)  # several processes may try at once
+    except OSError as error:
+        raise CheckpointError(f"a checkpoint cannot be written to {folder}: {error.strerror}.") from None
+
+
+def digest(folder: Path) -> str:
+    """The first 16 hexadecimal digits of the weights' SHA-256, by which results name the weights they are of."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
+
+
+def part_digest(module: torch.nn.Module) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a loaded part's values, however they are stored."""
+    found = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        found.update(key.encode())
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def _stored(model: PixelAwareModel, dtype: str) -> dict[str, torch.Tensor]:
+    """The model's tensors as a file holds them; raises CheckpointError for values that the dtype cannot hold."""
+    if dtype not in DTYPES:
+        raise CheckpointError(f"weights are stored as {', '.join(DTYPES)}; not as {dtype!r}.")
+    tensors = {}
+    for key, value in model.state_dict().items():
+        # The prior's log weights are few, and their exponentials must add up to one.
+        small = value.is_floating_point() and not key.endswith("prior_log_weight")
+        tensors[key] = value.to(DTYPES[dtype]) if small else value
+        if value.isfinite().all() and not tensors[key].isfinite().all():
+            raise CheckpointError(f"{key} has values that {dtype} cannot hold; store it as bfloat16 or float32.")
+    return tensors
+
+
+def save(folder: Path, model: PixelAwareModel, record: Record, dtype: str = "float32") -> None:
+    """Write weights, configuration and card; each file is replaced atomically. Raises CheckpointError.
+
+    dtype: a key of DTYPES; float16 and bfloat16 take half the space, and are float32 again when loaded.
+    """
+    tensors = _stored(model, dtype)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"format": FORMAT, "model": model.config.to_dict(), "parts": list(model.parts), **asdict(record)}
+        save_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
+        _write(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        _write(folder / CARD, model_card(folder.name, model, record))
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint could not be written to {folder}: {error.strerror}.") from None
+
+
+def _check_record(record: Record) -> None:
+    """Raise TypeError for a record whose values are not of their kinds."""
+    for entry in fields(Record):
+        value, kind = getattr(record, entry.name), type(getattr(Record(), entry.name))
+        fits = isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
+        if fits and entry.name in ("steps", "images_seen"):
+            fits = all(isinstance(number, int) for number in value.values())
+        if not fits:
+            raise TypeError(f"{entry.name} is {value!r}")
+
+
+def read_config(folder: Path) -> tuple[ModelConfig, tuple[str, ...], Record]:
+    """config.json, checked; raises CheckpointError."""
+    path = folder / CONFIG
+    if not folder.is_dir():
+        kind = " Pickled checkpoints are refused: convert it to safetensors." if folder.suffix in PICKLES else ""
+        raise CheckpointError(f"{folder} is not a folder; a checkpoint is a folder with {CONFIG} and {WEIGHTS}.{kind}")
+    if not path.is_file():
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
+        hint = f" It holds pickles ({', '.join(pickles[:3])}), which are refused." if pickles else ""
+        raise CheckpointError(f"{folder} has no {CONFIG}.{hint}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        parts = tuple(values["parts"])
+        config = ModelConfig.from_dict(values["model"])
+        record = Record(**{k: v for k, v in values.items() if k not in ("format", "model", "parts")})
+        _check_record(record)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}.") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} lacks something or has something unknown: {error}.") from None
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if values.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {values.get('format')}; this version reads format {FORMAT}.")
+    if not parts or set(parts) - set(PARTS):
+        raise CheckpointError(f"{path} names unknown parts {parts}; there are: {', '.join(PARTS)}.")
+    return config, parts, record
+
+
+def _check_shapes(path: Path, model: PixelAwareModel) -> None:
+    """Compare the file's header with the model before any weight is read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            found = {key: tuple(part.get_shape()) for key, part in slices.items()}
+            dtypes = {key: part.get_dtype() for key, part in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({error}); copy it again.") from None
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    wrong = [f"{k} is {found[k]}, should be {wanted[k]}" for k in wanted if k in found and found[k] != wanted[k]]
+    wrong += [f"{k} is missing" for k in wanted if k not in found]
+    wrong += [f"{k} is not part of this model" for k in found if k not in wanted]
+    wrong += [f"{k} holds {d}, should be floating-point numbers" for k, d in dtypes.items() if d not in _FLOATS]
+    if wrong:
+        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise CheckpointError(f"{path} does not fit its {CONFIG}: {'; '.join(wrong[:5])}{more}.")
+
+
+def load(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
+    """Load a checkpoint folder; raises CheckpointError with what does not fit."""
+    folder = Path(folder)
+    config, parts, record = read_config(folder)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no {WEIGHTS}. Checkpoints are safetensors; pickles are refused.")
+    with torch.device("meta"):  # a few bytes may ask for gigabytes
+        _check_shapes(path, PixelAwareModel(config, parts))
+    model = PixelAwareModel(config, parts)
+    weights = load_file(path, device="cpu")
+    if bad := [key for key, value in weights.items() if not torch.isfinite(value).all()]:
+        raise CheckpointError(f"{path} holds values that are not finite, first in {bad[0]}.")
+    model.load_state_dict(weights)  # into float32, whatever the file has
+    model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    found = {weights[key].dtype for key, _ in model.named_parameters()}
+    stored_as = next((name for name, dtype in DTYPES.items() if found == {dtype}), "float32")
+    return Checkpoint(model, record, folder, stored_as)
+
+
+def update_figures(checkpoint: Checkpoint, figures: dict[str, Any]) -> None:
+    """Merge measured figures into config.json and the card of a checkpoint that has a folder."""
+    checkpoint.record = replace(checkpoint.record, figures={**checkpoint.record.figures, **figures})
+    config = json.loads((checkpoint.folder / CONFIG).read_text(encoding="utf-8"))
+    config["figures"] = checkpoint.record.figures
+    _write(checkpoint.folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    _write(checkpoint.folder / CARD, model_card(checkpoint.folder.name, checkpoint.model, checkpoint.record))
+
+
+def _table(figures: dict[str, Any]) -> list[str]:
+    lines = []
+    if ssim := figures.get("ssim_x_delta"):
+        lines += ["", "| step i | " + " | ".join(ssim) + " |", "|---|" + "---|" * len(ssim)]
+        for key, title in (("ssim_x_delta", "SSIM of x_delta_hat"), ("ssim_alpha_bar", "SSIM of alpha_bar_i")):
+            if key in figures:
+                lines.append(f"| {title} | " + " | ".join(f"{value:.3f}" for value in figures[key].values()) + " |")
+        lines += ["", f"SSIM is a mean over {figures['test_images']}."] if "test_images" in figures else []
+    if rows := figures.get("generation"):
+        lines += ["", "| start | passes | FID | network evaluations | s/image |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {r['start']} | {r['passes']} | {r['fid']:.2f} | {r['network_evaluations']} "
+            f"| {r['seconds_per_image']:.4f} |"
+            for r in rows
+        ]
+    return lines
+
+
+def model_card(name: str, model: PixelAwareModel, record: Record) -> str:
+    """The short Markdown card that lies beside the weights."""
+    config = model.config
+    counts = model.parameter_counts()
+    lines = [
+        "---",
+        "library_name: pixelviz",
+        "license: mit",
+        "tags: [diffusion, pixel-aware]",
+        "---",
+        f"# {name}",
+        "",
+        f"Pixel-aware diffusion, {config.image_size}x{config.image_size}x{config.channels}, T = {config.T}, "
+        f"gamma = {config.gamma:g}, floor = {config.floor:g}, {config.head_target} heads.",
+        "",
+        "| part | parameters | steps | images seen |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {part} | {n:,} | {record.steps.get(part, 0):,} | {record.images_seen.get(part, 0):,} |"
+        for part, n in counts.items()
+    ]
+    lines += ["", f"Trained on {record.data}, {record.seconds / 60:.0f} minutes in all on {record.device}."]
+    if record.figures:
+        lines += ["", "## Measured", *_table(record.figures)]
+    if record.notes:
+        lines += ["", "## What was tried", "", *(f"- {note}" for note in record.notes)]
+    lines += [
+        "",
+        "```python",
+        "from pixelviz import PixelAware",
+        "",
+        f'model = PixelAware.from_pretrained("{name}")  # this folder, or its name on the Hub',
+        *(["images = model.sample(8, passes=1, seed=0)"] if {"scale_vae", "parallel_unet"} <= set(model.parts) else []),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"

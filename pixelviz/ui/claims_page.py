@@ -1,0 +1,198 @@
+"""The claims for the instrument's present settings: judged here, and laid out as HTML. Knows no Gradio."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from html import escape
+from itertools import groupby
+from typing import Any
+
+import torch
+from latex2mathml.converter import convert
+
+from pixelviz.checks import check_pixels
+from pixelviz.claims import CLAIMS, VERDICTS, Bench, Claim, Context, Number, Verdict
+from pixelviz.claims.base import in_words
+from pixelviz.data.images import fit
+from pixelviz.data.sets import to_unit
+from pixelviz.service import benches
+from pixelviz.service.forward import MAX_SIDE, check_settings
+from pixelviz.service.instrument_state import picture_name, read_state
+from pixelviz.service.service import Service
+from pixelviz.ui import claim_plot
+
+Verdicts = dict[str, Verdict]
+
+# A shape for each verdict, so that colour is not the only sign; 16x16.
+ICONS = {
+    "holds": '<path d="M3 8.5 6.5 12 13 4.5"/>',
+    "holds where": '<circle cx="8" cy="8" r="5.5"/><path class="pv-fill" d="M8 2.5a5.5 5.5 0 0 1 0 11z"/>',
+    "slip": '<path d="M2.5 13.5 12 4m-9.5 9.5 3-.7 8-8-2.3-2.3-8 8z"/>',
+    "cannot work as printed": '<path d="M4 4l8 8M12 4l-8 8"/>',
+    "not checked here": '<circle cx="8" cy="8" r="5.5" stroke-dasharray="2.5 2"/>',
+}
+# Plain names in labels and sentences, as they are typeset.
+SYMBOLS = (
+    (r"\bsqrt\((\w+)\)", r"√\1"),
+    (r"\balpha_bar", "ᾱ"),
+    (r"\bx_delta_hat\b", "x̂_δ"),
+    (r"\bx_delta\b", "x_δ"),
+    (r"\bgamma\b", "γ"),
+    (r"(?<![^\W√])alpha\b", "α"),
+    (r"\bbeta_", "β_"),
+    (r"\bbeta\b", "β"),
+    (r"\bGamma\b", "Γ"),
+    (r"\beps_", "ε_"),
+    (r"\bx0\b", "x_0"),
+    (r"\bt_delta\b", "t_δ"),
+    (r"\bsqrt\(", "√("),
+)
+_INDEX = re.compile(r"(?<!\w)(\w[\u0302\u0304]?)_(\{[^}]*\}|\w+)")
+_POWER = re.compile(r"(?<=\w)\^(\([^()]*\)|\w+)")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the claims are judged for, and how a person would call the picture."""
+
+    context: Context
+    picture: str
+
+    @property
+    def summary(self) -> str:
+        """One line with the settings."""
+        c = self.context
+        channels, rows, columns = c.x0.shape
+        picked = ", ".join(f"{value:.3g}" for value in c.picked[:6].tolist())
+        whose = "picked pixels" if len(c.pixels) > 1 else "for want of two picked pixels quantiles of its brightnesses,"
+        return (
+            f"{self.picture} ({columns}×{rows}{', gray' if channels == 1 else ''}), γ = {c.gamma:g}, T = {c.T}, "
+            f"floor {c.floor:g}, DDPM's range {'rescaled by 1000/T' if c.rescaled else 'as printed'}; {whose} "
+            f"x_0 = {picked}."
+        )
+
+
+def scene(service: Service, source: dict[str, Any], text: str | None) -> Scene:
+    """The picture and the settings, checked; raises ServiceError, ConfigError or ImageError."""
+    state = read_state(text)
+    settings = check_settings(*(state[key] for key in ("gamma", "T", "floor", "seed", "rescaled")))
+    fitted = fit(service.read(source["path"]), MAX_SIDE)
+    x0 = to_unit(fitted.tensor(), settings.floor, torch.float64)
+    pixels = check_pixels(state["pixels"], x0.shape)
+    gamma, T, floor, seed, rescaled = settings
+    return Scene(Context(x0, gamma, T, floor, pixels, rescaled, seed), picture_name(source))
+
+
+def judge(scene: Scene) -> Verdicts:
+    """A verdict on every claim that needs no model; those that do are “not checked here”."""
+    return {claim.id: claim.judge(scene.context) for claim in CLAIMS.values()}
+
+
+def judge_with_models(
+    service: Service, scene: Scene, path: Any, preferred: str | None
+) -> Iterator[tuple[str, Verdict]]:
+    """(id, verdict) of the claims that need a model, each on `preferred` or the first checkpoint with its parts.
+
+    Claims for which no checkpoint has the parts are left out. Raises ServiceError, CheckpointError or ImageError.
+    """
+    loaded: dict[str, Bench] = {}
+    for claim in (claim for claim in CLAIMS.values() if claim.needs):
+        names = service.names(*claim.needs)
+        name = preferred if preferred in names else next(iter(names), None)
+        if name is None:
+            continue
+        if name not in loaded:
+            loaded[name] = benches.load(service, name, service.read(path))
+        with service.turn.foreground():
+            verdict = claim.judge(scene.context.on(loaded[name]))
+        yield claim.id, verdict
+
+
+# --- As HTML
+
+
+def symbols(text: str) -> str:
+    """A sentence as HTML: γ for gamma, indices lowered, powers raised."""
+    for pattern, symbol in SYMBOLS:
+        text = re.sub(pattern, symbol, text)
+    text = _INDEX.sub(lambda m: f"{m[1]}<sub>{m[2].strip('{}')}</sub>", escape(text, quote=False))
+    return _POWER.sub(lambda m: f"<sup>{m[1].removeprefix('(').removesuffix(')')}</sup>", text)
+
+
+def plain(text: str) -> str:
+    """The same for a label in a drawing, where nothing can be lowered."""
+    for pattern, symbol in SYMBOLS:
+        text = re.sub(pattern, symbol, text)
+    return text.translate(str.maketrans({"_": ""})).replace("x0", "x₀").replace("ᾱi", "ᾱᵢ")
+
+
+@cache
+def statement(text: str) -> str:
+    """Words with LaTeX between dollar signs, as HTML with MathML."""
+    parts = text.split("$")
+    return "".join(convert(part) if k % 2 else escape(part, quote=False) for k, part in enumerate(parts))
+
+
+def value(number: Number) -> str:
+    """A number to read."""
+    if number.percent:
+        return f"{100 * number.value:.4g} %"
+    return in_words(number.value)
+
+
+def badge(verdict: str) -> str:
+    """A verdict's icon and its word."""
+    kind = verdict.split()[0] if verdict != "holds where" else "where"
+    icon = f'<svg viewBox="0 0 16 16" aria-hidden="true">{ICONS[verdict]}</svg>'
+    return f'<span class="pv-verdict pv-verdict-{kind}">{icon}{verdict}</span>'
+
+
+def card(claim: Claim, verdict: Verdict) -> str:
+    """One claim, folded: its verdict and title; unfolded: statement, numbers, plot and where the code is."""
+    rows = "".join(f"<div><dt>{symbols(number.label)}</dt><dd>{value(number)}</dd></div>" for number in verdict.numbers)
+    numbers = f'<dl class="pv-claim-numbers">{rows}</dl>' if rows else ""
+    plot = ""
+    if verdict.plot:
+        curves = tuple(replace(curve, name=plain(curve.name)) for curve in verdict.plot.curves)
+        axes = {"x_label": plain(verdict.plot.x_label), "y_label": plain(verdict.plot.y_label)}
+        named = replace(verdict.plot, curves=curves, **axes)
+        plot = claim_plot.svg(named)
+    return (
+        f'<details class="pv-claim" id="claim-{claim.id}" data-verdict="{verdict.verdict}"><summary>'
+        f'{badge(verdict.verdict)}<span class="pv-claim-where">{escape(claim.where)}</span>'
+        f'<span class="pv-claim-title">{escape(claim.title)}<span class="pv-claim-gist">{symbols(verdict.text)}</span>'
+        "</span></summary>"
+        f'<div class="pv-claim-body"><div><p class="pv-claim-statement">{statement(claim.statement)}</p>'
+        f"<p>{symbols(verdict.text)}</p>{numbers}"
+        f'<p class="pv-claim-code">Computed by <code>pixelviz/{escape(claim.code)}</code></p></div>{plot}</div>'
+        "</details>"
+    )
+
+
+def filters(verdicts: Mapping[str, Verdict]) -> str:
+    """Buttons that show the claims of one verdict, with how many there are."""
+    counts = Counter(verdict.verdict for verdict in verdicts.values())
+    buttons = [f'<button type="button" data-show="" aria-pressed="true">All <b>{len(verdicts)}</b></button>']
+    buttons += [
+        f'<button type="button" data-show="{name}" aria-pressed="false">{badge(name)} <b>{counts[name]}</b></button>'
+        for name in VERDICTS
+        if counts[name]
+    ]
+    return (
+        f'<div class="pv-claim-filters" role="group" aria-label="Show the claims whose verdict is">{"".join(buttons)}'
+        '</div><button type="button" class="pv-claim-all" aria-expanded="false">Open all</button>'
+    )
+
+
+def page(scene: Scene, verdicts: Mapping[str, Verdict]) -> str:
+    """All claims as HTML, in the paper's order under its sections."""
+    parts = [f'<p class="pv-claim-settings"><b>Judged for</b> {symbols(scene.summary)}</p>']
+    parts.append(f'<div class="pv-claim-bar">{filters(verdicts)}</div>')
+    for section, claims in groupby(CLAIMS.values(), key=lambda claim: claim.section):
+        cards = "".join(card(claim, verdicts[claim.id]) for claim in claims)
+        parts.append(f'<section class="pv-claim-section"><h2>{escape(section)}</h2>{cards}</section>')
+    return "".join(parts)
