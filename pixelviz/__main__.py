@@ -19,6 +19,7 @@ from pixelviz.learning import training
 COMMANDS = (
     learn.train,
     learn.distill,
+    learn.tune,
     draw.sample,
     measure.evaluate,
     measure.bench,

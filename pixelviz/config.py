@@ -155,6 +155,7 @@ class TrainConfig:
     deviation: float | None = None
     terminal_share: float = 0.25  # share of R_phi's batch at i = T, which one-pass sampling uses
     pair_share: float = 0.5  # share of R_phi's batch that are pairs, where it is distilled (`distillation`)
+    least_gap: float = 0.0  # of a run that makes R_phi consistent (`tuning`): its last pairs' gap; 0: no such run
     heads_per_step: int = 8  # heads trained per image and step (head i always among them)
     seed: int = 0
 
@@ -180,6 +181,8 @@ class TrainConfig:
             raise ConfigError(f"deviation must be from 0 to 1; it is {self.deviation}.")
         if not 0 < self.pair_share <= 1:
             raise ConfigError(f"pair_share must be above 0 and at most 1; it is {self.pair_share}.")
+        if not 0 <= self.least_gap <= 0.5:
+            raise ConfigError(f"least_gap must be from 0 to 0.5; it is {self.least_gap}.")
         if not self.parts or set(self.parts) - set(PARTS) or len(set(self.parts)) < len(self.parts):
             raise ConfigError(f"parts must be some of {', '.join(PARTS)}, each once; it is {self.parts}.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,8 @@ from pixelviz.commands.common import Device, Folder, Precision, Seed, console, d
 from pixelviz.config import MAX_SEED, PRESETS, ConfigError, TrainConfig, preset
 from pixelviz.data.sets import NAMED, load_images
 from pixelviz.devices import processes
-from pixelviz.learning import distillation, training
+from pixelviz.learning import distillation, training, tuning
+from pixelviz.learning.training import TrainStep
 from pixelviz.measure import evaluation
 from pixelviz.store import checkpoints
 
@@ -21,6 +23,22 @@ FIRST = "fashion-mnist"  # what a new model learns unless told otherwise
 def _say_saved(out: Path) -> None:
     there = (out / checkpoints.CONFIG).exists()
     console.print(f"Saved {out}" if there else "Stopped before the first training step: there is no checkpoint yet.")
+
+
+def _follow(run: Iterator[evaluation.Progress | TrainStep], steps: int) -> None:
+    """Show a run's progress, the drawing of pairs apart from the training, to its end or to Ctrl-C."""
+    with progress_bar() as progress:
+        tasks = {}
+        try:
+            for state in run:
+                drawing = isinstance(state, evaluation.Progress)
+                what, done, total = ("pairs", state.done, state.total) if drawing else ("training", state.step, steps)
+                tasks[what] = tasks.get(what) or progress.add_task(what, total=total)
+                progress.update(tasks[what], completed=done)
+        except KeyboardInterrupt:
+            console.print("Stopping; saving what there is.")
+        finally:
+            run.close()
 
 
 def train(
@@ -144,16 +162,27 @@ def distill(
     run = distillation.distill(
         folder, out, images, settings, pairs=pairs, passes=passes, device=device, precision=precision
     )
-    with progress_bar() as progress:
-        tasks = {}
-        try:
-            for state in run:
-                drawing = isinstance(state, evaluation.Progress)
-                what, done, total = ("pairs", state.done, state.total) if drawing else ("training", state.step, steps)
-                tasks[what] = tasks.get(what) or progress.add_task(what, total=total)
-                progress.update(tasks[what], completed=done)
-        except KeyboardInterrupt:
-            console.print("Stopping; saving what there is.")
-        finally:
-            run.close()
+    _follow(run, steps)
+    _say_saved(out)
+
+
+def tune(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="Folder for the tuned checkpoint.")],
+    data: Annotated[str | None, typer.Option(help="By default the data set it was trained on.")] = None,
+    least_gap: Annotated[
+        float, typer.Option(help="How near the last pairs are, as a share of the way to i = 0; they begin half apart.")
+    ] = 1 / 128,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
+    batch: Annotated[int, typer.Option(help="Images per step.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Adam's peak learning rate.")] = 3e-4,
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Make R_phi consistent: one run ends where many do. Ctrl-C stops and saves, the same command goes on."""
+    config, _, record = checkpoints.read_config(folder)
+    images = load_images(data_of(record, data), size=config.image_size, channels=config.channels)
+    settings = TrainConfig(steps, batch, learning_rate, ("parallel_unet",), least_gap=least_gap, seed=seed)
+    _follow(tuning.tune(folder, out, images, settings, device=device, precision=precision), steps)
     _say_saved(out)

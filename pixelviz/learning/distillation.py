@@ -25,7 +25,7 @@ from pixelviz.measure.evaluation import Progress
 from pixelviz.samplers import STARTS, ImageNoise
 from pixelviz.samplers.rotation import rotation
 from pixelviz.store import checkpoints
-from pixelviz.store.checkpoints import Checkpoint, digest
+from pixelviz.store.checkpoints import Checkpoint, Record, digest
 
 PAIRS = "pairs.safetensors"
 BATCH = 128
@@ -63,6 +63,23 @@ def _stored(path: Path, key: str) -> Pairs | None:
         return Pairs(*map(file.get_tensor, Pairs._fields)) if (file.metadata() or {}).get("key") == key else None
 
 
+def begin_from(source: Path, out: Path, what: str, device: str, precision: str) -> tuple[Compute, Checkpoint]:
+    """Where to run, and the checkpoint `source`, from which `what` is to make another. Raises TrainingError."""
+    if out.resolve() == source.resolve():
+        raise TrainingError("--out must be another folder: the checkpoint to learn from stays as it is.")
+    compute = choose(device, precision)
+    loaded = checkpoints.load(source, compute.device)
+    loaded.model.need("scale_vae", "parallel_unet")
+    if loaded.model.config.head_target != "v":
+        raise TrainingError(f"{what} needs v heads; this checkpoint's are eps, which have no stable closed loop.")
+    return compute, loaded
+
+
+def kept_settings(record: Record) -> dict[str, float]:
+    """Of how R_phi was trained, what another training of it keeps."""
+    return {key: value for key, value in record.training.items() if key in KEPT}
+
+
 def distill(
     source: Path,
     out: Path,
@@ -81,12 +98,7 @@ def distill(
     Where it was interrupted, the same call goes on.
     Yields Progress while pairs are drawn, then TrainStep. Raises TrainingError, CheckpointError, MissingPart.
     """
-    if out.resolve() == source.resolve():
-        raise TrainingError("--out must be another folder: the checkpoint to learn from stays as it is.")
-    compute = choose(device, precision)
-    loaded = checkpoints.load(source, compute.device)
-    if loaded.model.config.head_target != "v":
-        raise TrainingError("distilling needs v heads; this checkpoint's are eps, which have no stable closed loop.")
+    compute, loaded = begin_from(source, out, "distilling", device, precision)
     if pairs < 1:
         raise TrainingError(f"pairs must be at least 1; it is {pairs}.")
     key = json.dumps([digest(source), pairs, passes, training.seed])
@@ -110,8 +122,7 @@ def distill(
         record = replace(loaded.record, figures={}, notes=[*loaded.record.notes, note])
         checkpoints.save(out, loaded.model, record)
     # Images at i = T would teach the very mean that the pairs are to replace.
-    kept = {key: value for key, value in loaded.record.training.items() if key in KEPT}
-    settings = replace(training, parts=("parallel_unet",), terminal_share=0.0, **kept)
+    settings = replace(training, parts=("parallel_unet",), terminal_share=0.0, **kept_settings(loaded.record))
     config = loaded.model.config
     yield from train(images, config, settings, out, resume=True, device=device, precision=precision, pairs=bank)
     path.unlink(missing_ok=True)

@@ -17,10 +17,12 @@ from pixelviz.measure.metrics import SSIM_WINDOW
 from pixelviz.models.parallel_unet import LinearTwin
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.scale_vae import Code, ScaleVAE
-from pixelviz.process.reverse import drift_coefficients, skip_posterior
+from pixelviz.process.reverse import drift_coefficients, skip_posterior, x0_from_drift
 from pixelviz.process.schedules import LinearBeta, PixelAware, image_scale
 
 EARLY = 4.0  # power of R_phi's steps for a model that goes on between whole ones: at T = 200, a quarter below i = 1
+WIDE_GAP = 0.5  # share of its angle that a tuned run's first pairs are apart
+NOTICEABLE = 0.01  # of the deviation: a difference of two images below which the loss is quadratic
 FROM_T = 0.5  # share of the pairs that begin at x_T; the others on the way, as the second and later passes do
 
 
@@ -54,8 +56,8 @@ class PairDraws(NamedTuple):
 
 class UNetDraws(NamedTuple):
     """For one step of R_phi: i (B,) in i_min..T, noise and code as for `VAEDraws`, the heads to train (B, J) in
-    1..ceil(i), and for "eps" heads the noise of x_j (B, J, C, H, W), otherwise None; and the batch's pairs, where it
-    has any.
+    1..ceil(i), and for "eps" heads the noise of x_j (B, J, C, H, W), otherwise None; the batch's pairs, where it has
+    any; and where R_phi is tuned the i' < i at which the same x0 and noise end, (B,), see `consistency_loss`.
     """
 
     i: Tensor
@@ -64,6 +66,7 @@ class UNetDraws(NamedTuple):
     heads: Tensor
     trajectory: Tensor | None
     pairs: PairDraws | None = None
+    below: Tensor | None = None
 
 
 class TwinDraws(NamedTuple):
@@ -117,6 +120,31 @@ def with_pairs(
     x_i[:n] = torch.where(from_T[:, None, None, None], pairs.x_T[index], pairs.x_i[index]).to(x0)
     x_delta[:n] = pairs.x_delta[index].to(x0)
     return x0, draws._replace(i=i, heads=heads, pairs=PairDraws(given, x_i, x_delta))
+
+
+def with_ends(config: ModelConfig, train: TrainConfig, draws: UNetDraws, step: int) -> UNetDraws:
+    """Draws of a run that is tuned: where i' lies below each i, (B,), by a share of the angle; 0 below i_min.
+
+    The share falls from `WIDE_GAP` to `train.least_gap`, by the same factor at every step (Geng et al. 2024). The
+    angle is atan(sigma / s) of the darkest pixel, sigma^2 = (1-abar_i)/abar_i and s the deviation of x0 about
+    x_delta_hat's image: steps in it are steps in what x_i says of x0, from 0 to pi/2 (as in TrigFlow, whose s is that
+    of all images).
+    """
+    gap = WIDE_GAP * (train.least_gap / WIDE_GAP) ** (step / train.steps)
+    s = known_deviation(config, train)
+    angle = _angle(PixelAware(config.T, config.gamma), torch.tensor(config.floor), draws.i, s) * (1 - gap)
+    below = torch.log1p((s * torch.tan(angle)).square()) * config.T / (config.gamma * config.floor)
+    return draws._replace(below=torch.where(below < config.i_min, 0.0, below))
+
+
+def _angle(schedule: PixelAware, x0: Tensor, i: Tensor, s: float) -> Tensor:
+    """atan(sigma / s), sigma^2 = (1-abar_i)/abar_i: how far x_i is from saying x0 to saying nothing, 0..pi/2."""
+    return torch.atan(torch.expm1(-schedule.log_alpha_bar(x0, i)).sqrt() / s)
+
+
+def known_deviation(config: ModelConfig, train: TrainConfig) -> float:
+    """Deviation of x0 about x_delta_hat's image: the run's, or the model's, above 0 where R_phi is tuned."""
+    return train.deviation or config.scale_error
 
 
 def choose_heads(i: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
@@ -213,6 +241,15 @@ def head_weight(schedule: PixelAware, rate_x0: Tensor, i: Tensor, deviation: flo
     return noise * (schedule.alpha_bar(rate_x0, i) + noise / deviation**2)
 
 
+@torch.no_grad()
+def estimated_scale(model: PixelAwareModel, x0: Tensor, draws: UNetDraws) -> Tensor:
+    """The x_delta, as x0 (B, C, H, W), that R_phi is trained with: decoded from a code drawn from q(z | x0, i = 0)."""
+    if model.config.true_scale:
+        return image_scale(x0, model.config.gamma)
+    vae, clean = model.scale_vae, torch.zeros_like(draws.i)
+    return vae.decode(_code(vae.encode(x0, clean), draws.code), clean).float()
+
+
 def unet_loss(
     model: PixelAwareModel, x0: Tensor, draws: UNetDraws, deviation: float = 0.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -223,13 +260,9 @@ def unet_loss(
     head j's V is smaller than head i's, so all heads count alike. `deviation`: see `head_weight`. "eps" heads: eps_j
     of a simulated trajectory, unweighted, as printed.
     """
-    vae, target, i = model.scale_vae, model.config.head_target, draws.i
+    target, i = model.config.head_target, draws.i
     with torch.no_grad():
-        if model.config.true_scale:
-            x_delta = image_scale(x0, model.config.gamma)
-        else:
-            clean = torch.zeros_like(i)
-            x_delta = vae.decode(_code(vae.encode(x0, clean), draws.code), clean).float()
+        x_delta = estimated_scale(model, x0, draws)
         if draws.pairs is not None:
             given = draws.pairs.given[:, None, None, None]
             x_delta = torch.where(given, draws.pairs.x_delta, x_delta)
@@ -253,15 +286,47 @@ def unet_loss(
                 rate, j
             ).sqrt()
             weight = torch.ones(())
-    error = (weight * (z - wanted).square()).mean(dim=(2, 3, 4))
-    at_end = (i == model.config.T).float()
-    ends = at_end.sum()
+    return _over_heads((weight * (z - wanted).square()).mean(dim=(2, 3, 4)), i == model.config.T)
+
+
+def _over_heads(error: Tensor, at_end: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean of errors (B, J), head i first; and tallies of head i, of all heads, and of head i where i = T, (B,)."""
+    ends = at_end.float().sum()
     head_T = (error[:, 0] * at_end).sum() / ends.clamp(min=1)
     return error.mean(), {
-        "head_i": tally(error[:, 0].mean(), len(x0)),
-        "all_heads": tally(error.mean(), len(x0)),
+        "head_i": tally(error[:, 0].mean(), len(error)),
+        "all_heads": tally(error.mean(), len(error)),
         "head_T": tally(head_T, ends),
     }
+
+
+def consistency_loss(
+    model: PixelAwareModel, x0: Tensor, x_delta: Tensor, draws: UNetDraws, s: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """How far the images f are apart that R_phi sees at the two ends i' < i of one x0 and one noise; as `unet_loss`.
+
+    Given x_delta_hat (as x0) every pixel turns by its own angle, cos(theta_i) = sqrt(abar_i): x_i = cos x0 + sin eps
+    and f(x_i) = cos x_i - sin V^i, which at i = 0 is x_i whatever a network of scale_error above 0 says (Song et al.
+    2023; Lu & Song 2024). f at i, of every chosen head, follows f at i', of head ceil(i'), or x0 where i' = 0. As the
+    ends near, the best f is where the flow of Eq. 15's best V leads from x_i: one sharp image, not the mean of many.
+    The distance is Huber's, smooth below `NOTICEABLE` of the deviation s, divided by the angle between (`with_ends`).
+    """
+    schedule, rate_x0 = model.schedule, model.rate_x0(x_delta)
+
+    def image(i: Tensor, heads: Tensor) -> Tensor:
+        x_i = forward_noise(model, rate_x0, x0, i, draws.noise)
+        drift = model.parallel_unet(x_i, x_delta, i, heads, drift=True)
+        return x0_from_drift(schedule, rate_x0[:, None], i[:, None, None, None, None], x_i[:, None], drift)
+
+    i, below = draws.i, draws.below
+    with torch.no_grad():
+        earlier = image(below.clamp(min=model.config.i_min), below.ceil().clamp(min=1).long()[:, None])
+        wanted = torch.where((below > 0)[:, None, None, None, None], earlier, x0[:, None])
+    squares = (image(i, draws.heads) - wanted).square().mean(dim=(2, 3, 4)) / s**2
+    huber = (squares + NOTICEABLE**2).sqrt() - NOTICEABLE
+    darkest = torch.tensor(model.config.floor, device=i.device)
+    angle, angle_below = (_angle(schedule, darkest, k, s) for k in (i, below))
+    return _over_heads(huber / (angle - angle_below)[:, None], i == model.config.T)
 
 
 def linear_twin_loss(twin: LinearTwin, x0: Tensor, floor: float, draws: TwinDraws) -> Tensor:
@@ -291,6 +356,9 @@ class TrainingObjective(nn.Module):
                 if part in ("scale_vae", "twin"):
                     x_i = forward_noise(model, x0, x0, mine.i, mine.noise)
                     loss, parts = vae_loss(getattr(model, part), x0, x_i, mine, train)
+                elif part == "parallel_unet" and mine.below is not None:
+                    x_delta, s = estimated_scale(model, x0, mine), known_deviation(model.config, train)
+                    loss, parts = consistency_loss(model, x0, x_delta, mine, s)
                 elif part == "parallel_unet":
                     deviation = model.config.scale_error if train.deviation is None else train.deviation
                     loss, parts = unet_loss(model, x0, mine, deviation)

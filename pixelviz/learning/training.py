@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel
 from pixelviz.config import ConfigError, ModelConfig, TrainConfig
 from pixelviz.data.sets import ImageSet, from_unit, to_unit
 from pixelviz.devices import Compute, choose, halving, largest_batch, out_of_memory, processes
-from pixelviz.learning.losses import Draws, Pairs, TrainingObjective, draw_step, with_pairs
+from pixelviz.learning.losses import Draws, Pairs, TrainingObjective, draw_step, with_ends, with_pairs
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.prior import fit_mixture
 from pixelviz.models.scale_vae import ScaleVAE
@@ -281,6 +281,8 @@ class _Steps:
         train, config, device = self.train, self.run.model.config, self.compute.device
         generator = torch.Generator().manual_seed(train.seed * 7_919 + step)
         draws = draw_step(config, train, train.batch, generator)
+        if train.least_gap and "parallel_unet" in draws:
+            draws["parallel_unet"] = with_ends(config, train, draws["parallel_unet"], step)
         indices = batches(len(self.images), train.batch, train.seed, step)
         if self.pairs is None:
             x0 = to_unit(self.images[indices[self.rows]].to(device), config.floor)
