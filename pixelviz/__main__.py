@@ -21,6 +21,7 @@ COMMANDS = (
     learn.distill,
     learn.tune,
     draw.sample,
+    draw.scale,
     measure.evaluate,
     measure.bench,
     keep.inspect,

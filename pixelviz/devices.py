@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -139,6 +141,26 @@ def halving(run: Callable[[int], Result], batch: int) -> tuple[Result, int]:
         # Only here: the error's traceback keeps alive what filled the memory.
         release()
         batch //= 2
+
+
+def batches(
+    run: Callable[[int, int], Result],
+    n: int,
+    batch: int,
+    turn: Callable[[], AbstractContextManager] = nullcontext,
+    first: int = 0,
+) -> Iterator[tuple[int, Result, float]]:
+    """run(first, size) over first..n-1, `batch` of them at once, fewer where memory does not suffice.
+
+    Yields (first, what it gave, seconds that it took). `turn` is held while it runs, and not between.
+    """
+    while first < n:
+        with turn():
+            began = time.perf_counter()
+            found, batch = halving(partial(run, first), min(batch, n - first))
+            seconds = time.perf_counter() - began
+        yield first, found, seconds
+        first += batch
 
 
 def largest_batch(attempt: Callable[[int], object], failed: int) -> int:

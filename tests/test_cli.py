@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.metrics import structural_similarity
 
 from pixelviz import __main__ as cli
 from pixelviz import config
 from pixelviz.data.sets import load_images, name_of
+from pixelviz.devices import choose
+from pixelviz.samplers import ImageNoise
 from pixelviz.store import checkpoints
 from tests.served import photo, train_tiny
 from tests.tiny import tiny_config
@@ -134,6 +137,73 @@ def test_train_resume_and_evaluate(run, tmp_path, monkeypatch):
     assert list(figures["ssim_x_delta"]) == ["1", "2", "4", "8"]
     assert "generation" not in figures  # no reference statistics for these images
     assert checkpoints.load(out).record.figures["ssim_x_delta"] == figures["ssim_x_delta"]
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A gray picture of the checkpoint's size, as a file."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(photo(16, 16, channels=1)).save(path)
+    return path
+
+
+def test_scale_is_that_of_the_network_by_scikit_image(run, checkpoint, picture, tmp_path):
+    out, figures = tmp_path / "new" / "sheet.png", tmp_path / "figures.json"
+    status, text, _ = run(
+        "scale", "--checkpoint", checkpoint, "--image", picture, "--i", 5, "--seed", 3, "--out", out, "--json", figures
+    )
+    assert status == 0
+    model, pixels = checkpoints.load(checkpoint).model, np.asarray(Image.open(picture)) / 255
+    config = model.config
+    x0 = config.floor + (1 - config.floor) * torch.from_numpy(pixels)[None, None]
+    bar = torch.exp(-config.gamma * x0 * 5 / config.T)
+    x_i = bar.sqrt() * x0 + (1 - bar).sqrt() * ImageNoise(3, 1).normal(1, 16, 16)
+    with torch.no_grad(), choose("auto").autocast():
+        x_delta_hat = model.scale_vae(x_i.float(), torch.tensor([5])).double()
+    found = json.loads(figures.read_text())
+    for key, rate in (("ssim_x_delta", config.gamma), ("ssim_alpha_bar", config.gamma * 5 / config.T)):
+        span = np.exp(-rate * config.floor) - np.exp(-rate)
+        true, said = torch.exp(-rate * x0)[0, 0].numpy(), (x_delta_hat ** (rate / config.gamma))[0, 0].numpy()
+        wanted = structural_similarity(
+            true, said, data_range=span, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        assert found[key] == pytest.approx(wanted, abs=1e-6)
+        assert f"{wanted:.3f}" in text
+    names = [name.strip(" .") for name in text.split("From left to right:")[1].split("\n")[0].split(",")]
+    assert names[0] == "x0"
+    sheet = np.asarray(Image.open(out))
+    assert sheet.shape == (16, 16 * len(names))
+    assert np.array_equal(sheet[:, :16], np.asarray(Image.open(picture)))
+    assert (found["checkpoint"], found["image"], found["i"]) == ("tiny", "photo.png", 5)
+
+
+def test_scale_in_tiles_and_half_way_by_default(run, checkpoint, tmp_path):
+    path, figures = tmp_path / "wide.png", tmp_path / "figures.json"
+    Image.fromarray(photo(20, 40)).save(path)
+    status, text, _ = run(
+        "scale", "--checkpoint", checkpoint, "--image", path, "--tiled", "--out", tmp_path / "s.png", "--json", figures
+    )
+    assert status == 0
+    found = json.loads(figures.read_text())
+    assert (found["i"], found["tiles"], found["fitted"]["i"]) == (4, 2 * 4, 4)
+    assert "40x20 pixels in 8 tiles" in text
+    assert np.asarray(Image.open(tmp_path / "s.png")).shape[0] == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--i", 9], "i must be a whole number from 0 to 8"),
+        (["--out", "sheet.txt"], "must end in .png"),
+        (["--image", "nowhere.png"], "cannot be opened"),
+    ],
+)
+def test_scale_says_what_is_wrong(run, checkpoint, picture, tmp_path, arguments, message):
+    given = {"--checkpoint": checkpoint, "--image": picture, "--out": tmp_path / "s.png"}
+    given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    status, _, error = run("scale", *(part for pair in given.items() for part in pair))
+    assert status != 0
+    assert message in " ".join(error.split())
 
 
 def test_evaluate_refuses_nonsense(run, checkpoint):

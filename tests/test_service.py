@@ -165,15 +165,15 @@ def test_scale_uses_the_networks_estimate_and_its_own_ranges(service):
     config = tiny_config()
     x0 = config.floor + (1 - config.floor) * image / 255
     np.testing.assert_allclose(result.x0[0], x0)
-    np.testing.assert_allclose(result.x_delta, np.exp(-config.gamma * result.x0))
-    np.testing.assert_allclose(result.alpha_bar_hat, np.exp(-config.gamma * result.x0_hat * 5 / config.T), rtol=1e-6)
+    np.testing.assert_allclose(result.x_delta, torch.exp(-config.gamma * result.x0))
+    np.testing.assert_allclose(result.alpha_bar_hat, torch.exp(-config.gamma * result.x0_hat * 5 / config.T), rtol=1e-6)
     model = service.checkpoint("tiny").model
     with torch.no_grad(), service.compute.autocast():
-        again = model.scale_vae(torch.from_numpy(result.x_i)[None].float(), torch.tensor([5]))
-        twin = model.twin(torch.from_numpy(result.x_i)[None].float(), torch.tensor([5]))
+        again = model.scale_vae(result.x_i[None].float(), torch.tensor([5]))
+        twin = model.twin(result.x_i[None].float(), torch.tensor([5]))
     np.testing.assert_allclose(result.x_delta_hat, again[0].float().numpy(), rtol=1e-6)
     np.testing.assert_allclose(result.twin_x0_hat, twin[0].float().numpy(), rtol=1e-6)
-    deviation = (result.x_i - np.sqrt(result.alpha_bar) * result.x0) / np.sqrt(1 - result.alpha_bar)
+    deviation = (result.x_i - result.alpha_bar.sqrt() * result.x0) / (1 - result.alpha_bar).sqrt()
     assert abs(deviation.mean()) < 0.25
     assert 0.7 < deviation.std() < 1.3
     assert np.abs(result.picture("x0")[..., 0].astype(int) - image).max() == 0
@@ -184,7 +184,7 @@ def test_scale_uses_the_networks_estimate_and_its_own_ranges(service):
 def test_ssim_of_a_perfect_estimate_is_one_and_falls_with_an_error(service, monkeypatch):
     def perfect(error):
         def estimate(x_i, i):
-            truth = torch.from_numpy(x_delta).float()[None]
+            truth = x_delta.float()[None]
             return (truth * (1 + error * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0)))).clamp(
                 1e-6, 1
             )

@@ -392,14 +392,6 @@ def test_figures_reach_the_card(trained, tmp_path):
     assert checkpoints.load(folder).record.figures["ssim_x_delta"] == {"1": 0.91}
 
 
-def test_sheet_places_images_in_reading_order():
-    images = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 2, 2, 1).numpy()
-    sheet = evaluation.sheet(images)
-    assert sheet.shape == (4, 6)
-    assert sheet[0].tolist() == [0, 0, 1, 1, 2, 2]
-    assert sheet[2].tolist() == [3, 3, 4, 4, 0, 0]
-
-
 @pytest.mark.parametrize("content", [b"", b"\x08\0\0\0\0\0\0\0{}      ", "of another model"])
 def test_a_state_that_cannot_be_used_is_one_message(tmp_path, content):
     folder = tmp_path / "run"

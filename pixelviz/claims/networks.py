@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import torch
-from torch import Tensor
 
 from pixelviz.claims.base import (
     CANNOT,
@@ -21,8 +20,7 @@ from pixelviz.claims.base import (
     Register,
     Verdict,
 )
-from pixelviz.measure.metrics import scale_range, ssim
-from pixelviz.process.forward import closed_form
+from pixelviz.measure.estimate import ScalePoint, ask, image_similarity, noised, similarities, similarity
 from pixelviz.process.schedules import image_scale
 from pixelviz.process.theory import BARELY_NOISY
 from pixelviz.samplers import STARTS, ImageNoise, draw
@@ -34,24 +32,10 @@ IMAGES = 8
 AVERAGE = 0.5  # below this share of the spread, starts are all nearly the average image
 
 
-def _estimates(bench: Bench, steps: list[int], seed: int, network: str = "scale_vae") -> Tensor:
-    """A network's output from x_i at each step, all with one noise: float64 (len(steps), C, H, W)."""
-    i = torch.tensor(steps)
-    eps = ImageNoise(seed, 1).normal(*bench.x0.shape).double()
-    x_i = closed_form(bench.model.schedule, bench.x0, i[:, None, None, None], eps)
-    with torch.inference_mode(), bench.compute.autocast():
-        found = getattr(bench.model, network)(x_i.float().to(bench.model.device), i.to(bench.model.device))
-    return found.double().cpu()
-
-
-def _scale_ssim(bench: Bench, found: Tensor, i: int | None = None) -> float:
-    """SSIM of x_delta_hat, or of the alpha_bar_i made from it, over the range that it really has."""
-    config = bench.model.config
-    true = image_scale(bench.x0, config.gamma)
-    if i is None:
-        return ssim(true, found, scale_range(config.gamma, config.floor)).mean
-    share, width = i / config.T, scale_range(config.gamma, config.floor, i, config.T)
-    return ssim(true**share, found**share, width).mean
+def _points(context: Context, steps: list[int], network: str) -> list[ScalePoint]:
+    """SSIM of a network's estimates from x_i at each step, all with one noise."""
+    bench = context.bench
+    return list(similarities(bench.model, bench.compute, bench.x0, steps, context.seed, network=network))
 
 
 def _on(bench: Bench) -> str:
@@ -79,7 +63,7 @@ def _against_paper(values: list[float], numbers, text: str, plot: Plot | None = 
 )
 def fig3(context: Context, network) -> Verdict:
     bench, config = context.bench, context.bench.model.config
-    found = _scale_ssim(bench, _estimates(bench, [config.T], context.seed, network)[0])
+    found = _points(context, [config.T], network)[0].ssim_x_delta
     variance = bench.model.schedule.noise_variance(bench.x0, config.T)
     numbers = (
         Number("SSIM of x_delta_hat from x_T", found),
@@ -103,9 +87,7 @@ def fig3(context: Context, network) -> Verdict:
 def ssim_over_i(context: Context, network) -> Verdict:
     bench, T = context.bench, context.bench.model.config.T
     steps = sorted({1, *(max(1, round(T * k)) for k in (0.1, 0.25, 0.5, 0.75, 1.0))})
-    found = _estimates(bench, steps, context.seed, network)
-    scales = [_scale_ssim(bench, f) for f in found]
-    bars = [_scale_ssim(bench, f, i) for f, i in zip(found, steps, strict=True)]
+    _, scales, bars = map(list, zip(*_points(context, steps, network), strict=True))
     numbers = (
         Number("least SSIM of x_delta_hat", min(scales)),
         Number("largest SSIM of x_delta_hat", max(scales)),
@@ -136,9 +118,7 @@ def ssim_over_i(context: Context, network) -> Verdict:
 def fig5(context: Context, network) -> Verdict:
     bench = context.bench
     steps = list(range(1, min(20, bench.model.config.T) + 1))
-    bars = [
-        _scale_ssim(bench, f, i) for f, i in zip(_estimates(bench, steps, context.seed, network), steps, strict=True)
-    ]
+    bars = [point.ssim_alpha_bar for point in _points(context, steps, network)]
     numbers = (Number("least SSIM of alpha_bar_i", min(bars)), Number("largest", max(bars)))
     return _against_paper(bars, numbers, f"{_on(bench)}, for this picture,")
 
@@ -154,12 +134,11 @@ def fig5(context: Context, network) -> Verdict:
 )
 def fig6(context: Context, twin) -> Verdict:
     bench, config = context.bench, context.bench.model.config
-    x_delta = _estimates(bench, [config.T], context.seed)[0]
-    direct = _estimates(bench, [config.T], context.seed, twin)[0]
-    width = 1 - config.floor
-    as_scale = _scale_ssim(bench, x_delta)
-    through = ssim(bench.x0, bench.model.rate_x0(x_delta), width).mean
-    straight = ssim(bench.x0, direct, width).mean
+    x_T = noised(bench.model.schedule, bench.x0, [config.T], context.seed)
+    x_delta_hat, x0_hat = (ask(bench.model, bench.compute, x_T, config.T, name)[0] for name in ("scale_vae", twin))
+    as_scale = similarity(config, bench.x0, x_delta_hat, config.T).ssim_x_delta
+    through = image_similarity(config, bench.x0, bench.model.rate_x0(x_delta_hat))
+    straight = image_similarity(config, bench.x0, x0_hat)
     numbers = (
         Number("SSIM of x_delta_hat, as scales", as_scale),
         Number("SSIM of the same as an image, −log(x_delta_hat)/gamma", through),

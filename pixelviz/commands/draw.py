@@ -1,8 +1,9 @@
-"""Commands that draw: `sample` and `export`."""
+"""Commands that draw: `sample`, `scale` and `export`."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,18 +11,18 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from PIL import Image
 
-from pixelviz.commands.common import Device, Folder, Precision, Seed, console, progress_bar
+from pixelviz.commands.common import Device, Folder, JsonFile, Precision, Seed, console, progress_bar, write_json
 from pixelviz.config import PAPER_FLOOR
 from pixelviz.data.assets import ASSETS
 from pixelviz.data.images import read_image
+from pixelviz.data.pictures import tile, to_pil
 from pixelviz.devices import choose
 from pixelviz.export.archive import EXTRAS, FORMATS, Request, read_settings
 from pixelviz.export.archive import export as export_zip
 from pixelviz.export.benches import nearest_in
 from pixelviz.export.figures import FIGURES
-from pixelviz.measure import evaluation
+from pixelviz.measure.estimate import MOST_SIDE, Tiling, estimate_scale
 from pixelviz.samplers import SAMPLERS, STARTS
 from pixelviz.samplers.batches import Batch, sample_images
 from pixelviz.store import checkpoints
@@ -62,12 +63,46 @@ def sample(
             out, images=images, network_evaluations=done[-1].network_evaluations, seconds=np.float64(seconds)
         )
     else:
-        Image.fromarray(evaluation.sheet(images)).save(out)
+        to_pil(tile(images, math.ceil(math.sqrt(n)))).save(out)
     console.print(
         f"{n} images, {done[-1].network_evaluations} network evaluations each, "
         f"{seconds:.2f} s ({seconds / n:.4f} s per image) -> {out}",
         soft_wrap=True,
     )
+
+
+def scale(
+    checkpoint: Folder,
+    image: Annotated[Path, typer.Option(help="The picture.")],
+    out: Annotated[Path, typer.Option(help="FILE.png to write: what was compared, side by side.")],
+    i: Annotated[int | None, typer.Option("--i", help="The step that x_i is of, 0 to T; by default half of T.")] = None,
+    tiled: Annotated[
+        bool, typer.Option(help=f"At the picture's own size, up to {MOST_SIDE} pixels, in blended tiles.")
+    ] = False,
+    json_file: JsonFile = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Estimate the scale x_delta of a picture from its noised x_i, and say how near it comes."""
+    if out.suffix != ".png":
+        raise typer.BadParameter(f"--out must end in .png; it is {out.name}.")
+    compute = choose(device, precision)
+    model = checkpoints.load(checkpoint, compute.device).model
+    i = model.config.T // 2 if i is None else i
+    with progress_bar() as progress:
+        task = progress.add_task("estimating", total=None)
+        for result in estimate_scale(model, compute, read_image(image), i, seed, tiled=tiled):
+            if isinstance(result, Tiling):
+                progress.update(task, completed=result.done, total=result.total)
+        progress.update(task, completed=result.tiles, total=result.tiles)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet = np.stack([result.picture(which) for which in result.shown])
+    to_pil(tile(sheet, len(sheet))).save(out)
+    bar = "" if result.ssim_alpha_bar is None else f", of alpha_bar_i {result.ssim_alpha_bar:.3f}"
+    console.print(f"i = {i}: SSIM of x_delta_hat {result.ssim_x_delta:.3f}{bar}, {result.seconds:.2f} s -> {out}")
+    console.print(f"From left to right: {', '.join(result.shown)}.", *result.notes, sep="\n", soft_wrap=True)
+    write_json(json_file, {"checkpoint": checkpoint.name, "image": image.name, **result.figures})
 
 
 def _pixels(text: str) -> list[list[int]]:

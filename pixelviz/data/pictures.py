@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from pixelviz.data.sets import to_image
+from pixelviz.process.schedules import image_scale
 
 # At least 3:1 against white and against the dark theme's background, so one set serves both.
 PIXEL_COLOURS = ("#2f7de1", "#d6510b", "#12924f", "#c2379a", "#8b62dc", "#9a7400")
@@ -48,6 +49,15 @@ def last_channel(frames: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(frames, -3, -1))
 
 
+def scale_image(scale: Tensor, rate: float, floor: float) -> np.ndarray:
+    """exp(-rate x0) of images (..., C, H, W) as uint8 (..., H, W, C): black to white is what x0 in [floor, 1] gives.
+
+    At rate 0 it is 1 everywhere: white.
+    """
+    low, high = image_scale(1.0, rate), image_scale(floor, rate)
+    return last_channel(to_bytes((scale - low) / (high - low) if high > low else torch.ones_like(scale), 0.0))
+
+
 def to_rgb(frames: np.ndarray) -> np.ndarray:
     """(..., H, W, 1 or 3) to (..., H, W, 3)."""
     return np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
@@ -72,13 +82,18 @@ def grid_columns(n: int) -> int:
     return min(8, math.ceil(math.sqrt(n)))
 
 
+def to_pil(image: np.ndarray) -> Image.Image:
+    """A uint8 image (H, W), (H, W, 1) or (H, W, 3)."""
+    return Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+
+
 def data_uri(image: np.ndarray, *, lossy: bool = False) -> str:
     """A uint8 image (H, W), (H, W, 1) or (H, W, 3) as a data URI: PNG, or JPEG where `lossy`."""
     image = np.asarray(image, np.uint8)
     if image.ndim == 3 and image.shape[2] == 3 and not np.ptp(image, axis=2).any():
         image = image[..., :1]
     buffer = BytesIO()
-    picture = Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+    picture = to_pil(image)
     if lossy:
         picture.save(buffer, "JPEG", quality=60, subsampling=0)  # noise has all its colour in single pixels
     else:

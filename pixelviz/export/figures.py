@@ -10,8 +10,9 @@ import torch
 
 from pixelviz.claims import Bench
 from pixelviz.config import ModelConfig
-from pixelviz.data.pictures import as_bytes
+from pixelviz.data.pictures import scale_image
 from pixelviz.export import paper_figures
+from pixelviz.measure.estimate import ask
 from pixelviz.process.forward import expected_moments, noise, trajectory
 from pixelviz.process.reverse import skip_posterior
 from pixelviz.process.schedules import image_scale
@@ -84,27 +85,14 @@ def _figure_2(view: View, _: Bench | None):
     return paper_figures.moments(methods, view.channels[0])
 
 
-def _estimate(found: Bench, x: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
-    """x_delta_hat of a batch of x_i, float64."""
-    model = found.model
-    with torch.inference_mode(), found.compute.autocast():
-        return model.scale_vae(x.float().to(model.device), i.to(model.device)).double().cpu()
-
-
-def _stretched(scale: torch.Tensor, gamma: float, floor: float) -> np.ndarray:
-    """A scale exp(-gamma x0) with the range that it can have shown as black to white."""
-    low, high = image_scale(1.0, gamma), image_scale(floor, gamma)
-    return np.moveaxis(as_bytes(((scale - low) / (high - low)).numpy()), -3, -1)
-
-
 def _figure_3(view: View, found: Bench):
     config = found.model.config
     x_T = trajectory(found.model.schedule, found.x0, noise(view.seed, found.x0.shape, config.T), [config.T])
-    x_delta_hat = _estimate(found, x_T, torch.tensor([config.T]))[0]
+    x_delta_hat = ask(found.model, found.compute, x_T, config.T)[0]
     pictures = [
         shown(found.x0, config.floor),
         *(
-            _stretched(scale, config.gamma, config.floor)
+            scale_image(scale, config.gamma, config.floor)
             for scale in (image_scale(found.x0, config.gamma), x_delta_hat)
         ),
     ]
@@ -115,13 +103,12 @@ def _figure_3(view: View, found: Bench):
 def _figure_5(view: View, found: Bench):
     config = found.model.config
     steps = list(range(1, min(EARLY, config.T) + 1))
-    i = torch.tensor(steps)
     x_i = trajectory(found.model.schedule, found.x0, noise(view.seed, found.x0.shape, config.T), steps)
-    hat = _estimate(found, x_i, i)
-    share = (i / config.T).double()[:, None, None, None]
+    hat = ask(found.model, found.compute, x_i, steps)
+    share = (torch.tensor(steps) / config.T).double()[:, None, None, None]
     # Both on the range that alpha_bar_i = x_delta^(i/T) has at that step, so that early steps are not all white.
     real, estimated = (
-        np.stack([_stretched(bar, config.gamma * s.item(), config.floor) for bar, s in zip(bars, share, strict=True)])
+        np.stack([scale_image(bar, config.gamma * s.item(), config.floor) for bar, s in zip(bars, share, strict=True)])
         for bars in (image_scale(found.x0, config.gamma)[None] ** share, hat**share)
     )
     panels = (
@@ -140,9 +127,8 @@ def _figure_7(view: View, found: Bench):
     model, config = found.model, found.model.config
     steps = spread(config.T, GRID)
     x_T = trajectory(model.schedule, found.x0, noise(view.seed, found.x0.shape, config.T), [config.T])
-    start = Start(
-        x_T.float().to(model.device), _estimate(found, found.x0[None], torch.tensor([0])).float().to(model.device)
-    )
+    x_delta_hat = ask(model, found.compute, found.x0[None], 0)
+    start = Start(x_T.float().to(model.device), x_delta_hat.float().to(model.device))
     kept: dict[int, torch.Tensor] = {}
     with torch.inference_mode(), found.compute.autocast():
         for step in parallel(model, start, ImageNoise(view.seed, 1, device=model.device), passes=config.T):

@@ -288,10 +288,10 @@ def _scale(scene: Scene, service: Service) -> Outcome:
         {
             "ssim": low.ssim_x_delta,
             "ssim_high": high.ssim_x_delta,
-            "low": low.floor,
-            "high": high.floor,
-            "name": low.name,
-            "name_high": high.name,
+            "low": low.config.floor,
+            "high": high.config.floor,
+            "name": names[0],
+            "name_high": names[-1],
         },
         tuple(
             Shown(key + suffix, result.picture(key))

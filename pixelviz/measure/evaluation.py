@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pixelviz.data.sets import from_unit, to_unit
 from pixelviz.devices import Compute
-from pixelviz.measure.metrics import FeatureStatistics, fid, scale_range, ssim
+from pixelviz.measure.estimate import ask, image_similarity, similarity
+from pixelviz.measure.metrics import FeatureStatistics, fid
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
-from pixelviz.process.schedules import image_scale
 from pixelviz.samplers import STARTS, ImageNoise
 from pixelviz.samplers.batches import BATCH, Batch, sample_images
 from pixelviz.store.checkpoints import Checkpoint
@@ -43,37 +42,23 @@ def ssim_steps(T: int) -> list[int]:
     return sorted({1, max(T // 10, 1), max(T // 4, 1), max(T // 2, 1), T})
 
 
-@torch.inference_mode()
 def scale_ssim(model: PixelAwareModel, compute: Compute, images: Tensor, i: int, seed: int = 0) -> dict[str, float]:
     """Mean SSIM over uint8 images (N, C, H, W), x_i drawn from the true forward process.
 
     Returns x_delta (of x_delta_hat), alpha_bar (of alpha_bar_i built from it), and x0, Appendix F's
     twin against x0, where there is a twin. Every data range is the one that the quantity really has.
     """
-    model.need("scale_vae")
-    config, schedule = model.config, model.schedule
+    config = model.config
     generator = torch.Generator().manual_seed(seed)
-    totals = {"x_delta": 0.0, "alpha_bar": 0.0} | ({"x0": 0.0} if model.twin is not None else {})
+    totals: Counter[str] = Counter()
     for part in images.split(BATCH):
         x0 = to_unit(part, config.floor)
-        x_i = closed_form(schedule, x0, i, torch.randn(x0.shape, generator=generator)).to(compute.device)
-        steps = model.step_tensor(i, len(x0))
-        with compute.autocast():
-            x_delta_hat = model.scale_vae(x_i, steps).float().cpu()
-            x0_hat = model.twin(x_i, steps).float().cpu() if model.twin is not None else None
-        totals["x_delta"] += (
-            len(x0) * ssim(image_scale(x0, config.gamma), x_delta_hat, scale_range(config.gamma, config.floor)).mean
-        )
-        totals["alpha_bar"] += (
-            len(x0)
-            * ssim(
-                schedule.alpha_bar(x0, i),
-                schedule.alpha_bar(model.rate_x0(x_delta_hat), i),
-                scale_range(config.gamma, config.floor, i, config.T),
-            ).mean
-        )
-        if x0_hat is not None:
-            totals["x0"] += len(x0) * ssim(x0, x0_hat, 1 - config.floor).mean
+        x_i = closed_form(model.schedule, x0, i, torch.randn(x0.shape, generator=generator))
+        point = similarity(config, x0, ask(model, compute, x_i, i), i)
+        found = {"x_delta": point.ssim_x_delta, "alpha_bar": point.ssim_alpha_bar}
+        if model.twin is not None:
+            found["x0"] = image_similarity(config, x0, ask(model, compute, x_i, i, "twin"))
+        totals.update({key: len(x0) * value for key, value in found.items()})
     return {key: value / len(images) for key, value in totals.items()}
 
 
@@ -149,15 +134,3 @@ def evaluate(
         )
     figures["measured_on"] = compute.describe()
     yield Progress("done", total, total, figures)
-
-
-def sheet(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """uint8 images (N, H, W, C) side by side on one sheet, (rows*H, columns*W[, 3]), as square as it goes."""
-    n, height, width, channels = images.shape
-    columns = columns or math.ceil(math.sqrt(n))
-    rows = math.ceil(n / columns)
-    padded = np.zeros((rows * columns, height, width, channels), images.dtype)
-    padded[:n] = images
-    grid = padded.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    grid = grid.reshape(rows * height, columns * width, channels)
-    return grid[:, :, 0] if channels == 1 else grid

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,9 +11,8 @@ from torch import Tensor
 
 from pixelviz.config import ModelConfig
 from pixelviz.data.sets import from_unit
-from pixelviz.devices import Compute, halving
+from pixelviz.devices import Compute, batches
 from pixelviz.models.pixel_aware import PixelAwareModel
-from pixelviz.samplers.common import SampleStep
 from pixelviz.samplers.draw import draw
 
 BATCH = 100
@@ -51,15 +49,11 @@ def sample_images(
     Otherwise as `samplers.draw`.
     """
     settings = {"passes": passes, "start": start, "sampler": sampler, "seed": seed}
-    batch = batch or heads_batch(model.config, BATCH)
 
-    def run(size: int) -> SampleStep:
+    def run(first: int, size: int) -> tuple[Tensor, int]:
         # A state at a time: T of them would be the most that a batch keeps in memory.
-        return deque(draw(model, compute, n=size, first=done, **settings), maxlen=1).pop()
+        last = deque(draw(model, compute, n=size, first=first, **settings), maxlen=1).pop()
+        return from_unit(last.x.float().cpu(), model.config.floor), last.network_evaluations
 
-    while done < n:
-        began = time.perf_counter()
-        last, batch = halving(run, min(batch, n - done))
-        images = from_unit(last.x.float().cpu(), model.config.floor)
-        yield Batch(images, last.network_evaluations, time.perf_counter() - began)
-        done += batch
+    for _, (images, runs), seconds in batches(run, n, batch or heads_batch(model.config, BATCH), first=done):
+        yield Batch(images, runs, seconds)

@@ -16,6 +16,7 @@ from pixelviz.data.assets import ASSETS
 from pixelviz.data.images import Picture, read_image
 from pixelviz.devices import choose
 from pixelviz.measure.benchmark import Case, cases
+from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling, estimate_scale, fitted, similarities
 from pixelviz.service.catalog import Catalog, Found
 from pixelviz.service.compare import PeerShelf
 from pixelviz.service.errors import friendly
@@ -24,7 +25,6 @@ from pixelviz.service.forward import check_settings as check_forward
 from pixelviz.service.generation import MOST_IMAGES, Generation, run_generation
 from pixelviz.service.generation import check_settings as check_generation
 from pixelviz.service.race import Race, run_race
-from pixelviz.service.scale import ScalePoint, ScaleResult, Tiling, scale_curve, scale_run
 from pixelviz.service.turns import ModelTurn
 from pixelviz.store.checkpoints import Checkpoint
 
@@ -36,11 +36,8 @@ __all__ = [
     "MOST_IMAGES",
     "Forward",
     "Generation",
-    "ScalePoint",
-    "ScaleResult",
     "Service",
     "ServiceError",
-    "Tiling",
     "friendly",
 ]
 
@@ -157,18 +154,19 @@ class Service:
     def scale_steps(
         self, name: str, source: Any, i: int, seed: int = 0, tiled: bool = False
     ) -> Iterator[Tiling | ScaleResult]:
-        """G_theta's estimate of x_delta from x_i of a picture, and the twin's of x0; see `scale_run`."""
-        loaded, picture = self.checkpoint(name), self.read(source)
-        return scale_run(name, loaded, picture, i, seed, self.compute, self.turn, tiled=tiled)
+        """G_theta's estimate of x_delta from x_i of a picture, and the twin's of x0; see `estimate_scale`."""
+        model, picture = self.checkpoint(name).model, self.read(source)
+        return estimate_scale(model, self.compute, picture, i, seed, tiled=tiled, turn=self.turn.foreground)
 
     def scale(self, name: str, source: Any, i: int, seed: int = 0, tiled: bool = False) -> ScaleResult:
         """The result of `scale_steps`."""
-        result = deque(self.scale_steps(name, source, i, seed, tiled), maxlen=1).pop()
-        return result
+        return deque(self.scale_steps(name, source, i, seed, tiled), maxlen=1).pop()
 
     def scale_over_i(self, name: str, source: Any, seed: int, steps: Sequence[int]) -> list[ScalePoint]:
         """SSIM of the estimate at each step, all with one noise."""
-        return scale_curve(self.checkpoint(name), self.read(source), seed, steps, self.compute, self.turn)
+        model = self.checkpoint(name).model
+        x0, _ = fitted(model.config, self.read(source))
+        return list(similarities(model, self.compute, x0, steps, seed, turn=self.turn.foreground))
 
     def generate(
         self,

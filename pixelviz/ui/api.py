@@ -13,10 +13,10 @@ import numpy as np
 from gradio import FileData
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder, is_in_or_equal
-from PIL import Image
 
 from pixelviz.checks import ServiceError, quoted
 from pixelviz.config import PAPER_FLOOR
+from pixelviz.data.pictures import to_pil
 from pixelviz.service.errors import friendly
 from pixelviz.service.generation import check_settings
 from pixelviz.service.jobs import TrainingJobs
@@ -53,8 +53,7 @@ def _uploaded(image: Any) -> Path:
 def _files(images: Iterable[np.ndarray], name: str = "image") -> list[FileData]:
     """PNG files of uint8 images (H, W, C), in Gradio's cache, from where it sends and later deletes them."""
     cache = get_upload_folder()
-    pictures = (Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in images)
-    return [FileData(path=save_pil_to_cache(picture, cache, name=name, format="png")) for picture in pictures]
+    return [FileData(path=save_pil_to_cache(to_pil(image), cache, name=name, format="png")) for image in images]
 
 
 def _or_first(service: Service, checkpoint: Any, *parts: str) -> str:
@@ -104,17 +103,7 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         i = service.find(name).config.T // 2 if i is None else i
         result = service.scale(name, _uploaded(image), i, seed)
         files = [_files([result.picture(which)], which)[0] for which in ("x0", "x_delta", "x_delta_hat")]
-        answer = {
-            "i": result.i,
-            "ssim_x_delta": result.ssim_x_delta,
-            "ssim_alpha_bar": result.ssim_alpha_bar,
-            "checkpoint": name,
-            "T": result.T,
-            "gamma": result.gamma,
-            "floor": result.floor,
-            "seed": result.seed,
-            "notes": list(result.notes),
-        }
+        answer = {"checkpoint": name, **result.figures}
         return *files, answer
 
     def generate(

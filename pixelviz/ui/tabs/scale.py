@@ -7,15 +7,14 @@ import time
 import gradio as gr
 
 from pixelviz.data.images import EXAMPLES
-from pixelviz.data.pictures import frame_steps
+from pixelviz.measure.estimate import ScaleResult, Tiling
 from pixelviz.service import payloads
 from pixelviz.service.jobs import TrainingJobs
-from pixelviz.service.service import MODEL_QUEUE, ScaleResult, Service, Tiling, friendly
+from pixelviz.service.scale import curves as scale_curves
+from pixelviz.service.service import MODEL_QUEUE, Service, friendly
 from pixelviz.ui import widgets
 
 DEFAULT_EXAMPLE = 6
-CURVE_POINTS = 12
-MAX_CURVES = 4
 PATIENCE = 0.7  # seconds without a sign of life
 WHOLE, TILED = "At the checkpoint's size", "Tiled, at the picture's own size"
 NO_CHECKPOINT = "No checkpoint here holds a scale VAE yet. Train one in the Train tab, or load a folder in Checkpoints."
@@ -111,15 +110,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         if not name:
             return gr.skip(), gr.skip()
         try:
-            channels = service.find(name).config.channels
-            found = {}
-            for other in [name, *(n for n in service.names("scale_vae") if n != name)]:
-                config = service.find(other).config
-                if config.channels == channels and len(found) < MAX_CURVES:
-                    steps = frame_steps(config.T, CURVE_POINTS)
-                    found[f"{other} (floor {config.floor:g})"] = service.scale_over_i(
-                        other, source["path"], seed, steps
-                    )
+            found = scale_curves(service, name, source["path"], seed)
             return found, payloads.ssim_over_i(found, i)
         except Exception as error:
             widgets.warn(friendly(error))
