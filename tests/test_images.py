@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from pixelviz.data import sets as data_module
-from pixelviz.data.images import EXAMPLES, MAX_PIXELS, ImageError, Picture, fit, fit_square, read_image
+from pixelviz.data.decode import MAX_PIXELS
+from pixelviz.data.images import EXAMPLES, ImageError, Picture, fit, fit_square, read_image
 from pixelviz.data.sets import (
     load_images,
     read_idx_pair,
