@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from accelerate import PartialState
-from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 
 from pixelviz.config import ConfigError
+
+if TYPE_CHECKING:  # takes seconds to import, which only training needs
+    from accelerate import Accelerator, PartialState
 
 PRECISIONS: dict[str, torch.dtype | None] = {
     "float32": None,
@@ -104,8 +105,30 @@ def choose(device: str = "auto", precision: str = "auto", *, compiled: bool = Fa
 
 def processes(device: str = "auto") -> PartialState:
     """The processes that `accelerate launch` or torchrun started together with this one, or this one alone."""
+    from accelerate import PartialState
+
     launched = "LOCAL_RANK" in os.environ
     return PartialState(cpu=launched and (device == "cpu" or not torch.cuda.is_available()))
+
+
+def together(device: str, precision: str, compiled: bool) -> tuple[Accelerator, Compute]:
+    """Who trains together, and where this process runs its networks; arguments as for `choose`. Raises ConfigError."""
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    state = processes(device)
+    # Precision and placing are decided here; no buffer changes in training, so none need to be sent round.
+    accelerator = Accelerator(
+        cpu=state.num_processes > 1 and state.device.type == "cpu",
+        mixed_precision="no",
+        device_placement=False,
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    if state.num_processes > 1:
+        given = state.device
+        if device not in ("auto", given.type):
+            raise ConfigError(f"accelerate started this process for {given.type}, not {device}; leave --device out.")
+        device = str(given) if given.type == "cuda" else given.type
+    return accelerator, choose(device, precision, compiled=compiled)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -117,7 +140,11 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, RuntimeError) and str(error).startswith(("could not create a ", "could not execute a ")):
         return True
-    return isinstance(error, Exception) and should_reduce_batch_size(error)
+    if not isinstance(error, Exception):
+        return False
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return should_reduce_batch_size(error)
 
 
 def release() -> None:

@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from matplotlib.font_manager import fontManager
 from PIL import Image
 from pypdf import PdfReader
 
@@ -309,9 +310,9 @@ def test_one_step_and_a_flat_gray_picture(service, tmp_path):
 
 
 def test_the_letters_are_known_even_if_matplotlib_s_list_is_out_of_date(monkeypatch):
-    monkeypatch.setattr(paper_figures.fontManager, "ttflist", [])
-    paper_figures._add_fonts()
-    assert paper_figures.STYLE["font.family"] in {font.name for font in paper_figures.fontManager.ttflist}
+    monkeypatch.setattr(fontManager, "ttflist", [])
+    paper_figures._add_fonts.__wrapped__()
+    assert paper_figures.STYLE["font.family"] in {font.name for font in fontManager.ttflist}
 
 
 # --- the command line

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from pixelviz.config import PAPER_FLOOR, check_process
@@ -264,6 +263,8 @@ def slope(function: Callable[[Tensor], Tensor], t: Tensor, step: float = 1e-5) -
 
 def integrate(rate: Callable[[float, Tensor], Tensor], start: Tensor, t: float, atol: float = 1e-14) -> Tensor:
     """x(t) of dx/ds = rate(s, x), x(0) = start, any shape, by scipy's DOP853; atol may be 0 where x never is."""
+    from scipy.integrate import solve_ivp  # takes a while to import, which only this needs
+
     solved = solve_ivp(
         lambda s, x: rate(s, torch.from_numpy(x).reshape(start.shape)).flatten().numpy(),
         (0.0, t),

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-import av
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -15,7 +13,6 @@ MARGIN, HEAD, FOOT = 16, 34, 46  # pixels
 INK, DIM, PAPER, MARK = "#f1f5f9", "#94a3b8", "#0b1220", "#6ecbe0"
 HOLD = 8  # frames that the first and the last stand still
 GIF_COLOURS = 128
-FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
 def panel_size(rows: int, columns: int, side: int) -> tuple[int, int]:
@@ -27,12 +24,15 @@ def panel_size(rows: int, columns: int, side: int) -> tuple[int, int]:
 
 def compose(left: np.ndarray, right: np.ndarray, names: Sequence[str], i: int, T: int, side: int) -> Image.Image:
     """One frame: two pictures uint8 (H, W, C), their names, and a bar with the time. Sides are even (for video)."""
+    from matplotlib import get_data_path  # takes a while to import, which opening the app should not wait for
+
     width, height = panel_size(*left.shape[:2], side)
     total = (2 * width + 3 * MARGIN, height + HEAD + FOOT)
     total = tuple(n + n % 2 for n in total)
     frame = Image.new("RGB", total, PAPER)
     draw = ImageDraw.Draw(frame)
-    font, small = ImageFont.truetype(FONT, 15), ImageFont.truetype(FONT, 13)
+    face = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    font, small = ImageFont.truetype(face, 15), ImageFont.truetype(face, 13)
     for k, (image, name) in enumerate(zip((left, right), names, strict=True)):
         x = MARGIN + k * (width + MARGIN)
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
@@ -69,6 +69,8 @@ def write_gif(stream: BinaryIO, frames: Sequence[Image.Image], seconds_per_frame
 
 def write_mp4(stream: BinaryIO, frames: Sequence[Image.Image], rate: int = 12) -> None:
     """H.264 in MP4, which every browser and slide program plays; `stream` must be seekable."""
+    import av  # as late as Matplotlib
+
     with av.open(stream, "w", format="mp4") as container:
         track = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "medium"})
         track.width, track.height = frames[0].size

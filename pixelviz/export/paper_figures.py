@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
-from matplotlib.ticker import MaxNLocator
 
 from pixelviz.data.pictures import PIXEL_COLOURS, tile
+
+if TYPE_CHECKING:  # Matplotlib takes a while to import, which opening the app should not wait for
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDTH = 6.9  # inches: two columns of a journal
 DPI = 300
@@ -51,13 +50,14 @@ LAYOUT_ROUNDS = 3
 _lock = threading.Lock()  # Matplotlib's settings and font caches belong to the whole process
 
 
+@cache
 def _add_fonts() -> None:
     """Make STYLE's letters known: Matplotlib brings them, but its list of fonts is a file that may be out of date."""
-    for file in sorted((Path(mpl.get_data_path()) / "fonts" / "ttf").glob("STIXGeneral*.ttf")):
+    from matplotlib import get_data_path
+    from matplotlib.font_manager import fontManager
+
+    for file in sorted((Path(get_data_path()) / "fonts" / "ttf").glob("STIXGeneral*.ttf")):
         fontManager.addfont(file)
-
-
-_add_fonts()
 
 
 class Grid(NamedTuple):
@@ -70,7 +70,10 @@ class Grid(NamedTuple):
 def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     @wraps(draw)
     def wrapper(*args, **kwargs) -> Figure:
-        with _lock, mpl.rc_context(STYLE):
+        from matplotlib import rc_context
+
+        with _lock, rc_context(STYLE):
+            _add_fonts()
             figure = draw(*args, **kwargs)
             # Constrained layout moves a little with every drawing, so left on, each file format has another layout.
             for _ in range(LAYOUT_ROUNDS):
@@ -83,12 +86,16 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 def save(figure: Figure, stream, format: str) -> None:
     """Write a figure as png, svg or pdf; the files hold no date, so equal figures are equal files."""
+    from matplotlib import rc_context
+
     nothing = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[format]
-    with _lock, mpl.rc_context({**STYLE, "svg.hashsalt": "pixelviz"}):
+    with _lock, rc_context({**STYLE, "svg.hashsalt": "pixelviz"}):
         figure.savefig(stream, format=format, dpi=DPI, metadata=nothing, bbox_inches="tight", pad_inches=0.03)
 
 
 def _figure(height: float) -> Figure:
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
@@ -112,6 +119,8 @@ def snr_vessels(steps: Sequence[int], snr: np.ndarray, x0: Sequence[float], T: i
 
     snr: (len(steps), P), positive; x0: of the P pixels. Levels are in decibels.
     """
+    from matplotlib.ticker import MaxNLocator
+
     level = 10 * np.log10(np.maximum(snr, 1e-300))
     top = math.ceil(level.max() / 10) * 10
     bottom = max(top - SPAN_DB, math.floor(level.min() / 10) * 10 - 10)

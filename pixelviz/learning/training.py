@@ -15,18 +15,17 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import send_to_device, slice_tensors
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from pixelviz.config import ConfigError, ModelConfig, TrainConfig
+from pixelviz.config import ModelConfig, TrainConfig
 from pixelviz.data.sets import ImageSet, from_unit, to_unit
-from pixelviz.devices import Compute, choose, halving, largest_batch, out_of_memory, processes
+from pixelviz.devices import Compute, halving, largest_batch, out_of_memory, together
 from pixelviz.learning.losses import Draws, Pairs, TrainingObjective, draw_step, with_ends, with_pairs
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.prior import fit_mixture
@@ -34,6 +33,9 @@ from pixelviz.models.scale_vae import ScaleVAE
 from pixelviz.samplers import draw
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import Record
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 PRIOR_IMAGES = 20_000  # codes that the prior is fitted to, at most
 PREVIEW_IMAGES = 8
@@ -230,24 +232,6 @@ def learning_rate(train: TrainConfig, step: int) -> float:
     return train.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
-def _processes(device: str, precision: str, compiled: bool) -> tuple[Accelerator, Compute]:
-    """Who trains together, and where this process runs its networks; raises ConfigError."""
-    state = processes(device)
-    # Precision and placing are decided by `devices`; no buffer changes in training, so none need to be sent round.
-    accelerator = Accelerator(
-        cpu=state.num_processes > 1 and state.device.type == "cpu",
-        mixed_precision="no",
-        device_placement=False,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
-    if state.num_processes > 1:
-        given = state.device
-        if device not in ("auto", given.type):
-            raise ConfigError(f"accelerate started this process for {given.type}, not {device}; leave --device out.")
-        device = str(given) if given.type == "cuda" else given.type
-    return accelerator, choose(device, precision, compiled=compiled)
-
-
 class _Steps:
     """The optimiser steps of a run, shared by all processes: batch `training.batch` is that of all together."""
 
@@ -278,6 +262,8 @@ class _Steps:
 
     def _prepare(self, step: int) -> tuple[Tensor, Draws]:
         """This process's rows of a step's images and random numbers, on its device."""
+        from accelerate.utils import send_to_device, slice_tensors
+
         train, config, device = self.train, self.run.model.config, self.compute.device
         generator = torch.Generator().manual_seed(train.seed * 7_919 + step)
         draws = draw_step(config, train, train.batch, generator)
@@ -334,6 +320,8 @@ class _Steps:
 
     def _advice(self) -> str:
         """Which batch would fit, found by trying; the weights are not touched."""
+        from accelerate.utils import slice_tensors
+
         x0, draws = self.batch
         self.optimiser.zero_grad()
         # Adam's two moments are made in the first update.
@@ -377,7 +365,7 @@ def train(
     stops training and saves what there is.
     Raises TrainingError, CheckpointError, or ConfigError.
     """
-    accelerator, compute = _processes(device, precision, compiled)
+    accelerator, compute = together(device, precision, compiled)
     if out is not None and not resume and (out / checkpoints.CONFIG).exists():
         raise TrainingError(f"{out} already holds a checkpoint; resume it, or choose another folder.")
     if resume and out is None:

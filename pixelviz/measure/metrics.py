@@ -1,4 +1,7 @@
-"""Arrays in, numbers out: structural similarity, and how far two sets of images are apart in a network's features."""
+"""Arrays in, numbers out: structural similarity, and how far two sets of images are apart in a network's features.
+
+scikit-image and torchmetrics take seconds to import, so each is imported where it is called.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from skimage.metrics import structural_similarity
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import poly_mmd
 
 from pixelviz.data.assets import FID_REFERENCE
 
@@ -52,6 +52,8 @@ def ssim(a, b, data_range: float) -> Ssim:
     channels and the pixels whose window lies inside the image. Arrays or tensors; data_range > 0 is the
     width of the values' range (1 for images, `scale_range` for scales). Raises MetricError.
     """
+    from skimage.metrics import structural_similarity
+
     a, b = (np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, np.float64) for x in (a, b))
     if a.shape != b.shape:
         raise MetricError(f"the shapes differ: {a.shape} and {b.shape}.")
@@ -129,6 +131,8 @@ class _AsTheyAre(nn.Module):
 
 def frechet_distance(reference: FeatureStatistics, features: Tensor) -> float:
     """Frechet distance (Heusel et al. 2017) between the reference and features (N, D), N >= 2; >= 0."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
     metric = FrechetInceptionDistance(feature=_AsTheyAre(features.shape[1]), normalize=False)
     metric.update(features, real=False)
     metric.real_features_sum = reference.sum
@@ -143,6 +147,8 @@ def kid(real: Tensor, fake: Tensor, *, subsets: int = 50, size: int = 1000, seed
     Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, unbiased, so it can fall below 0. Subsets of
     at most `size` features; raises MetricError for fewer than 2.
     """
+    from torchmetrics.image.kid import poly_mmd
+
     _check_features(real, fake, least=2)
     size = min(size, len(real), len(fake))
     generator = torch.Generator().manual_seed(seed)
