@@ -11,6 +11,7 @@ import pytest
 
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service
+from pixelviz.ui import scripts
 from pixelviz.ui.app import build_app, launch_options
 
 FLAGS = [
@@ -25,6 +26,14 @@ FLAGS = [
 ]
 PATIENCE = 60_000  # milliseconds, for answers of a busy machine
 INSTRUMENT = "document.querySelector('#instrument .pv-instrument')"  # its node in the Forward tab, in JavaScript
+
+
+def module(name):
+    """JavaScript for a module of the page, the very one that the page uses, as a promise."""
+    return f"import('{scripts.address()}/{name}')"
+
+
+LINK = f"async () => (await {module('address.js')}).link()"  # the address of what is on the screen
 
 
 def browser_path():

@@ -6,7 +6,7 @@ import pytest
 
 from pixelviz.data.images import EXAMPLES
 from pixelviz.ui.app import TABS
-from tests.browser import PATIENCE, watched
+from tests.browser import LINK, PATIENCE, watched
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
@@ -70,12 +70,12 @@ def test_a_view_goes_into_the_address_and_comes_back(page, url):
     visit(page, url)
     page.evaluate("view => " + NODE.format("instrument") + ".set(view)", VIEW)
     until_state(page, VIEW)
-    link = page.evaluate("PixelViz.address.link()")
+    link = page.evaluate(LINK)
     assert link == url.rstrip("/") + "/" + HASH
     visit(page, link)
     until_state(page, VIEW)
     expect(note(page)).to_be_hidden()
-    assert page.evaluate("PixelViz.address.link()") == link
+    assert page.evaluate(LINK) == link
 
 
 def test_the_address_follows_the_hand_without_new_pages_in_the_history(page, url):
@@ -131,7 +131,7 @@ def test_what_an_address_cannot_mean_is_left_out_and_said(page, url):
         if k:
             page.evaluate("view => " + NODE.format("instrument") + ".set(view)", start)
             until_state(page, start)
-            page.evaluate("PixelViz.address.link()")
+            page.evaluate(LINK)
             page.evaluate("hash => { location.hash = hash; }", hash_)
         expect(note(page)).to_contain_text(said)
         until_state(page, kept)
@@ -172,7 +172,7 @@ def test_a_lesson_step_comes_back_with_its_language_and_its_own_view(page, url):
     until_state(page, {"t": 0.125}, lesson)
     page.evaluate(NODE.format(lesson) + ".set({ t: 0.9, gamma: 33 })")
     until_state(page, {"t": 0.9, "gamma": 33}, lesson)
-    link = page.evaluate("PixelViz.address.link()")
+    link = page.evaluate(LINK)
     assert "tab=lesson&step=2&lang=es" in link
     visit(page, link, lesson)  # the same visitor, who has answered
     until_state(page, {"t": 0.9, "gamma": 33}, lesson)

@@ -18,7 +18,7 @@ from pixelviz.service.forward import MAX_SIDE
 from pixelviz.service.service import Service
 from pixelviz.ui import instrument
 from pixelviz.ui.widgets import EXAMPLE_IDS
-from tests.browser import INSTRUMENT, PATIENCE, watched
+from tests.browser import INSTRUMENT, PATIENCE, module, watched
 from tests.served import png
 
 CLOSE = 1e-5
@@ -47,6 +47,12 @@ def lab(browser, url):
     page.goto(url)
     page.wait_for_function(f"{INSTRUMENT}?.pvInstrument?.ready")
     page.evaluate(
+        f"""async () => {{
+          window.P = await {module("instrument/process.js")};
+          window.theory = (await {module("instrument/water.js")}).theory;
+        }}"""
+    )
+    page.evaluate(
         """() => {
           window.pack = (values, type) => {
             let text = "";
@@ -63,7 +69,7 @@ def lab(browser, url):
 # --- The mathematics, beside Python
 
 RUN = """([value, gamma, T, floor, rescaled, i, steps]) => {
-  const P = PixelViz.process, picture = P.decode(JSON.parse(value));
+  const picture = P.decode(JSON.parse(value));
   const x0 = P.raised(picture.levels, floor), ddpm = P.ddpmTable(T, rescaled);
   const logs = { ours: (x) => P.logBar(x, gamma, i / T), ddpm: () => ddpm[i] };
   const atStep = { ours: (x, s) => P.logBar(x, gamma, s / T), ddpm: (x, s) => ddpm[s] };
@@ -127,7 +133,7 @@ def test_snr_its_rate_and_alpha_bar_follow_both_schedules(lab, T, rescaled):
     levels, steps = [0.001, 0.004, 0.05, 0.418, 0.8555, 1.0], sorted({0, 1, T // 2, T})
     found = lab.evaluate(
         """([levels, steps, gamma, T, rescaled]) => {
-          const P = PixelViz.process, table = P.ddpmTable(T, rescaled);
+          const table = P.ddpmTable(T, rescaled);
           return levels.map((x) => steps.map((i) => [
             [P.logBar(x, gamma, i / T), gamma * x], [table[i], P.ddpmRate(table, i)],
           ].map(([log, rate]) => [Math.exp(log), P.snr(x, log), P.snrRate(x, rate, log)])));
@@ -145,18 +151,16 @@ def test_snr_its_rate_and_alpha_bar_follow_both_schedules(lab, T, rescaled):
 
 def test_crossings_and_peaks(lab):
     pairs = [(0.1, 0.2), (0.5, 1.0), (0.8, 0.2), (0.004, 1.0), (0.4, 0.4001)]
-    found = lab.evaluate("(pairs) => pairs.map(([a, b]) => PixelViz.process.tDelta(a, b, 20))", pairs)
+    found = lab.evaluate("(pairs) => pairs.map(([a, b]) => P.tDelta(a, b, 20))", pairs)
     assert found == pytest.approx([theory.t_delta(a, b, 20.0).item() for a, b in pairs], rel=1e-9)
     assert found[:3] == pytest.approx([0.8814, 0.1763, 0.2837], abs=1e-4)  # the audit's
-    assert lab.evaluate("PixelViz.process.tDelta(0.5, 0.5, 20)") is None
-    assert lab.evaluate("PixelViz.process.snrPeak(50, 0.3)") == pytest.approx(theory.snr_peak(50.0, 0.3), rel=1e-12)
-    assert lab.evaluate("PixelViz.process.U_STAR") == pytest.approx(theory.U_STAR, rel=1e-12)
+    assert lab.evaluate("P.tDelta(0.5, 0.5, 20)") is None
+    assert lab.evaluate("P.snrPeak(50, 0.3)") == pytest.approx(theory.snr_peak(50.0, 0.3), rel=1e-12)
+    assert lab.evaluate("P.U_STAR") == pytest.approx(theory.U_STAR, rel=1e-12)
 
 
 def test_the_product_of_the_alphas_is_x_delta(lab):
-    found = lab.evaluate(
-        "[[0.62, 20, 200], [0.004, 50, 500], [1, 99, 1000]].map((a) => PixelViz.process.productOfAlphas(...a))"
-    )
+    found = lab.evaluate("[[0.62, 20, 200], [0.004, 50, 500], [1, 99, 1000]].map((a) => P.productOfAlphas(...a))")
     assert found == pytest.approx([math.exp(-20 * 0.62), math.exp(-50 * 0.004), math.exp(-99)], rel=1e-12)
 
 
@@ -166,7 +170,7 @@ def test_water_levels(lab, rng):
         for share in (0.01, 0.3, 1.0):
             power, distortion = 3 * share, share * variances.sum() * (1 - 1e-12)
             found = lab.evaluate(
-                "([a, p, b, d]) => [PixelViz.process.waterFilling(a, p), PixelViz.process.reverseWaterFilling(b, d)]",
+                "([a, p, b, d]) => [P.waterFilling(a, p), P.reverseWaterFilling(b, d)]",
                 [noise_.tolist(), power, variances.tolist(), distortion],
             )
             wanted = water.water_filling(noise_, power), water.reverse_water_filling(variances, distortion)
@@ -177,9 +181,9 @@ def test_water_levels(lab, rng):
 
 def test_the_three_ways_share_the_process_own_budgets(lab):
     found = lab.evaluate(
-        """() => PixelViz.water.theory([0.1, 0.5, 0.9].map((x0) => {
-          const log = PixelViz.process.logBar(x0, 20, 0.16);
-          return { x0, ours: { log, snr: PixelViz.process.snr(x0, log) } };
+        """() => theory([0.1, 0.5, 0.9].map((x0) => {
+          const log = P.logBar(x0, 20, 0.16);
+          return { x0, ours: { log, snr: P.snr(x0, log) } };
         }))"""
     )
     x0 = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
@@ -192,7 +196,7 @@ def test_the_three_ways_share_the_process_own_budgets(lab):
 
 
 ADVISE = """([value, tolerance, T, floor, gamma]) => {
-  const P = PixelViz.process, { levels, counts } = P.decode(JSON.parse(value));
+  const { levels, counts } = P.decode(JSON.parse(value));
   return [P.adviseGamma(levels, counts, tolerance, T, floor), P.adviseFloor(levels, counts, tolerance, gamma)];
 }"""
 

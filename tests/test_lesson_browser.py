@@ -7,7 +7,7 @@ from pixelviz.data.sets import to_image
 from pixelviz.lesson.exercises import EXERCISES
 from pixelviz.lesson.pages import languages
 from pixelviz.lesson.steps import POUR_AT, STEPS, THREE, Scene
-from tests.browser import PATIENCE, watched
+from tests.browser import LINK, PATIENCE, watched
 
 pytest.importorskip("playwright.sync_api")
 
@@ -67,7 +67,7 @@ def test_the_lesson_from_start_to_end(page, url, language):
         else:
             assert not page.locator("#lesson-instrument").is_visible()
             assert page.locator("#lesson-stage img, #lesson-stage svg").first.is_visible()
-        assert f"step={k}" in page.evaluate("PixelViz.address.link()")
+        assert f"step={k}" in page.evaluate(LINK)
         page.get_by_role("button", name=texts["ui"]["finish" if k == len(STEPS) else "next"], exact=True).click()
     score = texts["closing"]["score"].format(right=hits, asked=len(STEPS))
     page.get_by_text(score).wait_for()

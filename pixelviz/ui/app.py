@@ -9,7 +9,7 @@ import gradio as gr
 
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service
-from pixelviz.ui import header, widgets
+from pixelviz.ui import header, scripts
 from pixelviz.ui.api import register_api
 from pixelviz.ui.tabs import checkpoints, claims, compare, forward, generate, lesson, scale, train
 from pixelviz.ui.theme import theme
@@ -55,11 +55,12 @@ def launch_options() -> dict[str, Any]:
     """What `demo.launch` needs besides the address: since Gradio 6 theme and styles are passed there."""
     return {
         "theme": theme(),
-        "css_paths": [widgets.STATIC / name for name in STYLES],
+        "css_paths": [scripts.STATIC / name for name in STYLES],
         # Rules about the whole page; Gradio would put its own prefix before them.
-        "head": f"<style>{(widgets.STATIC / 'page.css').read_text(encoding='utf-8')}</style>",
+        "head": f"<style>{(scripts.STATIC / 'page.css').read_text(encoding='utf-8')}</style>",
         "max_file_size": MAX_UPLOAD,
         "ssr_mode": False,
         "run_history": False,
         "footer_links": ["api"],
+        "app_kwargs": {"routes": [scripts.route()]},
     }

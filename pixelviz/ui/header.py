@@ -41,8 +41,6 @@ def build(tabs: Sequence[str]) -> gr.HTML:
     return widgets.component(
         _HEADER,
         "header.js",
-        "presenter.js",
-        "address.js",
         tabs=list(tabs),
         examples=list(widgets.EXAMPLE_IDS),
         steps=len(STEPS) + 1,

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape as _escape
-from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
@@ -14,8 +13,9 @@ import numpy as np
 
 from pixelviz.data import pictures
 from pixelviz.data.images import EXAMPLES, fit_square, read_image
+from pixelviz.ui import scripts
+from pixelviz.ui.scripts import STATIC
 
-STATIC = Path(__file__).with_name("static")
 THUMBNAIL_SIDE = 48
 IMAGE_TYPES = ["image"]
 EXAMPLE_IDS = {path.stem: path for _, path in EXAMPLES}  # as events and addresses name them
@@ -40,23 +40,18 @@ _SHEET = """
 """
 
 
-INSTRUMENT = STATIC / "instrument"
-# In the order in which they need each other; the last one builds the component.
-_INSTRUMENT_PARTS = ("process", "plot", "images", "curves", "water", "words", "controls", "instrument")
+def plain_script(template: str, *names: str, **settings: Any) -> gr.HTML:
+    """As `component`, for scripts that are no modules yet."""
+    code = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("chart.js", *names))
+    return gr.HTML(html_template=template, js_on_load=code, apply_default_css=False, container=False, **settings)
 
 
-@cache
-def _script(*names: str) -> str:
-    """A widget's script, after the chart library that all share."""
-    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("chart.js", *names))
-
-
-def component(template: str, *scripts: str, value: str | None = None, **settings: Any) -> gr.HTML:
-    """A gr.HTML with scripts from static/; `settings` are its props, or what gr.HTML takes."""
+def component(template: str, module: str, value: str | None = None, **settings: Any) -> gr.HTML:
+    """A gr.HTML on which a module of static/ is mounted; `settings` are its props, or what gr.HTML takes."""
     return gr.HTML(
         value,
         html_template=template,
-        js_on_load=_script(*scripts),
+        js_on_load=scripts.mounting(module),
         apply_default_css=False,
         container=False,
         **settings,
@@ -81,7 +76,7 @@ def picture(upload_id: str, value: str | None = None) -> gr.HTML:
     Events: `select` with row and col of a click, `input` with the index of an example.
     """
     return component(
-        _PICTURE, "upload.js", "picture.js", value=value, upload_id=upload_id, examples=[list(e) for e in _thumbnails()]
+        _PICTURE, "picture.js", value=value, upload_id=upload_id, examples=[list(e) for e in _thumbnails()]
     )
 
 
@@ -101,9 +96,8 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
     carries the same request. Scripts find it as `pvInstrument` of the node `.pv-instrument`.
     """
     return component(
-        (INSTRUMENT / "template.html").read_text(encoding="utf-8"),
-        "upload.js",
-        *(f"instrument/{part}.js" for part in _INSTRUMENT_PARTS),
+        (STATIC / "instrument" / "template.html").read_text(encoding="utf-8"),
+        "instrument/instrument.js",
         elem_id=elem_id,
         upload_id=upload_id,
         examples=[[name, *example] for name, example in zip(EXAMPLE_IDS, _thumbnails(), strict=True)],
@@ -115,7 +109,7 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
 
 def line_chart(**settings: Any) -> gr.HTML:
     """A line chart; value: `payloads.chart`."""
-    return component('<div class="pv-line-chart"></div>', "line_chart.js", **settings)
+    return plain_script('<div class="pv-line-chart"></div>', "line_chart.js", **settings)
 
 
 def sample_sheet(**settings: Any) -> gr.HTML:

@@ -1,178 +1,201 @@
 // The state of the view in the address, after the #: written as it changes, read at the start and when it is edited.
-// PixelViz.address: now() -> { tab, step, lang, presenter, settings, linked }, update(some of these), hash(these),
-// link(). When it is read, "pv:address" goes to the document with what now() gives as its detail. settings: the
-// instrument's, of the tab on screen; linked: those that a link to the lesson came with, until the lesson takes them.
-// props: tabs [id], examples [id], steps (of the lesson, with its result), languages.
-(() => {
-  const root = (window.PixelViz = window.PixelViz || {});
-  if (root.address) return;
-  const WAIT = 300; // milliseconds of quiet before the address follows the instrument: browsers count the writes
-  const NUMBERS = ["gamma", "T", "floor", "t", "seed"];
-  const note = element.querySelector(".pv-address-note");
-  const nodeOf = (id) => document.querySelector(`#${id} .pv-instrument`);
-  const own = { forward: "instrument", lesson: "lesson-instrument" }; // whose settings the address holds, by tab
+// When it is read, "pv:address" goes to the document with what now() gives as its detail.
+import { present } from "./presenter.js";
 
-  const here = { tab: props.tabs[0], step: null, lang: null, presenter: false, settings: {}, linked: null };
-  let timer = null, written = null, silent;
+const WAIT = 300; // milliseconds of quiet before the address follows the instrument: browsers count the writes
+const NUMBERS = ["gamma", "T", "floor", "t", "seed"];
+const nodeOf = (id) => document.querySelector(`#${id} .pv-instrument`);
+const own = { forward: "instrument", lesson: "lesson-instrument" }; // whose settings the address holds, by tab
 
-  const say = (lines) => {
-    clearTimeout(silent);
-    note.textContent = lines.join(" ");
-    note.hidden = !lines.length;
-    silent = setTimeout(() => { note.hidden = true; }, 8000);
-  };
+// settings: the instrument's, of the tab on screen; linked: those that a link to the lesson came with, until the
+// lesson takes them.
+const here = { tab: null, step: null, lang: null, presenter: false, settings: {}, linked: null };
+let timer = null, written = null, silent;
+let note = null, props = null; // the header's
 
-  // --- Reading
+const say = (lines) => {
+  clearTimeout(silent);
+  note.textContent = lines.join(" ");
+  note.hidden = !lines.length;
+  silent = setTimeout(() => { note.hidden = true; }, 8000);
+};
 
-  const number = (text) => (text.trim() === "" ? NaN : Number(text));
-  const list = (text, size) =>
-    text === "" ? [] : text.split(",").map((part) => part.split(".").map(number)).map((one) => {
-      if (one.length !== size || !one.every((n) => Number.isInteger(n) && n >= 0)) throw new Error();
-      return one;
-    });
-  const finite = (text) => { const value = number(text); if (!Number.isFinite(value)) throw new Error(); return value; };
-  const among = (options, text) => { if (!options.includes(text)) throw new Error(); return text; };
+// --- Reading
 
-  // Each key puts its value into what is read, or throws where there is none. Ranges are the instrument's to keep.
-  const KEYS = {
-    tab: (to, text) => { to.tab = among(props.tabs, text); },
-    step: (to, text, problems) => {
-      to.step = Math.min(props.steps, Math.max(1, Math.round(finite(text))));
-      if (to.step !== Number(text)) problems.push(`The lesson has no step ${text}; this is step ${to.step}.`);
-    },
-    lang: (to, text) => { to.lang = among(props.languages, text); },
-    presenter: (to, text) => { to.presenter = among(["0", "1"], text) === "1"; },
-    image: (to, text) => { to.settings.example = among(props.examples, text); },
-    ddpm: (to, text) => { to.settings.rescaled = among(["printed", "rescaled"], text) === "rescaled"; },
-    pixels: (to, text) => { to.settings.pixels = list(text, 3); },
-    pair: (to, text) => { [to.settings.pair] = list(text, 2); },
-  };
-  for (const key of NUMBERS) KEYS[key] = (to, text) => { to.settings[key] = finite(text); };
-
-  function read(hash) {
-    const found = { tab: null, step: null, lang: null, presenter: false, settings: {} }, problems = [];
-    for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
-      try { KEYS[key](found, text, problems); } catch { problems.push(`“${key}=${text}” was not understood and is ignored.`); }
-    }
-    return { found, problems };
-  }
-
-  // --- Writing
-
-  const pairs = (numbers) => numbers.map((one) => one.join(".")).join(",");
-  const short = (value) => String(Number(value.toPrecision(6)));
-
-  function hash({ tab, step = null, lang = null, settings = {}, presenter = false }) {
-    const out = [["tab", tab]];
-    if (tab === "lesson") {
-      if (step !== null) out.push(["step", step]);
-      if (lang) out.push(["lang", lang]);
-    }
-    if (settings.example) out.push(["image", settings.example]);
-    for (const key of NUMBERS) if (settings[key] !== undefined) out.push([key, short(settings[key])]);
-    if (settings.rescaled !== undefined) out.push(["ddpm", settings.rescaled ? "rescaled" : "printed"]);
-    if (settings.pixels) out.push(["pixels", pairs(settings.pixels)]);
-    if (settings.pair) out.push(["pair", pairs([settings.pair])]);
-    if (presenter) out.push(["presenter", "1"]);
-    return "#" + out.map(([key, value]) => `${key}=${encodeURIComponent(value).replace(/%2C/g, ",")}`).join("&");
-  }
-
-  function write() {
-    clearTimeout(timer);
-    timer = null;
-    const next = hash(here);
-    if (next === written) return;
-    written = next;
-    history.replaceState(history.state, "", next);
-    // On a Space the app is framed; the page round it then shows the same state in its own address.
-    if (window.parent !== window && document.referrer) window.parent.postMessage({ hash: next }, new URL(document.referrer).origin);
-  }
-  const later = () => { clearTimeout(timer); timer = setTimeout(write, WAIT); };
-
-  // --- Following the page
-
-  const instrumentOf = (tab) => nodeOf(own[tab] || own.forward)?.pvInstrument;
-  const remember = (state) => {
-    const { example, gamma, T, floor, t, seed, rescaled, pixels, pair } = state;
-    here.settings = { example, gamma, T, floor, t, seed, rescaled, pixels, pair };
-  };
-  document.addEventListener("pv:state", (event) => {
-    if (instrumentOf(here.tab) !== event.target.pvInstrument) return;
-    remember(event.detail);
-    later();
+const number = (text) => (text.trim() === "" ? NaN : Number(text));
+const list = (text, size) =>
+  text === "" ? [] : text.split(",").map((part) => part.split(".").map(number)).map((one) => {
+    if (one.length !== size || !one.every((n) => Number.isInteger(n) && n >= 0)) throw new Error();
+    return one;
   });
-  const shownTab = () => document.querySelector('[role="tab"][aria-selected="true"]')?.dataset.tabId;
-  document.addEventListener("click", () => setTimeout(() => {
-    const tab = shownTab();
-    if (!props.tabs.includes(tab) || tab === here.tab) return;
-    here.tab = tab;
-    const instrument = instrumentOf(tab);
-    if (instrument?.ready) remember(instrument.state());
-    write();
-  }));
+const finite = (text) => { const value = number(text); if (!Number.isFinite(value)) throw new Error(); return value; };
+const among = (options, text) => { if (!options.includes(text)) throw new Error(); return text; };
 
-  const openTab = (id) => {
-    here.tab = id;
-    if (shownTab() !== id) document.querySelector(`[role="tab"][data-tab-id="${id}"]`)?.click();
-  };
-  const whenReady = (id) => new Promise((resolve) => {
-    const ready = () => { const node = nodeOf(id); return node?.pvInstrument?.ready ? node.pvInstrument : null; };
-    const now = ready();
-    if (now) return resolve(now);
-    document.addEventListener("pv:ready", function listen() {
-      const found = ready();
-      if (found) { document.removeEventListener("pv:ready", listen); resolve(found); }
-    });
+// Each key puts its value into what is read, or throws where there is none. Ranges are the instrument's to keep.
+const KEYS = {
+  tab: (to, text) => { to.tab = among(props.tabs, text); },
+  step: (to, text, problems) => {
+    to.step = Math.min(props.steps, Math.max(1, Math.round(finite(text))));
+    if (to.step !== Number(text)) problems.push(`The lesson has no step ${text}; this is step ${to.step}.`);
+  },
+  lang: (to, text) => { to.lang = among(props.languages, text); },
+  presenter: (to, text) => { to.presenter = among(["0", "1"], text) === "1"; },
+  image: (to, text) => { to.settings.example = among(props.examples, text); },
+  ddpm: (to, text) => { to.settings.rescaled = among(["printed", "rescaled"], text) === "rescaled"; },
+  pixels: (to, text) => { to.settings.pixels = list(text, 3); },
+  pair: (to, text) => { [to.settings.pair] = list(text, 2); },
+};
+for (const key of NUMBERS) KEYS[key] = (to, text) => { to.settings[key] = finite(text); };
+
+function read(hash) {
+  const found = { tab: null, step: null, lang: null, presenter: false, settings: {} }, problems = [];
+  for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
+    try { KEYS[key](found, text, problems); } catch { problems.push(`“${key}=${text}” was not understood and is ignored.`); }
+  }
+  return { found, problems };
+}
+
+// --- Writing
+
+const pairs = (numbers) => numbers.map((one) => one.join(".")).join(",");
+const short = (value) => String(Number(value.toPrecision(6)));
+
+/** The part of an address after and with the #. */
+export function hash({ tab, step = null, lang = null, settings = {}, presenter = false }) {
+  const out = [["tab", tab]];
+  if (tab === "lesson") {
+    if (step !== null) out.push(["step", step]);
+    if (lang) out.push(["lang", lang]);
+  }
+  if (settings.example) out.push(["image", settings.example]);
+  for (const key of NUMBERS) if (settings[key] !== undefined) out.push([key, short(settings[key])]);
+  if (settings.rescaled !== undefined) out.push(["ddpm", settings.rescaled ? "rescaled" : "printed"]);
+  if (settings.pixels) out.push(["pixels", pairs(settings.pixels)]);
+  if (settings.pair) out.push(["pair", pairs([settings.pair])]);
+  if (presenter) out.push(["presenter", "1"]);
+  return "#" + out.map(([key, value]) => `${key}=${encodeURIComponent(value).replace(/%2C/g, ",")}`).join("&");
+}
+
+function write() {
+  clearTimeout(timer);
+  timer = null;
+  if (!props) return; // the header is not there yet
+  const next = hash(here);
+  if (next === written) return;
+  written = next;
+  history.replaceState(history.state, "", next);
+  // On a Space the app is framed; the page round it then shows the same state in its own address.
+  if (window.parent !== window && document.referrer) window.parent.postMessage({ hash: next }, new URL(document.referrer).origin);
+}
+const later = () => { clearTimeout(timer); timer = setTimeout(write, WAIT); };
+
+// --- Following the page
+
+const instrumentOf = (tab) => nodeOf(own[tab] || own.forward)?.pvInstrument;
+const remember = (state) => {
+  const { example, gamma, T, floor, t, seed, rescaled, pixels, pair } = state;
+  here.settings = { example, gamma, T, floor, t, seed, rescaled, pixels, pair };
+};
+function followInstrument(event) {
+  if (instrumentOf(here.tab) !== event.target.pvInstrument) return;
+  remember(event.detail);
+  later();
+}
+const shownTab = () => document.querySelector('[role="tab"][aria-selected="true"]')?.dataset.tabId;
+function followTabs() {
+  const tab = shownTab();
+  if (!props.tabs.includes(tab) || tab === here.tab) return;
+  here.tab = tab;
+  const instrument = instrumentOf(tab);
+  if (instrument?.ready) remember(instrument.state());
+  write();
+}
+
+const openTab = (id) => {
+  here.tab = id;
+  if (shownTab() !== id) document.querySelector(`[role="tab"][data-tab-id="${id}"]`)?.click();
+};
+const whenReady = (id) => new Promise((resolve) => {
+  const ready = () => { const node = nodeOf(id); return node?.pvInstrument?.ready ? node.pvInstrument : null; };
+  const already = ready();
+  if (already) return resolve(already);
+  document.addEventListener("pv:ready", function listen() {
+    const found = ready();
+    if (found) { document.removeEventListener("pv:ready", listen); resolve(found); }
   });
+});
 
-  // Set an instrument from an address, and say what it would not take: numbers out of range, pixels outside the picture.
-  async function fit(instrument, asked) {
-    await instrument.set(asked);
-    const got = instrument.state();
-    const same = (a, b) => (typeof a === "number" ? Math.abs(a - b) <= 1e-5 * Math.max(1, Math.abs(a)) : JSON.stringify(a) === JSON.stringify(b));
-    const text = (value) => (Array.isArray(value) ? pairs(Array.isArray(value[0]) ? value : [value]) || "none" : value);
-    return Object.keys(asked).filter((key) => !same(asked[key], got[key]))
-      .map((key) => `${key} = ${text(asked[key])} does not fit; it became ${text(got[key])}.`);
-  }
+// Set an instrument from an address, and say what it would not take: numbers out of range, pixels outside the picture.
+async function fit(instrument, asked) {
+  await instrument.set(asked);
+  const got = instrument.state();
+  const same = (a, b) => (typeof a === "number" ? Math.abs(a - b) <= 1e-5 * Math.max(1, Math.abs(a)) : JSON.stringify(a) === JSON.stringify(b));
+  const text = (value) => (Array.isArray(value) ? pairs(Array.isArray(value[0]) ? value : [value]) || "none" : value);
+  return Object.keys(asked).filter((key) => !same(asked[key], got[key]))
+    .map((key) => `${key} = ${text(asked[key])} does not fit; it became ${text(got[key])}.`);
+}
 
-  async function apply() {
-    if (location.hash === written || location.hash.length < 2) return;
-    written = location.hash;
-    const { found, problems } = read(location.hash);
-    say(problems);
-    const given = Object.keys(found.settings).length > 0;
-    Object.assign(here, found, { tab: found.tab || here.tab, step: found.step ?? here.step, lang: found.lang || here.lang });
-    here.linked = here.tab === "lesson" && given ? found.settings : null;
-    root.presenter?.(found.presenter);
-    openTab(here.tab);
-    document.dispatchEvent(new CustomEvent("pv:address", { detail: root.address.now() }));
-    if (here.tab === "lesson" || !given) return; // the lesson sets its own instrument, when a step is open
-    const instrument = await whenReady(own.forward);
-    say([...problems, ...(await fit(instrument, found.settings))]);
-  }
+async function apply() {
+  if (location.hash === written || location.hash.length < 2) return;
+  written = location.hash;
+  const { found, problems } = read(location.hash);
+  say(problems);
+  const given = Object.keys(found.settings).length > 0;
+  Object.assign(here, found, { tab: found.tab || here.tab, step: found.step ?? here.step, lang: found.lang || here.lang });
+  here.linked = here.tab === "lesson" && given ? found.settings : null;
+  present(found.presenter);
+  openTab(here.tab);
+  document.dispatchEvent(new CustomEvent("pv:address", { detail: now() }));
+  if (here.tab === "lesson" || !given) return; // the lesson sets its own instrument, when a step is open
+  const instrument = await whenReady(own.forward);
+  say([...problems, ...(await fit(instrument, found.settings))]);
+}
 
-  root.address = {
-    now: () => ({ ...here, settings: { ...here.settings } }),
-    update(change) { Object.assign(here, change); write(); },
-    hash,
-    async fit(instrument, asked) { say(await fit(instrument, asked)); },
-    link() {
-      const instrument = instrumentOf(here.tab);
-      if (instrument?.ready && (here.tab !== "lesson" || here.step !== null)) remember(instrument.state()); // its event may still be on its way
-      write();
-      return location.href;
-    },
-  };
+/** What is on the screen: { tab, step, lang, presenter, settings, linked }. */
+export const now = () => ({ ...here, settings: { ...here.settings } });
+
+/** Some of this has changed. */
+export function update(change) {
+  Object.assign(here, change);
+  write();
+}
+
+/** Sets an instrument, and says what it would not take. */
+export async function set(instrument, asked) {
+  say(await fit(instrument, asked));
+}
+
+/** The address of what is on the screen. */
+export function link() {
+  const instrument = instrumentOf(here.tab);
+  if (instrument?.ready && (here.tab !== "lesson" || here.step !== null)) remember(instrument.state()); // its event may still be on its way
+  write();
+  return location.href;
+}
+
+async function copy() {
+  const text = link();
+  const uploaded = here.settings.example === null ? ["Your uploaded picture is not in the link: whoever opens it sees an example."] : [];
+  try { await navigator.clipboard.writeText(text); say(["Link copied.", ...uploaded]); }
+  catch { say([`The browser does not allow copying; take the link from the address line: ${text}`, ...uploaded]); }
+}
+
+/**
+ * Takes the header's button and line for messages, and follows the page.
+ * @param {HTMLElement} header
+ * @param {Record<string, any>} given tabs [id], examples [id], steps (of the lesson, with its result), languages
+ */
+export function start(header, given) {
+  note = header.querySelector(".pv-address-note");
+  props = given;
+  here.tab = props.tabs[0];
+  header.querySelector(".pv-copy").addEventListener("click", copy);
+  document.addEventListener("pv:state", followInstrument);
+  document.addEventListener("click", () => setTimeout(followTabs));
   window.addEventListener("hashchange", apply);
-
-  element.querySelector(".pv-copy").addEventListener("click", async () => {
-    const link = root.address.link();
-    const own = here.settings.example === null ? ["Your uploaded picture is not in the link: whoever opens it sees an example."] : [];
-    try { await navigator.clipboard.writeText(link); say(["Link copied.", ...own]); }
-    catch { say([`The browser does not allow copying; take the link from the address line: ${link}`, ...own]); }
-  });
-
+  const instrument = instrumentOf(here.tab); // what it said before this module was here went unheard
+  if (instrument?.ready) { remember(instrument.state()); later(); }
   // The tabs are drawn after the header; the address waits for them.
   const first = () => (document.querySelector('[role="tab"]') ? apply() : requestAnimationFrame(first));
   first();
-})();
+}

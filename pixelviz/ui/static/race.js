@@ -1,47 +1,51 @@
 // A race: one lane a method, with its clock, its progress and its images as they come.
-const PV = window.PixelViz;
-const list = element.querySelector(".pv-lanes");
-const line = element.querySelector(".pv-status");
+import { follow, node } from "./page.js";
 
-function lane(state) {
-  const row = PV.node("li", { class: "pv-lane" });
-  const head = PV.node("div", { class: "pv-lane-head" });
-  head.append(PV.node("span", { class: "pv-place", "aria-hidden": "true" }), PV.node("b", {}, state.name), PV.node("span", { class: "pv-lane-note" }), PV.node("span", { class: "pv-clock" }));
-  const bar = PV.node("div", { class: "pv-bar", role: "progressbar", "aria-label": state.name, "aria-valuemin": "0", "aria-valuemax": "100" });
-  bar.append(PV.node("i"));
-  row.append(head, bar, PV.node("img", { alt: "", hidden: "" }));
-  return row;
-}
+/** @param {import("./page.js").Component} component */
+export function mount({ element, props, watch }) {
+  const list = element.querySelector(".pv-lanes");
+  const line = element.querySelector(".pv-status");
 
-function show(row, state) {
-  row.querySelector(".pv-place").textContent = state.place === null ? "" : state.place;
-  row.classList.toggle("pv-arrived", state.place !== null);
-  const runs = `${state.runs} network evaluation${state.runs === 1 ? "" : "s"}`;
-  row.querySelector(".pv-lane-note").textContent = state.fid === null ? runs : `${runs}; FID ${state.fid.toFixed(2)} in the benchmark`;
-  row.querySelector(".pv-clock").textContent = `${state.seconds.toFixed(2)} s`;
-  const bar = row.querySelector(".pv-bar");
-  bar.firstElementChild.style.width = `${100 * state.progress}%`;
-  bar.setAttribute("aria-valuenow", Math.round(100 * state.progress));
-  const image = row.querySelector("img");
-  image.hidden = !state.strip;
-  if (!state.strip) return;
-  image.style.setProperty("--pv-count", state.count);
-  image.alt = `${state.count} images by ${state.name}, ${state.place === null ? "unfinished" : "finished"}`;
-  if (image.src !== state.strip) image.src = state.strip;
-}
-
-let halted = false;
-PV.follow(props, watch, (next) => {
-  // A report that was under way when the race was stopped must not undo the answer to the stop button.
-  if (next && halted && next.lanes) return;
-  halted = !!next && !!next.stopped;
-  if (!next) { list.replaceChildren(); line.textContent = ""; return; }
-  line.textContent = next.status;
-  if (!next.lanes) return;
-  const names = next.lanes.map((state) => state.name).join("|");
-  if (list.dataset.names !== names) {
-    list.dataset.names = names;
-    list.replaceChildren(...next.lanes.map(lane));
+  function lane(state) {
+    const row = node("li", { class: "pv-lane" });
+    const head = node("div", { class: "pv-lane-head" });
+    head.append(node("span", { class: "pv-place", "aria-hidden": "true" }), node("b", {}, state.name), node("span", { class: "pv-lane-note" }), node("span", { class: "pv-clock" }));
+    const bar = node("div", { class: "pv-bar", role: "progressbar", "aria-label": state.name, "aria-valuemin": "0", "aria-valuemax": "100" });
+    bar.append(node("i"));
+    row.append(head, bar, node("img", { alt: "", hidden: "" }));
+    return row;
   }
-  next.lanes.forEach((state, k) => show(list.children[k], state));
-});
+
+  function show(row, state) {
+    row.querySelector(".pv-place").textContent = state.place === null ? "" : state.place;
+    row.classList.toggle("pv-arrived", state.place !== null);
+    const runs = `${state.runs} network evaluation${state.runs === 1 ? "" : "s"}`;
+    row.querySelector(".pv-lane-note").textContent = state.fid === null ? runs : `${runs}; FID ${state.fid.toFixed(2)} in the benchmark`;
+    row.querySelector(".pv-clock").textContent = `${state.seconds.toFixed(2)} s`;
+    const bar = row.querySelector(".pv-bar");
+    bar.firstElementChild.style.width = `${100 * state.progress}%`;
+    bar.setAttribute("aria-valuenow", Math.round(100 * state.progress));
+    const image = row.querySelector("img");
+    image.hidden = !state.strip;
+    if (!state.strip) return;
+    image.style.setProperty("--pv-count", state.count);
+    image.alt = `${state.count} images by ${state.name}, ${state.place === null ? "unfinished" : "finished"}`;
+    if (image.src !== state.strip) image.src = state.strip;
+  }
+
+  let halted = false;
+  follow({ props, watch }, (next) => {
+    // A report that was under way when the race was stopped must not undo the answer to the stop button.
+    if (next && halted && next.lanes) return;
+    halted = !!next && !!next.stopped;
+    if (!next) { list.replaceChildren(); line.textContent = ""; return; }
+    line.textContent = next.status;
+    if (!next.lanes) return;
+    const names = next.lanes.map((state) => state.name).join("|");
+    if (list.dataset.names !== names) {
+      list.dataset.names = names;
+      list.replaceChildren(...next.lanes.map(lane));
+    }
+    next.lanes.forEach((state, k) => show(list.children[k], state));
+  });
+}

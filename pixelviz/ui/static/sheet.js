@@ -1,49 +1,53 @@
 // Samples as a grid of buttons cut from one image; choosing one asks for its reverse trajectory.
-const PV = window.PixelViz;
-const grid = element.querySelector(".pv-samples");
-const bar = element.querySelector(".pv-bar");
-const fill = bar.firstElementChild;
-const line = element.querySelector(".pv-status");
-const sheet = new Image();
-let state = null;
-let halted = false;
+import { follow, node } from "./page.js";
 
-function draw() {
-  if (!state || !state.sheet || !sheet.naturalWidth) return;
-  const { size, columns, count } = state;
-  while (grid.children.length > count) grid.lastChild.remove();
-  while (grid.children.length < count) {
-    const index = grid.children.length;
-    const button = PV.node("button", { type: "button", "aria-label": `Image ${index + 1}: show how it was made` });
-    button.append(PV.node("canvas", { width: size, height: size }));
-    button.addEventListener("click", () => { if (state.done) trigger("select", { index }); });
-    grid.append(button);
+/** @param {import("./page.js").Component} component */
+export function mount({ element, props, trigger, watch }) {
+  const grid = element.querySelector(".pv-samples");
+  const bar = element.querySelector(".pv-bar");
+  const fill = bar.firstElementChild;
+  const line = element.querySelector(".pv-status");
+  const sheet = new Image();
+  let state = null;
+  let halted = false;
+
+  function draw() {
+    if (!state || !state.sheet || !sheet.naturalWidth) return;
+    const { size, columns, count } = state;
+    while (grid.children.length > count) grid.lastChild.remove();
+    while (grid.children.length < count) {
+      const index = grid.children.length;
+      const button = node("button", { type: "button", "aria-label": `Image ${index + 1}: show how it was made` });
+      button.append(node("canvas", { width: size, height: size }));
+      button.addEventListener("click", () => { if (state.done) trigger("select", { index }); });
+      grid.append(button);
+    }
+    [...grid.children].forEach((button, k) => {
+      const canvas = button.firstElementChild;
+      if (canvas.width !== size) canvas.width = canvas.height = size;
+      canvas.getContext("2d").drawImage(sheet, (k % columns) * size, Math.floor(k / columns) * size, size, size, 0, 0, size, size);
+      button.setAttribute("aria-pressed", String(k === state.chosen));
+      button.disabled = !state.done;
+    });
   }
-  [...grid.children].forEach((button, k) => {
-    const canvas = button.firstElementChild;
-    if (canvas.width !== size) canvas.width = canvas.height = size;
-    canvas.getContext("2d").drawImage(sheet, (k % columns) * size, Math.floor(k / columns) * size, size, size, 0, 0, size, size);
-    button.setAttribute("aria-pressed", String(k === state.chosen));
-    button.disabled = !state.done;
+  sheet.onload = draw;
+
+  follow({ props, watch }, (next) => {
+    // A report that was under way when the run was stopped must not undo the answer to the stop button.
+    if (next && halted && !next.done && next.progress > 0) return;
+    halted = !!next && next.progress === null && next.keep;
+    state = next;
+    line.textContent = state ? state.status : "";
+    bar.hidden = !state || state.progress === null;
+    if (!state) { grid.replaceChildren(); return; }
+    if (state.progress !== null) {
+      fill.style.width = `${100 * state.progress}%`;
+      bar.setAttribute("aria-valuenow", Math.round(100 * state.progress));
+    }
+    if (state.keep) return;
+    grid.hidden = !state.sheet;
+    grid.style.setProperty("--pv-columns", state.columns);
+    if (!state.sheet) return;
+    if (sheet.src !== state.sheet) sheet.src = state.sheet; else draw();
   });
 }
-sheet.onload = draw;
-
-PV.follow(props, watch, (next) => {
-  // A report that was under way when the run was stopped must not undo the answer to the stop button.
-  if (next && halted && !next.done && next.progress > 0) return;
-  halted = !!next && next.progress === null && next.keep;
-  state = next;
-  line.textContent = state ? state.status : "";
-  bar.hidden = !state || state.progress === null;
-  if (!state) { grid.replaceChildren(); return; }
-  if (state.progress !== null) {
-    fill.style.width = `${100 * state.progress}%`;
-    bar.setAttribute("aria-valuenow", Math.round(100 * state.progress));
-  }
-  if (state.keep) return;
-  grid.hidden = !state.sheet;
-  grid.style.setProperty("--pv-columns", state.columns);
-  if (!state.sheet) return;
-  if (sheet.src !== state.sheet) sheet.src = state.sheet; else draw();
-});

@@ -31,13 +31,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             elem_id="claims-checkpoint",
         )
         run = gr.Button("Check these too", min_width=150, elem_id="claims-run")
-    view = gr.HTML(
-        html_template="${value}",
-        js_on_load=(widgets.STATIC / "claims.js").read_text("utf-8"),
-        apply_default_css=False,
-        container=False,
-        elem_id="claims",
-    )
+    view = widgets.component("${value}", "claims.js", elem_id="claims")
     state = gr.Textbox(label="The instrument's settings", visible=False)
     judged = gr.State(None)
 

@@ -1,127 +1,125 @@
 // The instrument's controls: sliders with their numbers, range, seed, examples, pixels, time and play.
-(() => {
-  const root = (window.PixelViz = window.PixelViz || {});
-  if (root.controls) return;
-  const SLIDERS = [
-    { key: "gamma", min: 1, max: 100, step: 0.5, sign: " γ", hint: "noise rate" },
-    { key: "T", min: 1, max: 1000, step: 1, sign: "", hint: "steps" },
-    { key: "floor", min: 0.001, max: 0.5, step: 0.001, sign: "", hint: "darkest x₀" },
-  ];
-  let instances = 0;
+import { decimal, node } from "../page.js";
 
-  // act: set(partial), play(), pause(), step(n), light(k or null), select(k), remove(k), add()
-  root.controls = (host, props, act) => {
-    const find = (selector) => host.querySelector(selector);
-    const own = `pvi-${(instances += 1)}`;
-    const time = find(".pvi-time input"), clock = find(".pvi-clock"), play = find(".pvi-play"), speed = find(".pvi-speed select");
-    const chips = find(".pvi-chips"), channel = find(".pvi-channel"), seed = find(".pvi-seed input");
-    const pair = [...host.querySelectorAll(".pvi-pair select")];
+const SLIDERS = [
+  { key: "gamma", min: 1, max: 100, step: 0.5, sign: " γ", hint: "noise rate" },
+  { key: "T", min: 1, max: 1000, step: 1, sign: "", hint: "steps" },
+  { key: "floor", min: 0.001, max: 0.5, step: 0.001, sign: "", hint: "darkest x₀" },
+];
+let instances = 0;
 
-    const sliders = Object.fromEntries(SLIDERS.map(({ key, min, max, step, sign, hint }) => {
-      const row = root.node("div", { class: "pvi-slider" });
-      const head = root.node("div"), name = root.node("span");
-      name.append(root.node("b", {}, key + sign), root.node("small", {}, hint));
-      const number = root.node("input", { type: "number", min, max, step, "aria-label": `${key}, typed` });
-      const range = root.node("input", { type: "range", min, max, step, "aria-label": key });
-      const note = root.node("p", { class: "pvi-warn", role: "alert", hidden: "" });
-      head.append(name, number);
-      row.append(head, range, note);
-      find(".pvi-sliders").append(row);
-      range.addEventListener("input", () => act.set({ [key]: Number(range.value) }));
-      const typed = () => { if (number.value.trim() !== "") act.set({ [key]: Number(number.value) }); act.redraw(); };
-      number.addEventListener("change", typed);
-      return [key, { range, number, note }];
-    }));
+// act: set(partial), play(), pause(), step(n), light(k or null), select(k), remove(k), add()
+export function controls(host, props, act) {
+  const find = (selector) => host.querySelector(selector);
+  const own = `pvi-${(instances += 1)}`;
+  const time = find(".pvi-time input"), clock = find(".pvi-clock"), play = find(".pvi-play"), speed = find(".pvi-speed select");
+  const chips = find(".pvi-chips"), channel = find(".pvi-channel"), seed = find(".pvi-seed input");
+  const pair = [...host.querySelectorAll(".pvi-pair select")];
 
-    time.addEventListener("input", () => { act.pause(); act.set({ t: Number(time.value) / Number(time.max) }); });
-    play.addEventListener("click", () => act.toggle());
-    for (const button of host.querySelectorAll("[data-step]")) button.addEventListener("click", () => { act.pause(); act.step(Number(button.dataset.step)); });
+  const sliders = Object.fromEntries(SLIDERS.map(({ key, min, max, step, sign, hint }) => {
+    const row = node("div", { class: "pvi-slider" });
+    const head = node("div"), name = node("span");
+    name.append(node("b", {}, key + sign), node("small", {}, hint));
+    const number = node("input", { type: "number", min, max, step, "aria-label": `${key}, typed` });
+    const range = node("input", { type: "range", min, max, step, "aria-label": key });
+    const note = node("p", { class: "pvi-warn", role: "alert", hidden: "" });
+    head.append(name, number);
+    row.append(head, range, note);
+    find(".pvi-sliders").append(row);
+    range.addEventListener("input", () => act.set({ [key]: Number(range.value) }));
+    const typed = () => { if (number.value.trim() !== "") act.set({ [key]: Number(number.value) }); act.redraw(); };
+    number.addEventListener("change", typed);
+    return [key, { range, number, note }];
+  }));
 
-    const radios = (box, name, change) => box.querySelectorAll("input").forEach((radio) => {
-      radio.name = `${own}-${name}`;
-      radio.addEventListener("change", () => change(radio.value));
-    });
-    radios(find(".pvi-range"), "range", (value) => act.set({ rescaled: value === "rescaled" }));
-    radios(channel, "channel", (value) => act.channel(Number(value)));
-    seed.addEventListener("change", () => act.set({ seed: Number(seed.value) }));
-    find(".pvi-seed button").addEventListener("click", () => act.set({ seed: Number(seed.value) + 1 }));
-    find(".pvi-add").addEventListener("click", act.add);
-    find(".pvi-clear").addEventListener("click", () => act.set({ pixels: [] }));
-    pair.forEach((select, side) => select.addEventListener("change", () => {
-      const now = pair.map((s) => Number(s.value));
-      // The same pixel twice has no crossing: the other side gives way.
-      if (now[0] === now[1]) now[1 - side] = now[side] ? 0 : 1;
-      act.set({ pair: now });
-    }));
+  time.addEventListener("input", () => { act.pause(); act.set({ t: Number(time.value) / Number(time.max) }); });
+  play.addEventListener("click", () => act.toggle());
+  for (const button of host.querySelectorAll("[data-step]")) button.addEventListener("click", () => { act.pause(); act.step(Number(button.dataset.step)); });
 
-    const strip = find(".pv-thumbs");
-    const thumbs = new Map((props.examples || []).map(([id, label, source]) => {
-      const button = root.node("button", { type: "button", title: label, "aria-label": `Example: ${label}` });
-      button.append(root.node("img", { src: source, alt: "", width: 40, height: 40 }));
-      button.addEventListener("click", () => act.set({ example: id }));
-      strip.append(button);
-      return [id, button];
-    }));
+  const radios = (box, name, change) => box.querySelectorAll("input").forEach((radio) => {
+    radio.name = `${own}-${name}`;
+    radio.addEventListener("change", () => change(radio.value));
+  });
+  radios(find(".pvi-range"), "range", (value) => act.set({ rescaled: value === "rescaled" }));
+  radios(channel, "channel", (value) => act.channel(Number(value)));
+  seed.addEventListener("change", () => act.set({ seed: Number(seed.value) }));
+  find(".pvi-seed button").addEventListener("click", () => act.set({ seed: Number(seed.value) + 1 }));
+  find(".pvi-add").addEventListener("click", act.add);
+  find(".pvi-clear").addEventListener("click", () => act.set({ pixels: [] }));
+  pair.forEach((select, side) => select.addEventListener("change", () => {
+    const now = pair.map((s) => Number(s.value));
+    // The same pixel twice has no crossing: the other side gives way.
+    if (now[0] === now[1]) now[1 - side] = now[side] ? 0 : 1;
+    act.set({ pair: now });
+  }));
 
-    function chip(k) {
-      const box = root.node("span", { class: "pvi-chip", style: `--pixel: ${props.colours[k]}` });
-      const choose = root.node("button", { type: "button" }), drop = root.node("button", { type: "button", "aria-label": `Remove pixel ${k + 1}` }, "×");
-      choose.append(root.node("b", {}, String(k + 1)), root.node("span"));
-      choose.addEventListener("click", () => act.select(k));
-      drop.addEventListener("click", () => act.remove(k));
-      box.addEventListener("pointerenter", () => act.light(k));
-      box.addEventListener("pointerleave", () => act.light(null));
-      box.append(choose, drop);
-      return box;
-    }
+  const strip = find(".pv-thumbs");
+  const thumbs = new Map((props.examples || []).map(([id, label, source]) => {
+    const button = node("button", { type: "button", title: label, "aria-label": `Example: ${label}` });
+    button.append(node("img", { src: source, alt: "", width: 40, height: 40 }));
+    button.addEventListener("click", () => act.set({ example: id }));
+    strip.append(button);
+    return [id, button];
+  }));
 
-    // Set only where it differs: a field that is being typed in, or dragged, is left alone.
-    const value = (field, next) => { if (Number(field.value) !== next && document.activeElement !== field) field.value = next; };
+  function chip(k) {
+    const box = node("span", { class: "pvi-chip", style: `--pixel: ${props.colours[k]}` });
+    const choose = node("button", { type: "button" }), drop = node("button", { type: "button", "aria-label": `Remove pixel ${k + 1}` }, "×");
+    choose.append(node("b", {}, String(k + 1)), node("span"));
+    choose.addEventListener("click", () => act.select(k));
+    drop.addEventListener("click", () => act.remove(k));
+    box.addEventListener("pointerenter", () => act.light(k));
+    box.addEventListener("pointerleave", () => act.light(null));
+    box.append(choose, drop);
+    return box;
+  }
 
-    return {
-      speed: () => Number(speed.value),
-      settled(request) { seed.value = request; },
-      draw(model, wished) {
-        const { state, picture, i, t } = model;
-        for (const [key, { range, number, note }] of Object.entries(sliders)) {
-          if (Number(range.value) !== state[key]) range.value = state[key];
-          value(number, state[key]);
-          const limited = key === "gamma" && wished.gamma !== state.gamma;
-          if (note.hidden === limited) note.hidden = !limited;
-          const words = limited ? `gamma must stay below T: ${state.gamma} is used.` : "";
-          if (note.textContent !== words) note.textContent = words;
-        }
-        if (Number(time.max) !== state.T) time.max = state.T;
-        if (Number(time.value) !== i) time.value = i;
-        time.setAttribute("aria-valuetext", `step ${i} of ${state.T}, t = ${t.toFixed(3)}`);
-        clock.textContent = `i = ${i} of ${state.T}, t = ${t.toFixed(3)}`;
-        play.classList.toggle("pvi-playing", state.playing);
-        play.lastChild.textContent = state.playing ? "Pause" : "Play";
-        host.querySelectorAll(".pvi-range input").forEach((radio) => { radio.checked = (radio.value === "rescaled") === state.rescaled; });
-        value(seed, state.seed);
-        thumbs.forEach((button, id) => button.setAttribute("aria-pressed", String(id === state.example)));
+  // Set only where it differs: a field that is being typed in, or dragged, is left alone.
+  const value = (field, next) => { if (Number(field.value) !== next && document.activeElement !== field) field.value = next; };
 
-        while (chips.children.length > state.pixels.length) chips.lastChild.remove();
-        while (chips.children.length < state.pixels.length) chips.append(chip(chips.children.length));
-        model.pixels.forEach((p, k) => {
-          const [choose] = chips.children[k].children, words = `x₀ ${root.number(Number(p.x0.toPrecision(3)))}`;
-          if (choose.lastChild.textContent !== words) choose.lastChild.textContent = words;
-          choose.setAttribute("aria-label", `Pixel ${k + 1}, ${words}`);
-          choose.setAttribute("aria-pressed", String(state.selected === k));
-          chips.children[k].classList.toggle("pvi-lit", model.lit === k);
-        });
-        channel.hidden = picture.channels !== 3;
-        channel.querySelectorAll("input").forEach((radio) => { radio.checked = Number(radio.value) === model.channel; });
-        const choices = state.pixels.length;
-        pair[0].parentElement.hidden = choices < 2;
-        pair.forEach((select, side) => {
-          if (select.options.length !== choices) select.replaceChildren(...state.pixels.map((_, k) => root.node("option", { value: k }, String(k + 1))));
-          if (Number(select.value) !== state.pair[side]) select.value = state.pair[side];
-        });
-        find(".pvi-add").disabled = choices >= props.colours.length;
-        find(".pvi-clear").disabled = !choices;
-      },
-      limits: Object.fromEntries(SLIDERS.map(({ key, min, max, step }) => [key, { min, max, step }])),
-    };
+  return {
+    speed: () => Number(speed.value),
+    settled(request) { seed.value = request; },
+    draw(model, wished) {
+      const { state, picture, i, t } = model;
+      for (const [key, { range, number, note }] of Object.entries(sliders)) {
+        if (Number(range.value) !== state[key]) range.value = state[key];
+        value(number, state[key]);
+        const limited = key === "gamma" && wished.gamma !== state.gamma;
+        if (note.hidden === limited) note.hidden = !limited;
+        const words = limited ? `gamma must stay below T: ${state.gamma} is used.` : "";
+        if (note.textContent !== words) note.textContent = words;
+      }
+      if (Number(time.max) !== state.T) time.max = state.T;
+      if (Number(time.value) !== i) time.value = i;
+      time.setAttribute("aria-valuetext", `step ${i} of ${state.T}, t = ${t.toFixed(3)}`);
+      clock.textContent = `i = ${i} of ${state.T}, t = ${t.toFixed(3)}`;
+      play.classList.toggle("pvi-playing", state.playing);
+      play.lastChild.textContent = state.playing ? "Pause" : "Play";
+      host.querySelectorAll(".pvi-range input").forEach((radio) => { radio.checked = (radio.value === "rescaled") === state.rescaled; });
+      value(seed, state.seed);
+      thumbs.forEach((button, id) => button.setAttribute("aria-pressed", String(id === state.example)));
+
+      while (chips.children.length > state.pixels.length) chips.lastChild.remove();
+      while (chips.children.length < state.pixels.length) chips.append(chip(chips.children.length));
+      model.pixels.forEach((p, k) => {
+        const [choose] = chips.children[k].children, words = `x₀ ${decimal(Number(p.x0.toPrecision(3)))}`;
+        if (choose.lastChild.textContent !== words) choose.lastChild.textContent = words;
+        choose.setAttribute("aria-label", `Pixel ${k + 1}, ${words}`);
+        choose.setAttribute("aria-pressed", String(state.selected === k));
+        chips.children[k].classList.toggle("pvi-lit", model.lit === k);
+      });
+      channel.hidden = picture.channels !== 3;
+      channel.querySelectorAll("input").forEach((radio) => { radio.checked = Number(radio.value) === model.channel; });
+      const choices = state.pixels.length;
+      pair[0].parentElement.hidden = choices < 2;
+      pair.forEach((select, side) => {
+        if (select.options.length !== choices) select.replaceChildren(...state.pixels.map((_, k) => node("option", { value: k }, String(k + 1))));
+        if (Number(select.value) !== state.pair[side]) select.value = state.pair[side];
+      });
+      find(".pvi-add").disabled = choices >= props.colours.length;
+      find(".pvi-clear").disabled = !choices;
+    },
+    limits: Object.fromEntries(SLIDERS.map(({ key, min, max, step }) => [key, { min, max, step }])),
   };
-})();
+}

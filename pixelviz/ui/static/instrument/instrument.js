@@ -1,370 +1,382 @@
 // The instrument: state, what follows from it, one drawing an animation frame, and the door for scripts (`pvInstrument`).
 // Python sends x0 and the noise once a picture; everything else happens here, by process.js.
-const PV = window.PixelViz;
-const P = PV.process;
-const host = element.querySelector(".pv-instrument");
-const MAX_PIXELS = props.colours.length;
+import { decade, decimal, follow, node } from "../page.js";
+import { uploads } from "../upload.js";
+import { controls as makeControls } from "./controls.js";
+import { curves as makeCurves } from "./curves.js";
+import { frames as makeFrames } from "./images.js";
+import { palette } from "./plot.js";
+import * as P from "./process.js";
+import { theory, water as makeWater } from "./water.js";
+import { words as makeWords } from "./words.js";
+
 const WALK_SECONDS = 8; // from t = 0 to 1 at speed 1
 const QUIET_STEP = 0.25; // seconds a step of the playing where less motion is wanted
 const CURVE_WORK = 18_000; // levels times steps of the moment curves, so that gamma can be dragged over any picture
 const quiet = window.matchMedia("(prefers-reduced-motion: reduce)");
 
-const state = {
-  t: 0.16, gamma: 20, T: 200, floor: 0.004, rescaled: false, seed: 0, pixels: [], pair: [0, 1], example: null,
-  playing: false, selected: 0,
-};
-const wished = { gamma: state.gamma }; // what the user asked for; T may not allow it now
-const waiting = new Map(); // request -> what to do when its picture is here
-let asked = 0, picture = null, model = null, changed = {}, queued = false, last = null, lit = null, probe = null, nextChannel = 1;
-let colors = null;
-const noise = {};
+/** @param {import("../page.js").Component} component */
+export function mount({ element, props, trigger, watch }) {
+  const host = element.querySelector(".pv-instrument");
+  const MAX_PIXELS = props.colours.length;
 
-const clamp = (v, low, high) => Math.max(low, Math.min(high, v));
-const shown = () => host.offsetParent !== null;
+  const state = {
+    t: 0.16, gamma: 20, T: 200, floor: 0.004, rescaled: false, seed: 0, pixels: [], pair: [0, 1], example: null,
+    playing: false, selected: 0,
+  };
+  const wished = { gamma: state.gamma }; // what the user asked for; T may not allow it now
+  const waiting = new Map(); // request -> what to do when its picture is here
+  let asked = 0, picture = null, model = null, changed = {}, queued = false, last = null, lit = null, probe = null, nextChannel = 1;
+  let colors = null;
+  const noise = {};
 
-// --- Parts
+  const clamp = (v, low, high) => Math.max(low, Math.min(high, v));
+  const shown = () => host.offsetParent !== null;
 
-const act = {
-  set: (partial) => api.set(partial), redraw: () => touch("pixels"), toggle: () => (state.playing ? api.pause() : api.play()),
-  pause: () => api.pause(), step: (n) => api.step(n), light, select, remove, add,
-  channel(c) {
-    nextChannel = c;
-    const at = state.pixels[state.selected];
-    if (at) api.set({ pixels: state.pixels.map((p, k) => (k === state.selected ? [p[0], p[1], c] : p)) });
-  },
-};
-const frames = PV.frames(host, props);
-const curves = PV.curves(host, props);
-const water = PV.water(host, props, curves.range);
-const controls = PV.controls(host, props, act);
-const words = PV.words(host, controls.limits);
-const message = host.querySelector(".pvi-message");
-const captions = Object.fromEntries(["image", "ours", "ddpm", "ahead", "gap"].map((key) => [key, host.querySelector(`[data-view=${key}] figcaption span`)]));
+  // --- Parts
 
-const views = [...host.querySelectorAll("[data-view]")];
-const away = new Set(); // views that the page is scrolled away from, or that are hidden: they are drawn when they come
-const seen = (key) => !away.has(key);
+  const act = {
+    set: (partial) => api.set(partial), redraw: () => touch("pixels"), toggle: () => (state.playing ? api.pause() : api.play()),
+    pause: () => api.pause(), step: (n) => api.step(n), light, select, remove, add,
+    channel(c) {
+      nextChannel = c;
+      const at = state.pixels[state.selected];
+      if (at) api.set({ pixels: state.pixels.map((p, k) => (k === state.selected ? [p[0], p[1], c] : p)) });
+    },
+  };
+  const frames = makeFrames(host, props);
+  const curves = makeCurves(host, props);
+  const water = makeWater(host, props, curves.range);
+  const controls = makeControls(host, props, act);
+  const words = makeWords(host, controls.limits);
+  const message = host.querySelector(".pvi-message");
+  const captions = Object.fromEntries(["image", "ours", "ddpm", "ahead", "gap"].map((key) => [key, host.querySelector(`[data-view=${key}] figcaption span`)]));
 
-// --- From state to numbers
+  const views = [...host.querySelectorAll("[data-view]")];
+  const away = new Set(); // views that the page is scrolled away from, or that are hidden: they are drawn when they come
+  const seen = (key) => !away.has(key);
 
-function numbers(at, k = null) {
-  const [row, col, channel] = at, { index, noise, rows, columns } = picture, place = (channel * rows + row) * columns + col;
-  const x0 = model.x0[index[place]], eps = noise[place], { t, i, ddpm } = model, { gamma, T } = state;
-  const logs = { ours: P.logBar(x0, gamma, t), ddpm: ddpm[i] };
-  const rates = { ours: gamma * x0, ddpm: P.ddpmRate(ddpm, i) };
-  const of = (m) => ({ log: logs[m], snr: P.snr(x0, logs[m]), rate: P.snrRate(x0, rates[m], logs[m]), x: Math.exp(logs[m] / 2) * x0 + Math.sqrt(-Math.expm1(logs[m])) * eps });
-  return { k, row, col, channel, x0, eps, color: k === null ? null : props.colours[k], ours: of("ours"), ddpm: of("ddpm"), T };
-}
+  // --- From state to numbers
 
-function compute() {
-  const { levels, counts, tallies } = picture, fresh = changed.picture || changed.process;
-  if (changed.picture) {
-    model = { picture, state, tables: { ours: P.table(levels.length), ddpm: P.table(levels.length) },
-      ahead: new Uint8Array(levels.length), curves: {}, keys: {}, seen, noisy };
-    for (const method of ["ours", "ddpm"]) noise[method] = { x: new Float32Array(picture.index.length), stale: true };
+  function numbers(at, k = null) {
+    const [row, col, channel] = at, { index, noise, rows, columns } = picture, place = (channel * rows + row) * columns + col;
+    const x0 = model.x0[index[place]], eps = noise[place], { t, i, ddpm } = model, { gamma, T } = state;
+    const logs = { ours: P.logBar(x0, gamma, t), ddpm: ddpm[i] };
+    const rates = { ours: gamma * x0, ddpm: P.ddpmRate(ddpm, i) };
+    const of = (m) => ({ log: logs[m], snr: P.snr(x0, logs[m]), rate: P.snrRate(x0, rates[m], logs[m]), x: Math.exp(logs[m] / 2) * x0 + Math.sqrt(-Math.expm1(logs[m])) * eps });
+    return { k, row, col, channel, x0, eps, color: k === null ? null : props.colours[k], ours: of("ours"), ddpm: of("ddpm"), T };
   }
-  model.i = Math.round(state.t * state.T);
-  model.t = model.i / state.T;
-  const once = (name, key, make) => { if (model.keys[name] !== key) { model.keys[name] = key; make(); } };
-  if (fresh) {
-    once("x0", state.floor, () => { model.x0 = P.raised(levels, state.floor); });
-    once("ddpm", `${state.T}|${state.rescaled}`, () => { model.ddpm = P.ddpmTable(state.T, state.rescaled); });
-    const { ddpm, x0 } = model, { gamma, T } = state;
-    const count = Math.min(T, clamp(Math.floor(CURVE_WORK / levels.length), 24, 72));
-    const steps = [...new Set(Array.from({ length: count + 1 }, (_, k) => Math.round(T * (k / count) ** 1.6)))];
-    once("ours", `${gamma}|${T}|${state.floor}`, () => { model.curves.ours = P.momentCurves(tallies, x0, steps, (x, i) => P.logBar(x, gamma, i / T)); });
-    once("theirs", `${T}|${state.rescaled}|${state.floor}`, () => { model.curves.ddpm = P.momentCurves(tallies, x0, steps, (x, i) => ddpm[i]); });
-    model.curves.t = steps.map((i) => i / T);
-    model.gap = { ours: P.terminalGap(x0, counts, (x) => P.logBar(x, gamma, 1)), ddpm: P.terminalGap(x0, counts, () => ddpm[T]) };
-    model.aheadAtEnd = share((x) => P.ahead(x, gamma, 1, ddpm[T]));
-  }
-  if (fresh || changed.time) {
-    const { x0, tables, t, i, ddpm } = model, log = ddpm[i];
-    P.marginal(x0, (x) => P.logBar(x, state.gamma, t), tables.ours);
-    P.marginal(x0, () => log, tables.ddpm);
-    noise.ours.stale = noise.ddpm.stale = true;
-    model.moments = Object.fromEntries(["ours", "ddpm"].map((m) => [m, tallies.map((channel) => P.moments(channel, tables[m]))]));
-    for (let k = 0; k < x0.length; k++) model.ahead[k] = i > 0 && P.ahead(x0[k], state.gamma, t, log) ? 1 : 0;
-    model.aheadShare = share((_, k) => model.ahead[k]);
-  }
-  model.pixels = state.pixels.map(numbers);
-  const [a, b] = state.pair.map((k) => model.pixels[k]);
-  model.tDelta = a && b ? P.tDelta(a.x0, b.x0, state.gamma) : null;
-  model.theory = model.i && model.pixels.length ? PV.water.theory(model.pixels) : null;
-  model.lit = lit !== null && lit < model.pixels.length ? lit : null;
-  model.probe = probe;
-  model.probed = probe ? numbers(probe) : null;
-  model.channel = state.pixels[state.selected]?.[2] ?? nextChannel;
-  model.words = { pixel: (k) => words.pixel(k, model) };
-}
 
-// x_t of every value, by one method; computed when the first view asks for it.
-function noisy(method) {
-  const one = noise[method];
-  if (one.stale) { P.noised(picture, model.tables[method], one.x); one.stale = false; }
-  return one.x;
-}
-
-// Share of all values whose level satisfies `holds(x0, level)`.
-function share(holds) {
-  let found = 0, all = 0;
-  picture.counts.forEach((n, k) => { all += n; if (holds(model.x0[k], k)) found += n; });
-  return found / all;
-}
-
-// --- Drawing
-
-function touch(...reasons) {
-  for (const reason of reasons) changed[reason] = true;
-  if (!queued && picture) { queued = true; requestAnimationFrame(draw); }
-}
-
-function draw(now) {
-  queued = false;
-  if (state.playing) advance(now);
-  const whole = changed;
-  const moved = whole.picture || whole.process || whole.time;
-  compute();
-  changed = {};
-  if (!colors) { colors = PV.plot.palette(host); colors.other = colors.dark ? "#f6c45c" : "#a85a08"; }
-  if (moved || whole.look) frames.draw(model, whole.look ? { ...whole, picture: true } : whole);
-  frames.mark(model, dragging);
-  curves.draw(model, whole.look ? { ...whole, picture: true } : whole, colors);
-  water.draw(model, whole, colors, !quiet.matches && (state.playing || whole.time));
-  words.draw(model, whole);
-  controls.draw(model, wished);
-  caption("ahead", model.i ? `ours: ${(100 * model.aheadShare).toFixed(0)} %` : "no one at t = 0");
-  caption("gap", `${PV.number(Number(model.gap.ours.mean.toPrecision(3)))} nats`);
-  if (whole.picture) caption("image", `${picture.columns} × ${picture.rows}`);
-  const first = !api.ready;
-  api.ready = true;
-  if (first) host.dispatchEvent(new CustomEvent("pv:ready", { bubbles: true }));
-  if (moved || whole.pixels) host.dispatchEvent(new CustomEvent("pv:state", { bubbles: true, detail: api.state() }));
-  if (state.playing) touch("time");
-}
-const caption = (key, text) => { if (captions[key].textContent !== text) captions[key].textContent = text; };
-
-function advance(now) {
-  if (!shown()) { state.playing = false; return; }
-  const passed = last === null ? 0 : Math.min(0.1, (now - last) / 1000);
-  if (quiet.matches && last !== null && now - last < 1000 * QUIET_STEP) return;
-  last = now;
-  state.t = Math.min(1, state.t + ((quiet.matches ? QUIET_STEP : passed) * controls.speed()) / WALK_SECONDS);
-  if (state.t >= 1) state.playing = false;
-}
-
-// --- The hand
-
-function light(k) { if (lit !== k) { lit = k; touch("focus"); } }
-function point(at) {
-  const found = at ? state.pixels.findIndex(([row, col]) => row === at[0] && col === at[1]) : -1;
-  probe = at && found < 0 ? [...at, Math.min(model.channel, picture.channels - 1)] : null;
-  lit = found < 0 ? null : found;
-  touch("focus");
-}
-function select(k) { state.selected = clamp(k, 0, Math.max(0, state.pixels.length - 1)); touch("focus"); }
-function remove(k) {
-  const pixels = state.pixels.filter((_, n) => n !== k);
-  lit = null;
-  api.set({ pixels });
-  select(Math.min(state.selected, pixels.length - 1));
-}
-// The oldest pixel gives way to one too many.
-function pick(at) {
-  const pixels = [...state.pixels.filter((p) => String(p) !== String(at)), at].slice(-MAX_PIXELS);
-  api.set({ pixels });
-  select(pixels.length - 1);
-}
-function add() {
-  const { rows, columns, channels } = picture, channel = Math.min(model.channel, channels - 1);
-  const grid = [0.5, 0.25, 0.75].flatMap((y) => [0.5, 0.25, 0.75].map((x) => [Math.floor(rows * y), Math.floor(columns * x), channel]));
-  const free = [...picture.suggested, ...grid].find((at) => !state.pixels.some((p) => p[0] === at[0] && p[1] === at[1]));
-  if (free) pick(free);
-}
-
-for (const frame of Object.values(frames.frames)) {
-  frame.box.addEventListener("pointermove", (event) => { if (picture && event.target === frame.canvas) point(frames.at(frame, event, picture)); });
-  frame.box.addEventListener("pointerleave", () => picture && point(null));
-  frame.canvas.addEventListener("click", (event) => {
-    if (!picture) return;
-    pick([...frames.at(frame, event, picture), Math.min(model.channel, picture.channels - 1)]);
-    point(null);
-  });
-}
-
-// A marker: drag it, or move it with the arrow keys.
-function dragging(node, k) {
-  const to = (row, col) => api.set({ pixels: state.pixels.map((p, n) => (n === k ? [clamp(row, 0, picture.rows - 1), clamp(col, 0, picture.columns - 1), p[2]] : p)) });
-  node.addEventListener("pointerenter", () => light(k));
-  node.addEventListener("pointerleave", () => light(null));
-  node.addEventListener("focus", () => { select(k); light(k); });
-  node.addEventListener("blur", () => light(null));
-  node.addEventListener("pointerdown", (event) => { node.setPointerCapture(event.pointerId); probe = null; });
-  node.addEventListener("pointermove", (event) => {
-    if (!node.hasPointerCapture(event.pointerId) || !(event.buttons & 1)) return;
-    const [row, col] = frames.at(frames.frames.image, event, picture);
-    if (row !== state.pixels[k][0] || col !== state.pixels[k][1]) to(row, col);
-  });
-  node.addEventListener("keydown", (event) => {
-    const way = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-    if (way) to(state.pixels[k][0] + way[0] * (event.shiftKey ? 10 : 1), state.pixels[k][1] + way[1] * (event.shiftKey ? 10 : 1));
-    else if (event.key === "Delete" || event.key === "Backspace") { remove(k); (frames.frames.image.marks[Math.min(k, state.pixels.length - 1)] || host.querySelector(".pvi-add")).focus(); }
-    else return;
-    event.preventDefault(); event.stopPropagation(); // else a key that steps time somewhere else would do so too
-  });
-}
-
-const scrub = (event) => {
-  const found = model && curves.under(event, model);
-  if (!found) return;
-  if (event.buttons & 1 && found.t !== null) { api.pause(); api.set({ t: found.t }); }
-  else light(found.pixel);
-};
-curves.canvas.addEventListener("pointerdown", (event) => { curves.canvas.setPointerCapture(event.pointerId); scrub(event); const found = curves.under(event, model); if (found?.pixel !== null && found) select(found.pixel); });
-curves.canvas.addEventListener("pointermove", scrub);
-curves.canvas.addEventListener("pointerleave", () => light(null));
-water.canvas.addEventListener("pointermove", (event) => model && light(water.under(event, model)));
-water.canvas.addEventListener("pointerleave", () => light(null));
-host.querySelector(".pvi-numbers tbody").addEventListener("pointerover", (event) => { const row = event.target.closest("tr"); if (row) light([...row.parentElement.children].indexOf(row)); });
-host.querySelector(".pvi-numbers tbody").addEventListener("pointerleave", () => light(null));
-
-// --- The door for scripts, the lesson and the address
-
-const number = (v) => typeof v === "number" && Number.isFinite(v);
-function fitGamma() {
-  const { min, max, step } = controls.limits.gamma;
-  state.gamma = state.T > 1 && wished.gamma >= state.T ? Math.max(Math.min(min, state.T / 2), state.T - step) : clamp(wished.gamma, min, max);
-}
-
-const api = {
-  ready: false,
-  state: () => ({ t: state.t, gamma: state.gamma, T: state.T, floor: state.floor, rescaled: state.rescaled, seed: state.seed,
-    pixels: state.pixels.map((p) => [...p]), pair: [...state.pair], example: state.example, playing: state.playing }),
-  set(partial) {
-    const { T, floor, gamma } = controls.limits, before = JSON.stringify([state.gamma, state.T, state.floor, state.rescaled]);
-    if (number(partial.T)) state.T = Math.round(clamp(partial.T, T.min, T.max));
-    if (number(partial.gamma)) wished.gamma = clamp(partial.gamma, gamma.min, gamma.max);
-    fitGamma();
-    if (number(partial.floor)) state.floor = clamp(partial.floor, floor.min, floor.max);
-    if (typeof partial.rescaled === "boolean") state.rescaled = partial.rescaled;
-    if (before !== JSON.stringify([state.gamma, state.T, state.floor, state.rescaled])) touch("process");
-    if (number(partial.t)) { state.t = clamp(partial.t, 0, 1); touch("time"); }
-    const other = partial.example !== undefined && partial.example !== state.example && (props.examples || []).some(([id]) => id === partial.example);
-    const noise = number(partial.seed) && Number.isInteger(partial.seed) && partial.seed >= 0 && partial.seed < 2 ** 32 && partial.seed !== state.seed;
-    // Pixels for a picture that is still to come wait for it.
-    if (Array.isArray(partial.pixels) && !other && picture) setPixels(partial.pixels, partial.pair);
-    else if (Array.isArray(partial.pair)) setPair(partial.pair);
-    if (typeof partial.playing === "boolean" && partial.playing !== state.playing) { if (partial.playing) api.play(); else api.pause(); }
-    touch("focus");
-    return other || noise || !picture
-      ? ask(other ? partial.example : undefined, noise ? partial.seed : state.seed, partial.pixels && { pixels: partial.pixels, pair: partial.pair })
-      : Promise.resolve(api.state());
-  },
-  show(keys) {
-    for (const view of views) view.hidden = !!keys && !keys.includes(view.dataset.view);
-    for (const row of host.querySelectorAll(".pvi-row")) {
-      const count = [...row.children].filter((child) => !child.hidden).length;
-      row.hidden = !count;
-      row.dataset.n = count;
+  function compute() {
+    const { levels, counts, tallies } = picture, fresh = changed.picture || changed.process;
+    if (changed.picture) {
+      model = { picture, state, tables: { ours: P.table(levels.length), ddpm: P.table(levels.length) },
+        ahead: new Uint8Array(levels.length), curves: {}, keys: {}, seen, noisy };
+      for (const method of ["ours", "ddpm"]) noise[method] = { x: new Float32Array(picture.index.length), stale: true };
     }
-    host.classList.toggle("pvi-some", !!keys);
+    model.i = Math.round(state.t * state.T);
+    model.t = model.i / state.T;
+    const once = (name, key, make) => { if (model.keys[name] !== key) { model.keys[name] = key; make(); } };
+    if (fresh) {
+      once("x0", state.floor, () => { model.x0 = P.raised(levels, state.floor); });
+      once("ddpm", `${state.T}|${state.rescaled}`, () => { model.ddpm = P.ddpmTable(state.T, state.rescaled); });
+      const { ddpm, x0 } = model, { gamma, T } = state;
+      const count = Math.min(T, clamp(Math.floor(CURVE_WORK / levels.length), 24, 72));
+      const steps = [...new Set(Array.from({ length: count + 1 }, (_, k) => Math.round(T * (k / count) ** 1.6)))];
+      once("ours", `${gamma}|${T}|${state.floor}`, () => { model.curves.ours = P.momentCurves(tallies, x0, steps, (x, i) => P.logBar(x, gamma, i / T)); });
+      once("theirs", `${T}|${state.rescaled}|${state.floor}`, () => { model.curves.ddpm = P.momentCurves(tallies, x0, steps, (x, i) => ddpm[i]); });
+      model.curves.t = steps.map((i) => i / T);
+      model.gap = { ours: P.terminalGap(x0, counts, (x) => P.logBar(x, gamma, 1)), ddpm: P.terminalGap(x0, counts, () => ddpm[T]) };
+      model.aheadAtEnd = share((x) => P.ahead(x, gamma, 1, ddpm[T]));
+    }
+    if (fresh || changed.time) {
+      const { x0, tables, t, i, ddpm } = model, log = ddpm[i];
+      P.marginal(x0, (x) => P.logBar(x, state.gamma, t), tables.ours);
+      P.marginal(x0, () => log, tables.ddpm);
+      noise.ours.stale = noise.ddpm.stale = true;
+      model.moments = Object.fromEntries(["ours", "ddpm"].map((m) => [m, tallies.map((channel) => P.moments(channel, tables[m]))]));
+      for (let k = 0; k < x0.length; k++) model.ahead[k] = i > 0 && P.ahead(x0[k], state.gamma, t, log) ? 1 : 0;
+      model.aheadShare = share((_, k) => model.ahead[k]);
+    }
+    model.pixels = state.pixels.map(numbers);
+    const [a, b] = state.pair.map((k) => model.pixels[k]);
+    model.tDelta = a && b ? P.tDelta(a.x0, b.x0, state.gamma) : null;
+    model.theory = model.i && model.pixels.length ? theory(model.pixels) : null;
+    model.lit = lit !== null && lit < model.pixels.length ? lit : null;
+    model.probe = probe;
+    model.probed = probe ? numbers(probe) : null;
+    model.channel = state.pixels[state.selected]?.[2] ?? nextChannel;
+    model.words = { pixel: (k) => words.pixel(k, model) };
+  }
+
+  // x_t of every value, by one method; computed when the first view asks for it.
+  function noisy(method) {
+    const one = noise[method];
+    if (one.stale) { P.noised(picture, model.tables[method], one.x); one.stale = false; }
+    return one.x;
+  }
+
+  // Share of all values whose level satisfies `holds(x0, level)`.
+  function share(holds) {
+    let found = 0, all = 0;
+    picture.counts.forEach((n, k) => { all += n; if (holds(model.x0[k], k)) found += n; });
+    return found / all;
+  }
+
+  // --- Drawing
+
+  function touch(...reasons) {
+    for (const reason of reasons) changed[reason] = true;
+    if (!queued && picture) { queued = true; requestAnimationFrame(draw); }
+  }
+
+  function draw(now) {
+    queued = false;
+    if (state.playing) advance(now);
+    const whole = changed;
+    const moved = whole.picture || whole.process || whole.time;
+    compute();
+    changed = {};
+    if (!colors) { colors = palette(host); colors.other = colors.dark ? "#f6c45c" : "#a85a08"; }
+    if (moved || whole.look) frames.draw(model, whole.look ? { ...whole, picture: true } : whole);
+    frames.mark(model, dragging);
+    curves.draw(model, whole.look ? { ...whole, picture: true } : whole, colors);
+    water.draw(model, whole, colors, !quiet.matches && (state.playing || whole.time));
+    words.draw(model, whole);
+    controls.draw(model, wished);
+    caption("ahead", model.i ? `ours: ${(100 * model.aheadShare).toFixed(0)} %` : "no one at t = 0");
+    caption("gap", `${decimal(Number(model.gap.ours.mean.toPrecision(3)))} nats`);
+    if (whole.picture) caption("image", `${picture.columns} × ${picture.rows}`);
+    const first = !api.ready;
+    api.ready = true;
+    if (first) host.dispatchEvent(new CustomEvent("pv:ready", { bubbles: true }));
+    if (moved || whole.pixels) host.dispatchEvent(new CustomEvent("pv:state", { bubbles: true, detail: api.state() }));
+    if (state.playing) touch("time");
+  }
+  const caption = (key, text) => { if (captions[key].textContent !== text) captions[key].textContent = text; };
+
+  function advance(now) {
+    if (!shown()) { state.playing = false; return; }
+    const passed = last === null ? 0 : Math.min(0.1, (now - last) / 1000);
+    if (quiet.matches && last !== null && now - last < 1000 * QUIET_STEP) return;
+    last = now;
+    state.t = Math.min(1, state.t + ((quiet.matches ? QUIET_STEP : passed) * controls.speed()) / WALK_SECONDS);
+    if (state.t >= 1) state.playing = false;
+  }
+
+  // --- The hand
+
+  function light(k) { if (lit !== k) { lit = k; touch("focus"); } }
+  function point(at) {
+    const found = at ? state.pixels.findIndex(([row, col]) => row === at[0] && col === at[1]) : -1;
+    probe = at && found < 0 ? [...at, Math.min(model.channel, picture.channels - 1)] : null;
+    lit = found < 0 ? null : found;
+    touch("focus");
+  }
+  function select(k) { state.selected = clamp(k, 0, Math.max(0, state.pixels.length - 1)); touch("focus"); }
+  function remove(k) {
+    const pixels = state.pixels.filter((_, n) => n !== k);
+    lit = null;
+    api.set({ pixels });
+    select(Math.min(state.selected, pixels.length - 1));
+  }
+  // The oldest pixel gives way to one too many.
+  function pick(at) {
+    const pixels = [...state.pixels.filter((p) => String(p) !== String(at)), at].slice(-MAX_PIXELS);
+    api.set({ pixels });
+    select(pixels.length - 1);
+  }
+  function add() {
+    const { rows, columns, channels } = picture, channel = Math.min(model.channel, channels - 1);
+    const grid = [0.5, 0.25, 0.75].flatMap((y) => [0.5, 0.25, 0.75].map((x) => [Math.floor(rows * y), Math.floor(columns * x), channel]));
+    const free = [...picture.suggested, ...grid].find((at) => !state.pixels.some((p) => p[0] === at[0] && p[1] === at[1]));
+    if (free) pick(free);
+  }
+
+  for (const frame of Object.values(frames.frames)) {
+    frame.box.addEventListener("pointermove", (event) => { if (picture && event.target === frame.canvas) point(frames.at(frame, event, picture)); });
+    frame.box.addEventListener("pointerleave", () => picture && point(null));
+    frame.canvas.addEventListener("click", (event) => {
+      if (!picture) return;
+      pick([...frames.at(frame, event, picture), Math.min(model.channel, picture.channels - 1)]);
+      point(null);
+    });
+  }
+
+  // A marker: drag it, or move it with the arrow keys.
+  function dragging(node, k) {
+    const to = (row, col) => api.set({ pixels: state.pixels.map((p, n) => (n === k ? [clamp(row, 0, picture.rows - 1), clamp(col, 0, picture.columns - 1), p[2]] : p)) });
+    node.addEventListener("pointerenter", () => light(k));
+    node.addEventListener("pointerleave", () => light(null));
+    node.addEventListener("focus", () => { select(k); light(k); });
+    node.addEventListener("blur", () => light(null));
+    node.addEventListener("pointerdown", (event) => { node.setPointerCapture(event.pointerId); probe = null; });
+    node.addEventListener("pointermove", (event) => {
+      if (!node.hasPointerCapture(event.pointerId) || !(event.buttons & 1)) return;
+      const [row, col] = frames.at(frames.frames.image, event, picture);
+      if (row !== state.pixels[k][0] || col !== state.pixels[k][1]) to(row, col);
+    });
+    node.addEventListener("keydown", (event) => {
+      const way = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+      if (way) to(state.pixels[k][0] + way[0] * (event.shiftKey ? 10 : 1), state.pixels[k][1] + way[1] * (event.shiftKey ? 10 : 1));
+      else if (event.key === "Delete" || event.key === "Backspace") { remove(k); (frames.frames.image.marks[Math.min(k, state.pixels.length - 1)] || host.querySelector(".pvi-add")).focus(); }
+      else return;
+      event.preventDefault(); event.stopPropagation(); // else a key that steps time somewhere else would do so too
+    });
+  }
+
+  const scrub = (event) => {
+    const found = model && curves.under(event, model);
+    if (!found) return;
+    if (event.buttons & 1 && found.t !== null) { api.pause(); api.set({ t: found.t }); }
+    else light(found.pixel);
+  };
+  curves.canvas.addEventListener("pointerdown", (event) => { curves.canvas.setPointerCapture(event.pointerId); scrub(event); const found = curves.under(event, model); if (found?.pixel !== null && found) select(found.pixel); });
+  curves.canvas.addEventListener("pointermove", scrub);
+  curves.canvas.addEventListener("pointerleave", () => light(null));
+  water.canvas.addEventListener("pointermove", (event) => model && light(water.under(event, model)));
+  water.canvas.addEventListener("pointerleave", () => light(null));
+  host.querySelector(".pvi-numbers tbody").addEventListener("pointerover", (event) => { const row = event.target.closest("tr"); if (row) light([...row.parentElement.children].indexOf(row)); });
+  host.querySelector(".pvi-numbers tbody").addEventListener("pointerleave", () => light(null));
+
+  // --- The door for scripts, the lesson and the address
+
+  const number = (v) => typeof v === "number" && Number.isFinite(v);
+  function fitGamma() {
+    const { min, max, step } = controls.limits.gamma;
+    state.gamma = state.T > 1 && wished.gamma >= state.T ? Math.max(Math.min(min, state.T / 2), state.T - step) : clamp(wished.gamma, min, max);
+  }
+
+  const api = {
+    ready: false,
+    state: () => ({ t: state.t, gamma: state.gamma, T: state.T, floor: state.floor, rescaled: state.rescaled, seed: state.seed,
+      pixels: state.pixels.map((p) => [...p]), pair: [...state.pair], example: state.example, playing: state.playing }),
+    set(partial) {
+      const { T, floor, gamma } = controls.limits, before = JSON.stringify([state.gamma, state.T, state.floor, state.rescaled]);
+      if (number(partial.T)) state.T = Math.round(clamp(partial.T, T.min, T.max));
+      if (number(partial.gamma)) wished.gamma = clamp(partial.gamma, gamma.min, gamma.max);
+      fitGamma();
+      if (number(partial.floor)) state.floor = clamp(partial.floor, floor.min, floor.max);
+      if (typeof partial.rescaled === "boolean") state.rescaled = partial.rescaled;
+      if (before !== JSON.stringify([state.gamma, state.T, state.floor, state.rescaled])) touch("process");
+      if (number(partial.t)) { state.t = clamp(partial.t, 0, 1); touch("time"); }
+      const other = partial.example !== undefined && partial.example !== state.example && (props.examples || []).some(([id]) => id === partial.example);
+      const noise = number(partial.seed) && Number.isInteger(partial.seed) && partial.seed >= 0 && partial.seed < 2 ** 32 && partial.seed !== state.seed;
+      // Pixels for a picture that is still to come wait for it.
+      if (Array.isArray(partial.pixels) && !other && picture) setPixels(partial.pixels, partial.pair);
+      else if (Array.isArray(partial.pair)) setPair(partial.pair);
+      if (typeof partial.playing === "boolean" && partial.playing !== state.playing) { if (partial.playing) api.play(); else api.pause(); }
+      touch("focus");
+      return other || noise || !picture
+        ? ask(other ? partial.example : undefined, noise ? partial.seed : state.seed, partial.pixels && { pixels: partial.pixels, pair: partial.pair })
+        : Promise.resolve(api.state());
+    },
+    show(keys) {
+      for (const view of views) view.hidden = !!keys && !keys.includes(view.dataset.view);
+      for (const row of host.querySelectorAll(".pvi-row")) {
+        const count = [...row.children].filter((child) => !child.hidden).length;
+        row.hidden = !count;
+        row.dataset.n = count;
+      }
+      host.classList.toggle("pvi-some", !!keys);
+      touch("look");
+    },
+    highlight(key) {
+      for (const view of views) view.classList.toggle("pvi-look", view.dataset.view === key);
+      host.querySelector(".pvi-look")?.scrollIntoView({ block: "nearest", behavior: quiet.matches ? "auto" : "smooth" });
+    },
+    play() {
+      if (state.t >= 1) state.t = 0;
+      state.playing = true; last = null;
+      touch("time");
+    },
+    pause() { if (state.playing) { state.playing = false; touch("time"); } },
+    step(n) { return api.set({ t: (Math.round(state.t * state.T) + n) / state.T }); },
+  };
+
+  function setPair(pair) {
+    const usable = pair.length === 2 && pair.every((k) => Number.isInteger(k) && k >= 0 && k < state.pixels.length) && pair[0] !== pair[1];
+    if (usable) { state.pair = [...pair]; touch("pixels"); }
+  }
+  function setPixels(list, pair) {
+    const { rows, columns, channels } = picture, before = state.pixels.length;
+    state.pixels = list.filter((p) => Array.isArray(p) && p.length >= 2 && p.every(number)).slice(0, MAX_PIXELS)
+      .map(([row, col, channel = 0]) => [Math.round(clamp(row, 0, rows - 1)), Math.round(clamp(col, 0, columns - 1)), Math.round(clamp(channel, 0, channels - 1))]);
+    const count = state.pixels.length;
+    // t_delta is that of the last two while pixels come and go, unless a pair is asked for.
+    if (count !== before || state.pair.some((k) => k >= count)) state.pair = count > 1 ? [count - 2, count - 1] : [0, 1];
+    state.selected = clamp(state.selected, 0, Math.max(0, count - 1));
+    if (Array.isArray(pair)) setPair(pair);
+    touch("pixels");
+  }
+
+  // --- Pictures from the server
+
+  function ask(example, seed, then) {
+    return new Promise((resolve) => {
+      asked += 1;
+      waiting.set(asked, { resolve, then });
+      trigger("input", { example: example ?? null, seed, request: asked });
+    });
+  }
+  function answered(request, useful) {
+    for (const [key, { resolve }] of waiting) if (key <= request) { waiting.delete(key); resolve(api.state()); }
+    if (!useful) controls.settled(state.seed);
+  }
+
+  function receive(next) {
+    if (typeof next.request === "number" && next.request < asked) return; // a later question is under way
+    message.hidden = !next.error;
+    message.textContent = next.error || "";
+    if (next.error) return answered(next.request, false);
+    const other = !picture || next.example !== state.example || (next.example === null && next.seed === state.seed) || next.shape.join() !== picture.shape.join();
+    picture = { ...P.decode(next), suggested: next.suggested, shape: next.shape };
+    state.example = next.example; state.seed = next.seed;
+    frames.fit(picture);
+    const { then } = waiting.get(next.request) || {};
+    lit = probe = null;
+    touch("picture");
+    if (then) setPixels(then.pixels, then.pair);
+    else if (other) { state.selected = 0; setPixels(next.suggested, [next.suggested.length - 2, next.suggested.length - 1]); }
+    const notes = host.querySelector(".pv-notes");
+    notes.hidden = !next.notes.length;
+    notes.replaceChildren(...next.notes.map((note) => node("li", {}, note)));
+    host.querySelector(".pvi-body").hidden = false;
+    host.querySelector(".pvi-empty").hidden = true;
+    answered(next.request, true);
+  }
+
+  // --- The page around
+
+  let drawnWidth = 0; // its height changes with every line of text
+  new ResizeObserver(() => {
+    const width = host.clientWidth;
+    if (!width || width === drawnWidth) return;
+    drawnWidth = width;
+    const size = width >= 900 ? "wide" : width >= 560 ? "mid" : "narrow";
+    if (host.dataset.size !== size) host.dataset.size = size;
     touch("look");
-  },
-  highlight(key) {
-    for (const view of views) view.classList.toggle("pvi-look", view.dataset.view === key);
-    host.querySelector(".pvi-look")?.scrollIntoView({ block: "nearest", behavior: quiet.matches ? "auto" : "smooth" });
-  },
-  play() {
-    if (state.t >= 1) state.t = 0;
-    state.playing = true; last = null;
-    touch("time");
-  },
-  pause() { if (state.playing) { state.playing = false; touch("time"); } },
-  step(n) { return api.set({ t: (Math.round(state.t * state.T) + n) / state.T }); },
-};
+  }).observe(host);
+  const looking = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) if (isIntersecting) away.delete(target.dataset.view); else away.add(target.dataset.view);
+    if (entries.some((entry) => entry.isIntersecting)) touch("look");
+  }, { rootMargin: "120px" });
+  views.forEach((view) => looking.observe(view));
+  new MutationObserver(() => { colors = null; touch("look"); }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  if (props.upload_id) {
+    const files = uploads(element, props.upload_id, shown);
+    const box = host.querySelector(".pvi-upload");
+    box.hidden = false;
+    box.querySelector("button").addEventListener("click", files.open);
+  }
+  const bar = (colours) => node("i", { class: "pvi-bar", style: `background: linear-gradient(to right, ${colours.join(", ")})` });
+  const keys = { signed: host.querySelector("[data-key=signed]"), ahead: host.querySelector("[data-key=ahead]"), heat: host.querySelector("[data-key=heat]") };
+  keys.signed.append("− ", bar(frames.legend.signed), " +");
+  keys.heat.append(decade(frames.legend.decades[0]), " ", bar(frames.legend.heat), " 3 nats");
+  keys.ahead.append(node("i", { class: "pvi-swatch", style: `background: ${frames.colours.ours}` }), " ours has less SNR left ",
+    node("i", { class: "pvi-swatch", style: `background: repeating-linear-gradient(135deg, ${frames.colours.hatch} 0 2px, ${frames.colours.ddpm} 2px 6px)` }), " DDPM has");
 
-function setPair(pair) {
-  const usable = pair.length === 2 && pair.every((k) => Number.isInteger(k) && k >= 0 && k < state.pixels.length) && pair[0] !== pair[1];
-  if (usable) { state.pair = [...pair]; touch("pixels"); }
+  host.pvInstrument = api;
+  api.show(null);
+  follow({ props, watch }, (next) => { if (next) receive(next); else ask(props.first, state.seed); });
 }
-function setPixels(list, pair) {
-  const { rows, columns, channels } = picture, before = state.pixels.length;
-  state.pixels = list.filter((p) => Array.isArray(p) && p.length >= 2 && p.every(number)).slice(0, MAX_PIXELS)
-    .map(([row, col, channel = 0]) => [Math.round(clamp(row, 0, rows - 1)), Math.round(clamp(col, 0, columns - 1)), Math.round(clamp(channel, 0, channels - 1))]);
-  const count = state.pixels.length;
-  // t_delta is that of the last two while pixels come and go, unless a pair is asked for.
-  if (count !== before || state.pair.some((k) => k >= count)) state.pair = count > 1 ? [count - 2, count - 1] : [0, 1];
-  state.selected = clamp(state.selected, 0, Math.max(0, count - 1));
-  if (Array.isArray(pair)) setPair(pair);
-  touch("pixels");
-}
-
-// --- Pictures from the server
-
-function ask(example, seed, then) {
-  return new Promise((resolve) => {
-    asked += 1;
-    waiting.set(asked, { resolve, then });
-    trigger("input", { example: example ?? null, seed, request: asked });
-  });
-}
-function answered(request, useful) {
-  for (const [key, { resolve }] of waiting) if (key <= request) { waiting.delete(key); resolve(api.state()); }
-  if (!useful) controls.settled(state.seed);
-}
-
-function receive(next) {
-  if (typeof next.request === "number" && next.request < asked) return; // a later question is under way
-  message.hidden = !next.error;
-  message.textContent = next.error || "";
-  if (next.error) return answered(next.request, false);
-  const other = !picture || next.example !== state.example || (next.example === null && next.seed === state.seed) || next.shape.join() !== picture.shape.join();
-  picture = { ...P.decode(next), suggested: next.suggested, shape: next.shape };
-  state.example = next.example; state.seed = next.seed;
-  frames.fit(picture);
-  const { then } = waiting.get(next.request) || {};
-  lit = probe = null;
-  touch("picture");
-  if (then) setPixels(then.pixels, then.pair);
-  else if (other) { state.selected = 0; setPixels(next.suggested, [next.suggested.length - 2, next.suggested.length - 1]); }
-  const notes = host.querySelector(".pv-notes");
-  notes.hidden = !next.notes.length;
-  notes.replaceChildren(...next.notes.map((note) => PV.node("li", {}, note)));
-  host.querySelector(".pvi-body").hidden = false;
-  host.querySelector(".pvi-empty").hidden = true;
-  answered(next.request, true);
-}
-
-// --- The page around
-
-let drawnWidth = 0; // its height changes with every line of text
-new ResizeObserver(() => {
-  const width = host.clientWidth;
-  if (!width || width === drawnWidth) return;
-  drawnWidth = width;
-  const size = width >= 900 ? "wide" : width >= 560 ? "mid" : "narrow";
-  if (host.dataset.size !== size) host.dataset.size = size;
-  touch("look");
-}).observe(host);
-const looking = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) if (isIntersecting) away.delete(target.dataset.view); else away.add(target.dataset.view);
-  if (entries.some((entry) => entry.isIntersecting)) touch("look");
-}, { rootMargin: "120px" });
-views.forEach((view) => looking.observe(view));
-new MutationObserver(() => { colors = null; touch("look"); }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-if (props.upload_id) {
-  const uploads = PV.uploads(element, props.upload_id, shown);
-  const box = host.querySelector(".pvi-upload");
-  box.hidden = false;
-  box.querySelector("button").addEventListener("click", uploads.open);
-}
-const bar = (colours) => PV.node("i", { class: "pvi-bar", style: `background: linear-gradient(to right, ${colours.join(", ")})` });
-const keys = { signed: host.querySelector("[data-key=signed]"), ahead: host.querySelector("[data-key=ahead]"), heat: host.querySelector("[data-key=heat]") };
-keys.signed.append("− ", bar(frames.legend.signed), " +");
-keys.heat.append(PV.plot.decade(frames.legend.decades[0]), " ", bar(frames.legend.heat), " 3 nats");
-keys.ahead.append(PV.node("i", { class: "pvi-swatch", style: `background: ${frames.colours.ours}` }), " ours has less SNR left ",
-  PV.node("i", { class: "pvi-swatch", style: `background: repeating-linear-gradient(135deg, ${frames.colours.hatch} 0 2px, ${frames.colours.ddpm} 2px 6px)` }), " DDPM has");
-
-host.pvInstrument = api;
-api.show(null);
-PV.follow(props, watch, (next) => { if (next) receive(next); else ask(props.first, state.seed); });

@@ -1,227 +1,218 @@
 // The process in numbers, for the browser: what pixelviz/process has in Python, in float64, without a page.
 // The Python functions are the reference; tests/test_instrument.py runs these beside them.
 // Levels are the distinct values of a picture, so that a 256x256 image costs 256 exponentials a step.
-(() => {
-  const root = (window.PixelViz = window.PixelViz || {});
-  if (root.process) return;
 
-  const DDPM_BETAS = [1e-4, 0.02], DDPM_STEPS = 1000, BETA_CAP = 0.999;
-  const BARELY_NOISY = 0.9;
-  const PAPER_FLOOR = 4e-3, LARGEST_FLOOR = 0.9, LARGEST_GAMMA = 500, LEAST_GAMMA_FOR_FLOOR = 1.7;
+const DDPM_BETAS = [1e-4, 0.02], DDPM_STEPS = 1000, BETA_CAP = 0.999;
+const BARELY_NOISY = 0.9;
+const PAPER_FLOOR = 4e-3, LARGEST_FLOOR = 0.9, LARGEST_GAMMA = 500;
+export const LEAST_GAMMA_FOR_FLOOR = 1.7;
 
-  // The end of the stretch from `low` on which `holds`, by bisection; `high` where it never ends.
-  function lastTrue(holds, low, high) {
-    if (holds(high)) return high;
-    for (let k = 0; k < 64; k++) {
-      const middle = (low + high) / 2;
-      if (holds(middle)) low = middle; else high = middle;
-    }
-    return low;
+// The end of the stretch from `low` on which `holds`, by bisection; `high` where it never ends.
+function lastTrue(holds, low, high) {
+  if (holds(high)) return high;
+  for (let k = 0; k < 64; k++) {
+    const middle = (low + high) / 2;
+    if (holds(middle)) low = middle; else high = middle;
   }
-  const U_STAR = lastTrue((u) => 3 * Math.tanh(u / 2) > u, 1, 3); // |dSNR/dt| peaks over x0
-  const U_PEAK = lastTrue((u) => u < -2 * Math.expm1(-u), 1, 2); // SNR peaks over x0
+  return low;
+}
+export const U_STAR = lastTrue((u) => 3 * Math.tanh(u / 2) > u, 1, 3); // |dSNR/dt| peaks over x0
+export const U_PEAK = lastTrue((u) => u < -2 * Math.expm1(-u), 1, 2); // SNR peaks over x0
 
-  // --- Schedules: both are told by log alpha_bar
+// --- Schedules: both are told by log alpha_bar
 
-  const logBar = (x0, gamma, t) => -gamma * x0 * t; // Eq. 9
+export const logBar = (x0, gamma, t) => -gamma * x0 * t; // Eq. 9
 
-  // log alpha_bar of DDPM at i = 0..T; the range as printed, or rescaled by 1000/T.
-  function ddpmTable(T, rescaled) {
-    const table = new Float64Array(T + 1), factor = rescaled ? DDPM_STEPS / T : 1;
-    for (let i = 1; i <= T; i++) {
-      const share = T > 1 ? (i - 1) / (T - 1) : 0;
-      const beta = Math.min(BETA_CAP, (DDPM_BETAS[0] + (DDPM_BETAS[1] - DDPM_BETAS[0]) * share) * factor);
-      table[i] = table[i - 1] + Math.log1p(-beta);
-    }
-    return table;
+// log alpha_bar of DDPM at i = 0..T; the range as printed, or rescaled by 1000/T.
+export function ddpmTable(T, rescaled) {
+  const table = new Float64Array(T + 1), factor = rescaled ? DDPM_STEPS / T : 1;
+  for (let i = 1; i <= T; i++) {
+    const share = T > 1 ? (i - 1) / (T - 1) : 0;
+    const beta = Math.min(BETA_CAP, (DDPM_BETAS[0] + (DDPM_BETAS[1] - DDPM_BETAS[0]) * share) * factor);
+    table[i] = table[i - 1] + Math.log1p(-beta);
   }
+  return table;
+}
 
-  const snr = (x0, log) => x0 ** 2 / Math.expm1(Math.abs(log)); // Eq. 11, 16; infinite at t = 0 (abs: not -Infinity)
-  // |dSNR/dt|, Eq. 17 with its e^u: e^u / (e^u - 1)^2 = 1 / (4 sinh^2(u/2)).
-  const snrRate = (x0, rate, log) => (rate * x0 ** 2) / (2 * Math.sinh(-log / 2)) ** 2;
-  const ddpmRate = (table, i) => (table.length - 1) * (table[Math.max(0, i - 1)] - table[Math.max(1, i)]);
+export const snr = (x0, log) => x0 ** 2 / Math.expm1(Math.abs(log)); // Eq. 11, 16; infinite at t = 0 (abs: not -Infinity)
+// |dSNR/dt|, Eq. 17 with its e^u: e^u / (e^u - 1)^2 = 1 / (4 sinh^2(u/2)).
+export const snrRate = (x0, rate, log) => (rate * x0 ** 2) / (2 * Math.sinh(-log / 2)) ** 2;
+export const ddpmRate = (table, i) => (table.length - 1) * (table[Math.max(0, i - 1)] - table[Math.max(1, i)]);
 
-  // alpha multiplied T times, which is to equal x_delta.
-  function productOfAlphas(x0, gamma, T) {
-    const alpha = Math.exp((-gamma * x0) / T);
-    let product = 1;
-    for (let i = 0; i < T; i++) product *= alpha;
-    return product;
+// alpha multiplied T times, which is to equal x_delta.
+export function productOfAlphas(x0, gamma, T) {
+  const alpha = Math.exp((-gamma * x0) / T);
+  let product = 1;
+  for (let i = 0; i < T; i++) product *= alpha;
+  return product;
+}
+
+// --- Propositions
+
+// Where dSNR/dt of two pixels cross (Proposition 1); null for equal ones.
+export function tDelta(a, b, gamma) {
+  if (a === b) return null;
+  const dark = Math.min(a, b), bright = Math.max(a, b), ratio = dark / bright;
+  const logSinh = (x) => x + Math.log(-Math.expm1(-2 * x));
+  const faster = (u) => 2 * (logSinh((ratio * u) / 2) - logSinh(u / 2)) > 3 * Math.log(ratio);
+  return lastTrue(faster, U_STAR, U_STAR / ratio) / (gamma * bright);
+}
+export const snrPeak = (gamma, t) => U_PEAK / (gamma * t); // the x0 with the most SNR; above 1 it rises throughout
+// Proposition 2: our mean is the smaller, which is also to say that we have less SNR left.
+export const ahead = (x0, gamma, t, ddpm) => logBar(x0, gamma, t) < ddpm;
+
+// --- Water (process/water.py)
+
+export function waterFilling(noise, power) {
+  const ordered = [...noise].sort((a, b) => a - b);
+  let sum = power, level = Infinity;
+  for (let k = 0; k < ordered.length; k++) {
+    sum += ordered[k];
+    if (sum / (k + 1) >= ordered[k]) level = sum / (k + 1);
   }
+  return { level, amounts: noise.map((n) => Math.max(0, level - n)) };
+}
 
-  // --- Propositions
-
-  // Where dSNR/dt of two pixels cross (Proposition 1); null for equal ones.
-  function tDelta(a, b, gamma) {
-    if (a === b) return null;
-    const dark = Math.min(a, b), bright = Math.max(a, b), ratio = dark / bright;
-    const logSinh = (x) => x + Math.log(-Math.expm1(-2 * x));
-    const faster = (u) => 2 * (logSinh((ratio * u) / 2) - logSinh(u / 2)) > 3 * Math.log(ratio);
-    return lastTrue(faster, U_STAR, U_STAR / ratio) / (gamma * bright);
+export function reverseWaterFilling(variances, distortion) {
+  const ordered = [...variances].sort((a, b) => a - b), n = ordered.length;
+  let drowned = 0, level = ordered[n - 1];
+  for (let k = 0; k < n; k++) {
+    const reached = (distortion - drowned) / (n - k);
+    if (reached <= ordered[k]) { level = reached; break; }
+    drowned += ordered[k];
   }
-  const snrPeak = (gamma, t) => U_PEAK / (gamma * t); // the x0 with the most SNR; above 1 it rises throughout
-  // Proposition 2: our mean is the smaller, which is also to say that we have less SNR left.
-  const ahead = (x0, gamma, t, ddpm) => logBar(x0, gamma, t) < ddpm;
+  return { level, amounts: variances.map((v) => Math.min(v, level)) };
+}
 
-  // --- Water (process/water.py)
+// --- A picture: { channels, rows, columns, levels, index, noise }, index and noise as (C, H, W)
 
-  function waterFilling(noise, power) {
-    const ordered = [...noise].sort((a, b) => a - b);
-    let sum = power, level = Infinity;
-    for (let k = 0; k < ordered.length; k++) {
-      sum += ordered[k];
-      if (sum / (k + 1) >= ordered[k]) level = sum / (k + 1);
-    }
-    return { level, amounts: noise.map((n) => Math.max(0, level - n)) };
-  }
-
-  function reverseWaterFilling(variances, distortion) {
-    const ordered = [...variances].sort((a, b) => a - b), n = ordered.length;
-    let drowned = 0, level = ordered[n - 1];
-    for (let k = 0; k < n; k++) {
-      const reached = (distortion - drowned) / (n - k);
-      if (reached <= ordered[k]) { level = reached; break; }
-      drowned += ordered[k];
-    }
-    return { level, amounts: variances.map((v) => Math.min(v, level)) };
-  }
-
-  // --- A picture: { channels, rows, columns, levels, index, noise }, index and noise as (C, H, W)
-
-  const bytes = (text) => {
-    const raw = atob(text), out = new Uint8Array(raw.length);
-    for (let k = 0; k < raw.length; k++) out[k] = raw.charCodeAt(k);
-    return out.buffer;
+const bytes = (text) => {
+  const raw = atob(text), out = new Uint8Array(raw.length);
+  for (let k = 0; k < raw.length; k++) out[k] = raw.charCodeAt(k);
+  return out.buffer;
+};
+// A picture as figures.py sends it.
+export function decode({ shape, levels, index, wide, noise }) {
+  const picture = {
+    channels: shape[0], rows: shape[1], columns: shape[2], levels: new Float64Array(bytes(levels)),
+    index: wide ? new Uint16Array(bytes(index)) : new Uint8Array(bytes(index)), noise: new Float32Array(bytes(noise)),
   };
-  // A picture as figures.py sends it.
-  function decode({ shape, levels, index, wide, noise }) {
-    const picture = {
-      channels: shape[0], rows: shape[1], columns: shape[2], levels: new Float64Array(bytes(levels)),
-      index: wide ? new Uint16Array(bytes(index)) : new Uint8Array(bytes(index)), noise: new Float32Array(bytes(noise)),
-    };
-    picture.tallies = tally(picture);
-    picture.counts = picture.levels.map((_, k) => picture.tallies.reduce((sum, channel) => sum + channel.count[k], 0));
-    return picture;
-  }
+  picture.tallies = tally(picture);
+  picture.counts = picture.levels.map((_, k) => picture.tallies.reduce((sum, channel) => sum + channel.count[k], 0));
+  return picture;
+}
 
-  // How many values of a level a channel has, and the sum of their noise and of its square. The moments of
-  // x_t = mean + sd eps follow from these at any t, exactly, without touching a pixel.
-  function tally(picture) {
-    const { channels, levels, index, noise } = picture, size = index.length / channels;
-    return Array.from({ length: channels }, (_, c) => {
-      const count = new Float64Array(levels.length), first = count.slice(), second = count.slice();
-      for (let p = c * size; p < (c + 1) * size; p++) {
-        const k = index[p], e = noise[p];
-        count[k] += 1; first[k] += e; second[k] += e * e;
-      }
-      return { size, count, first, second };
+// How many values of a level a channel has, and the sum of their noise and of its square. The moments of
+// x_t = mean + sd eps follow from these at any t, exactly, without touching a pixel.
+function tally(picture) {
+  const { channels, levels, index, noise } = picture, size = index.length / channels;
+  return Array.from({ length: channels }, (_, c) => {
+    const count = new Float64Array(levels.length), first = count.slice(), second = count.slice();
+    for (let p = c * size; p < (c + 1) * size; p++) {
+      const k = index[p], e = noise[p];
+      count[k] += 1; first[k] += e; second[k] += e * e;
+    }
+    return { size, count, first, second };
+  });
+}
+
+export const raised = (levels, floor) => Float64Array.from(levels, (p) => floor + (1 - floor) * p);
+
+// Mean sqrt(abar) x0 and deviation sqrt(1 - abar) of x_t, per level; `log` gives log abar of an x0.
+export function marginal(x0, log, out) {
+  for (let k = 0; k < x0.length; k++) {
+    const l = log(x0[k]);
+    out.mean[k] = Math.exp(l / 2) * x0[k];
+    out.sd[k] = Math.sqrt(-Math.expm1(l));
+  }
+  return out;
+}
+export const table = (n) => ({ mean: new Float64Array(n), sd: new Float64Array(n) });
+
+// x_t = sqrt(abar) x0 + sqrt(1 - abar) eps (Eq. 9), for every value.
+export function noised(picture, { mean, sd }, out) {
+  const { index, noise } = picture;
+  for (let p = 0; p < out.length; p++) out[p] = mean[index[p]] + sd[index[p]] * noise[p];
+  return out;
+}
+
+// Mean and biased variance of x_t over a channel's values.
+export function moments({ size, count, first, second }, { mean, sd }) {
+  let sum = 0, squares = 0;
+  for (let k = 0; k < count.length; k++) {
+    if (!count[k]) continue;
+    const m = mean[k], s = sd[k];
+    sum += count[k] * m + s * first[k];
+    squares += count[k] * m * m + 2 * m * s * first[k] + s * s * second[k];
+  }
+  return { mean: sum / size, variance: squares / size - (sum / size) ** 2 };
+}
+
+// Both moments of every channel at the steps asked for: [channel][step]. `log(x0, i)` as above.
+export function momentCurves(tallies, x0, steps, log) {
+  const scratch = table(x0.length);
+  const curves = tallies.map(() => ({ mean: new Float64Array(steps.length), variance: new Float64Array(steps.length) }));
+  steps.forEach((i, s) => {
+    marginal(x0, (x) => log(x, i), scratch);
+    tallies.forEach((channel, c) => {
+      const found = moments(channel, scratch);
+      curves[c].mean[s] = found.mean; curves[c].variance[s] = found.variance;
     });
+  });
+  return curves;
+}
+
+// Counts of values in equal bins from low to high; what lies outside is left out.
+export function histogram(x, low, high, counts) {
+  counts.fill(0);
+  const scale = counts.length / (high - low);
+  for (let p = 0; p < x.length; p++) {
+    const at = (x[p] - low) * scale;
+    if (at >= 0 && at < counts.length) counts[at | 0] += 1;
   }
+  return counts;
+}
 
-  const raised = (levels, floor) => Float64Array.from(levels, (p) => floor + (1 - floor) * p);
+// --- The terminal gap, and what to choose
 
-  // Mean sqrt(abar) x0 and deviation sqrt(1 - abar) of x_t, per level; `log` gives log abar of an x0.
-  function marginal(x0, log, out) {
-    for (let k = 0; k < x0.length; k++) {
-      const l = log(x0[k]);
-      out.mean[k] = Math.exp(l / 2) * x0[k];
-      out.sd[k] = Math.sqrt(-Math.expm1(l));
-    }
-    return out;
+// KL(N(sqrt(abar) x0, 1 - abar) || N(0, 1)), nats.
+export const kl = (x0, log) => (Math.exp(log) * (x0 ** 2 - 1) - Math.log(-Math.expm1(log))) / 2;
+
+// Over levels x0 with `counts`: mean KL, share with a variance below 0.9, least variance.
+export function terminalGap(x0, counts, log) {
+  let total = 0, gap = 0, barely = 0, least = 1;
+  for (let k = 0; k < x0.length; k++) {
+    if (!counts[k]) continue;
+    const l = log(x0[k]), variance = -Math.expm1(l);
+    total += counts[k];
+    gap += counts[k] * kl(x0[k], l);
+    if (variance < BARELY_NOISY) barely += counts[k];
+    least = Math.min(least, variance);
   }
-  const table = (n) => ({ mean: new Float64Array(n), sd: new Float64Array(n) });
+  return { mean: gap / total, barely: barely / total, least };
+}
+const meanGap = (levels, counts, gamma, floor) =>
+  terminalGap(raised(levels, floor), counts, (x0) => logBar(x0, gamma, 1)).mean;
 
-  // x_t = sqrt(abar) x0 + sqrt(1 - abar) eps (Eq. 9), for every value.
-  function noised(picture, { mean, sd }, out) {
-    const { index, noise } = picture;
-    for (let p = 0; p < out.length; p++) out[p] = mean[index[p]] + sd[index[p]] * noise[p];
-    return out;
+// The least value in (low, high] from which on `meets`; 48 halvings are more digits than anyone reads.
+function smallest(meets, low, high) {
+  for (let k = 0; k < 48; k++) {
+    const middle = (low + high) / 2;
+    if (meets(middle)) high = middle; else low = middle;
   }
+  return high;
+}
 
-  // Mean and biased variance of x_t over a channel's values.
-  function moments({ size, count, first, second }, { mean, sd }) {
-    let sum = 0, squares = 0;
-    for (let k = 0; k < count.length; k++) {
-      if (!count[k]) continue;
-      const m = mean[k], s = sd[k];
-      sum += count[k] * m + s * first[k];
-      squares += count[k] * m * m + 2 * m * s * first[k] + s * s * second[k];
-    }
-    return { mean: sum / size, variance: squares / size - (sum / size) ** 2 };
-  }
-
-  // Both moments of every channel at the steps asked for: [channel][step]. `log(x0, i)` as above.
-  function momentCurves(tallies, x0, steps, log) {
-    const scratch = table(x0.length);
-    const curves = tallies.map(() => ({ mean: new Float64Array(steps.length), variance: new Float64Array(steps.length) }));
-    steps.forEach((i, s) => {
-      marginal(x0, (x) => log(x, i), scratch);
-      tallies.forEach((channel, c) => {
-        const found = moments(channel, scratch);
-        curves[c].mean[s] = found.mean; curves[c].variance[s] = found.variance;
-      });
-    });
-    return curves;
-  }
-
-  // Counts of values in equal bins from low to high; what lies outside is left out.
-  function histogram(x, low, high, counts) {
-    counts.fill(0);
-    const scale = counts.length / (high - low);
-    for (let p = 0; p < x.length; p++) {
-      const at = (x[p] - low) * scale;
-      if (at >= 0 && at < counts.length) counts[at | 0] += 1;
-    }
-    return counts;
-  }
-
-  // --- The terminal gap, and what to choose
-
-  // KL(N(sqrt(abar) x0, 1 - abar) || N(0, 1)), nats.
-  const kl = (x0, log) => (Math.exp(log) * (x0 ** 2 - 1) - Math.log(-Math.expm1(log))) / 2;
-
-  // Over levels x0 with `counts`: mean KL, share with a variance below 0.9, least variance.
-  function terminalGap(x0, counts, log) {
-    let total = 0, gap = 0, barely = 0, least = 1;
-    for (let k = 0; k < x0.length; k++) {
-      if (!counts[k]) continue;
-      const l = log(x0[k]), variance = -Math.expm1(l);
-      total += counts[k];
-      gap += counts[k] * kl(x0[k], l);
-      if (variance < BARELY_NOISY) barely += counts[k];
-      least = Math.min(least, variance);
-    }
-    return { mean: gap / total, barely: barely / total, least };
-  }
-  const meanGap = (levels, counts, gamma, floor) =>
-    terminalGap(raised(levels, floor), counts, (x0) => logBar(x0, gamma, 1)).mean;
-
-  // The least value in (low, high] from which on `meets`; 48 halvings are more digits than anyone reads.
-  function smallest(meets, low, high) {
-    for (let k = 0; k < 48; k++) {
-      const middle = (low + high) / 2;
-      if (meets(middle)) high = middle; else low = middle;
-    }
-    return high;
-  }
-
-  // { value } or { value: null, limit, left }: no gamma below the limit is enough, `left` nats remain there.
-  function adviseGamma(levels, counts, tolerance, T, floor, most = LARGEST_GAMMA) {
-    const limit = T === 1 ? most : Math.min(T, most);
-    const left = meanGap(levels, counts, limit, floor);
-    if (left > tolerance) return { value: null, limit, left };
-    return { value: smallest((g) => meanGap(levels, counts, g, floor) <= tolerance, 0, limit) };
-  }
-  function adviseFloor(levels, counts, tolerance, gamma, most = LARGEST_FLOOR) {
-    if (gamma < LEAST_GAMMA_FOR_FLOOR) return { value: null, limit: null, left: null };
-    const meets = (floor) => meanGap(levels, counts, gamma, floor) <= tolerance;
-    if (!meets(most)) return { value: null, limit: most, left: meanGap(levels, counts, gamma, most) };
-    return { value: meets(PAPER_FLOOR) ? PAPER_FLOOR : smallest(meets, PAPER_FLOOR, most) };
-  }
-
-  root.process = {
-    U_STAR, U_PEAK, LEAST_GAMMA_FOR_FLOOR, logBar, ddpmTable, ddpmRate, snr, snrRate, productOfAlphas, tDelta, snrPeak, ahead,
-    waterFilling, reverseWaterFilling, decode, raised, marginal, table, noised, moments, momentCurves, histogram,
-    kl, terminalGap, adviseGamma, adviseFloor,
-  };
-})();
+// { value } or { value: null, limit, left }: no gamma below the limit is enough, `left` nats remain there.
+export function adviseGamma(levels, counts, tolerance, T, floor, most = LARGEST_GAMMA) {
+  const limit = T === 1 ? most : Math.min(T, most);
+  const left = meanGap(levels, counts, limit, floor);
+  if (left > tolerance) return { value: null, limit, left };
+  return { value: smallest((g) => meanGap(levels, counts, g, floor) <= tolerance, 0, limit) };
+}
+export function adviseFloor(levels, counts, tolerance, gamma, most = LARGEST_FLOOR) {
+  if (gamma < LEAST_GAMMA_FOR_FLOOR) return { value: null, limit: null, left: null };
+  const meets = (floor) => meanGap(levels, counts, gamma, floor) <= tolerance;
+  if (!meets(most)) return { value: null, limit: most, left: meanGap(levels, counts, gamma, most) };
+  return { value: meets(PAPER_FLOOR) ? PAPER_FLOOR : smallest(meets, PAPER_FLOOR, most) };
+}
