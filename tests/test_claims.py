@@ -16,7 +16,7 @@ from pixelviz.config import ConfigError
 from pixelviz.devices import choose
 from pixelviz.process import reverse, theory
 from pixelviz.process.schedules import GeneralisedRate, LinearBeta, image_scale
-from pixelviz.samplers import STARTS
+from pixelviz.samplers.starts import consistent
 from tests.tiny import tiny_model
 
 PIXELS = ((0, 0, 0), (8, 8, 1), (3, 12, 2))
@@ -349,15 +349,14 @@ def test_the_mask_is_looked_at(bench):
     assert judge("eq14", bench, lambda model, x, x_delta, i: torch.ones(1, model.config.T, 1, 2, 2)).verdict == SLIP
 
 
-def test_a_start_without_variety_cannot_work(bench, monkeypatch):
-    assert judge("start", bench, "consistent").verdict == HOLDS
+def test_a_start_without_variety_cannot_work(bench):
+    assert judge("start", bench, consistent).verdict == HOLDS
 
     def same(model, noise):
-        start = STARTS["consistent"](model, noise)
+        start = consistent(model, noise)
         return start._replace(x_delta=start.x_delta[:1].expand_as(start.x_delta))
 
-    monkeypatch.setitem(STARTS, "same", same)
-    assert judge("start", bench, "same").verdict == CANNOT
+    assert judge("start", bench, same).verdict == CANNOT
 
 
 def test_one_pass_is_judged_by_the_checkpoints_own_record(bench):

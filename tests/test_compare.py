@@ -243,7 +243,7 @@ def test_verdicts_say_by_how_much():
     by_rotation = report.verdicts({"checkpoint": "m", "rows": rows})[0]
     assert by_rotation.met is True
     assert "aim: 0.25" in by_rotation.text
-    assert "rotation): FID 3.50 against 4.00" in by_rotation.text
+    assert "one head a run): FID 3.50 against 4.00" in by_rotation.text
     assert report.verdicts({"checkpoint": "m", "rows": rows[1:]})[0].met is None
 
 
@@ -356,6 +356,6 @@ def test_bench_refuses_in_one_line(checkpoint, tmp_path, monkeypatch, capsys):
 
 
 def test_the_quick_setting_is_small(checkpoint):
-    methods = parse_methods(compare.QUICK_METHODS)
+    methods = parse_methods(compare.quick_methods())
     assert {"parallel", "ddim", "dpm++", "unipc"} == {method for method, _ in methods}
     assert compare.QUICK_SAMPLES * sum(passes for _, passes in methods) < 15_000  # runs of a network per image

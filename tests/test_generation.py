@@ -10,10 +10,10 @@ import torch
 
 from pixelviz.data.sets import from_unit
 from pixelviz.devices import choose
-from pixelviz.samplers import draw
+from pixelviz.samplers import SAMPLERS, draw
 from pixelviz.samplers.parallel import boundaries
 from pixelviz.service import generation
-from pixelviz.service.generation import Film, check_settings, film_states
+from pixelviz.service.generation import Film, check_settings
 from pixelviz.service.service import ServiceError, friendly
 from pixelviz.service.turns import ModelTurn
 from tests.served import photo, train_tiny
@@ -136,7 +136,7 @@ def test_a_film_has_room_for_states_between_whole_steps():
     settings = check_settings(config, 2, 3, "consistent", "parallel", 0)
     model = tiny_model(T=8, i_min=0.5)
     drawn = [step.i for step in draw(model, choose("cpu"), **settings._asdict())]
-    assert film_states(config, settings) == drawn
+    assert SAMPLERS[settings.sampler].states(config, settings.passes) == drawn
     assert len(drawn) == 11
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from pixelviz.devices import Compute
 from pixelviz.process.reverse import skip_posterior
 from pixelviz.process.schedules import PixelAware, image_scale
-from pixelviz.samplers import OURS, SAMPLERS, STARTS, ImageNoise, SamplerError, Start, draw
+from pixelviz.samplers import SAMPLERS, STARTS, ImageNoise, SamplerError, Start, draw, ours
 from pixelviz.samplers.parallel import boundaries, passed_through
 from tests.tiny import tiny_model
 
@@ -195,7 +195,7 @@ def test_boundaries_are_whole_steps_that_grow_denser_towards_the_image():
 
 
 @pytest.mark.parametrize("start", STARTS)
-@pytest.mark.parametrize("sampler", OURS)
+@pytest.mark.parametrize("sampler", ours())
 def test_seeds_reproduce_whatever_the_batch(start, sampler):
     model = tiny_model()
     whole = _last(draw(model, CPU, n=4, start=start, sampler=sampler, seed=7)).x

@@ -23,7 +23,7 @@ from pixelviz.claims.base import (
 from pixelviz.measure.estimate import ScalePoint, ask, image_similarity, noised, similarities, similarity
 from pixelviz.process.schedules import image_scale
 from pixelviz.process.theory import BARELY_NOISY
-from pixelviz.samplers import STARTS, ImageNoise, draw
+from pixelviz.samplers import STARTS, ImageNoise, draw, starts
 
 scale = Register("3.2.3 Estimating the scale, Appendices E and F")
 register = Register("3.3 Reverse process and Algorithm 1")
@@ -189,22 +189,22 @@ def eq14(context: Context, run) -> Verdict:
     "Generation starts from pure noise",
     r"$x_T\sim\mathcal N(0,\mathbf I)$, then $\hat x_\delta=G_\theta(x_T,T)$ gives the scale of a new image.",
     code="samplers/starts.py",
-    formula="printed",
+    formula=starts.printed,
     needs=("scale_vae",),
 )
 def start(context: Context, way) -> Verdict:
     bench = context.bench
     spreads = {}
-    for name in (way, "consistent"):
+    for begin in (way, starts.consistent):
         with torch.inference_mode(), bench.compute.autocast():
-            x_delta = STARTS[name](bench.model, ImageNoise(context.seed, 2 * IMAGES, device=bench.model.device)).x_delta
+            x_delta = begin(bench.model, ImageNoise(context.seed, 2 * IMAGES, device=bench.model.device)).x_delta
         images = bench.model.rate_x0(x_delta.double().cpu())
-        spreads[name] = images.std(0).mean().item()  # how much the starts differ from each other
+        spreads[begin] = images.std(0).mean().item()  # how much the starts differ from each other
     numbers = (
         Number("spread of the images behind the scales, start as printed", spreads[way]),
-        Number("the same, a scale decoded from the prior", spreads["consistent"]),
+        Number("the same, a scale decoded from the prior", spreads[starts.consistent]),
     )
-    if spreads[way] < AVERAGE * spreads["consistent"]:
+    if spreads[way] < AVERAGE * spreads[starts.consistent]:
         return Verdict(
             CANNOT,
             numbers,
@@ -228,7 +228,7 @@ def one_pass(context: Context, passes) -> Verdict:
     many = min(10, config.T)
     with torch.inference_mode(), bench.compute.autocast():
         noise = ImageNoise(context.seed, IMAGES, device=bench.model.device)
-        first = bench.model.rate_x0(STARTS["consistent"](bench.model, noise).x_delta).double().cpu()
+        first = bench.model.rate_x0(starts.consistent(bench.model, noise).x_delta).double().cpu()
     change, seconds = [], []
     for k in (passes, many):
         began = time.perf_counter()
@@ -237,7 +237,7 @@ def one_pass(context: Context, passes) -> Verdict:
         seconds.append((time.perf_counter() - began) / IMAGES)
         change.append((images - first).square().mean().sqrt().item())
     measured = {
-        row["passes"]: row["fid"] for row in bench.figures.get("generation", ()) if row["start"] == "consistent"
+        row["passes"]: row["fid"] for row in bench.figures.get("generation", ()) if row["start"] == STARTS.first
     }
     best = min(measured.values(), default=None)
     numbers = (

@@ -28,7 +28,8 @@ from pixelviz.devices import choose
 from pixelviz.learning import costs as benchmark
 from pixelviz.measure import benchmark as compare
 from pixelviz.measure import evaluation, report
-from pixelviz.samplers import STARTS
+from pixelviz.measure.benchmark import quick_methods
+from pixelviz.samplers import STARTS, compared
 from pixelviz.store import checkpoints, peers
 
 
@@ -115,8 +116,8 @@ def bench(
     samples: Annotated[int, typer.Option(help="Images per row and seed.")] = 10_000,
     seeds: Annotated[int, typer.Option(help="Seeds per row; their spread is given.")] = 3,
     methods: Annotated[
-        str, typer.Option(help=f"With commas, of {', '.join(compare.COMPARED)}; with passes as in ddim:10.")
-    ] = ",".join(compare.COMPARED),
+        str, typer.Option(help=f"With commas, of {', '.join(compared())}; with passes as in {quick_methods()[0]}.")
+    ] = ",".join(compared()),
     peer: Annotated[
         list[Path] | None, typer.Option(help="Folder of a diffusers UNet2DModel to compare with, too.")
     ] = None,
@@ -137,7 +138,7 @@ def bench(
     if preset_name is not None or checkpoint is None or json_file is None:
         raise typer.BadParameter("give --checkpoint DIR and --json FILE, which is written row by row, or --preset.")
     if quick:
-        samples, seeds, methods = compare.QUICK_SAMPLES, 1, ",".join(compare.QUICK_METHODS)
+        samples, seeds, methods = compare.QUICK_SAMPLES, 1, ",".join(quick_methods())
     compute = choose(device)
     loaded = checkpoints.load(checkpoint, compute.device)
     run = compare.bench(

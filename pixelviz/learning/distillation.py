@@ -22,8 +22,9 @@ from pixelviz.devices import Compute, choose
 from pixelviz.learning.losses import Pairs
 from pixelviz.learning.training import TrainingError, TrainStep, train
 from pixelviz.measure.evaluation import Progress
-from pixelviz.samplers import STARTS, ImageNoise
+from pixelviz.samplers import ImageNoise
 from pixelviz.samplers.rotation import rotation
+from pixelviz.samplers.starts import consistent
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import Checkpoint, Record, digest
 
@@ -45,7 +46,7 @@ def draw_pairs(
         generator = torch.Generator().manual_seed(seed * 7_919 + begin)
         noise = ImageNoise(seed, min(BATCH, n - begin), first=begin, device=compute.device)
         with torch.inference_mode(), compute.autocast():
-            start = STARTS["consistent"](model, noise)
+            start = consistent(model, noise)
             *begun, last = rotation(model, start, noise, passes=passes)
         x0 = last.x.clamp(model.config.floor, 1)
         way = begun[1:] or begun

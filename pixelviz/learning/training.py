@@ -30,7 +30,7 @@ from pixelviz.learning.losses import Draws, Pairs, TrainingObjective, draw_step,
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.prior import fit_mixture
 from pixelviz.models.scale_vae import ScaleVAE
-from pixelviz.samplers import draw
+from pixelviz.samplers import draw, first_fitting
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import Record
 
@@ -88,8 +88,8 @@ def preview(model: PixelAwareModel, x0: Tensor, compute: Compute, seed: int = 0)
         elif model.twin is not None:
             rows.append(model.twin(x0, zero).float())
     if model.scale_vae is not None and model.parallel_unet is not None:
-        sampler = "parallel" if model.config.head_target == "v" else "printed"
-        last = deque(draw(model, compute, n=len(x0), sampler=sampler, seed=seed), maxlen=1).pop()
+        steps = draw(model, compute, n=len(x0), sampler=first_fitting(model.config), seed=seed)
+        last = deque(steps, maxlen=1).pop()
         rows.append(last.x.float())
     return from_unit(torch.stack(rows), model.config.floor).cpu()
 

@@ -35,14 +35,12 @@ from pixelviz.measure.metrics import (
     precision_recall,
 )
 from pixelviz.models.classifier import FeatureExtractor, load_classifier
-from pixelviz.samplers import OURS, PEERS, SAMPLERS, draw
+from pixelviz.samplers import SAMPLERS, compared, draw
 from pixelviz.samplers.batches import BATCH, Batch, heads_batch, sample_images
 from pixelviz.store.checkpoints import Checkpoint, digest, part_digest
 from pixelviz.store.peers import PART, PeerModel
 
 FORMAT = 1
-COMPARED = ("parallel", "rotation", *PEERS)
-QUICK_METHODS = ("parallel:1", "parallel:5", "parallel:10", "ddim:10", "dpm++:10", "unipc:10")
 QUICK_SAMPLES = 300
 WARM_UP_STATES = 3
 
@@ -120,28 +118,39 @@ class _OnDevice(nn.Module):
 # --- What to measure
 
 
+def quick_methods() -> list[str]:
+    """What a quick benchmark measures, as `parse_methods` reads it."""
+    return [f"{name}:{passes}" for name, row in SAMPLERS.items() for passes in row.quick]
+
+
 def parse_methods(texts: Sequence[str]) -> list[tuple[str, int | None]]:
     """`ddim` (with all the numbers of passes that comparisons show) or `ddim:10`; raises CompareError."""
     found = []
     for text in texts:
         method, _, passes = text.strip().partition(":")
-        if method not in COMPARED or (passes and not passes.isdecimal()):
-            raise CompareError(f"{text!r} is no method; write {', '.join(COMPARED)}, or with passes, such as ddim:10.")
+        row = SAMPLERS.get(method)
+        known = row is not None and row.stable and (passes.isdecimal() if passes else bool(row.compared))
+        if not known:
+            raise CompareError(
+                f"{text!r} is no method; write {', '.join(compared())}, or with passes, such as {quick_methods()[0]}."
+            )
         found.append((method, int(passes) if passes else None))
     return found
 
 
 def cases(
-    checkpoint: Checkpoint, name: str, methods: Sequence[str] = COMPARED, peers: Sequence[PeerModel] = ()
+    checkpoint: Checkpoint, name: str, methods: Sequence[str] | None = None, peers: Sequence[PeerModel] = ()
 ) -> list[Case]:
-    """The rows that these methods give on the parts that are there. Raises CompareError for an empty list."""
+    """The rows that these methods (None: all compared) give on the parts that are there.
+
+    Raises CompareError for an empty list.
+    """
     model, found = checkpoint.model, []
-    for method, passes in parse_methods(methods):
+    for method, passes in parse_methods(compared() if methods is None else methods):
         row = SAMPLERS[method]
-        ours = set(row.needs) <= set(model.parts) and not (method in OURS and model.config.head_target != "v")
-        models = [name] * ours + [peer.name for peer in peers if set(row.needs) <= set(peer.parts)]
-        most = model.config.T if method in OURS else None
-        numbers = [k for k in row.compared if most is None or k <= most] if passes is None else [passes]
+        models = [name] * row.fits(model.config, model.parts)
+        models += [peer.name for peer in peers if row.fits(peer.config, peer.parts)]
+        numbers = [k for k in row.compared if k <= row.most(model.config)] if passes is None else [passes]
         found += [Case(method, k, one) for one in models for k in numbers]
     if not found:
         raise CompareError(f"{name} has the parts {', '.join(model.parts)}: none of these methods can run on it.")
@@ -252,7 +261,7 @@ def _measure_seed(
     settings = {"passes": case.passes, "sampler": case.method, "seed": seed}
     features, figures = unfinished.load()
     done = sum(map(len, features))
-    network = getattr(model, row.needs[-1])
+    network = getattr(model, row.network)
     # The first runs of a network are slow, and no part of its time per image.
     for _ in itertools.islice(draw(model, compute, n=min(batch, samples), **settings), WARM_UP_STATES):
         pass
@@ -349,7 +358,7 @@ def bench(
     *,
     samples: int = 10_000,
     seeds: int = 3,
-    methods: Sequence[str] = COMPARED,
+    methods: Sequence[str] | None = None,
     peers: Sequence[PeerModel] = (),
 ) -> Iterator[Progress]:
     """Measure every method on the checkpoint and its peers, into the JSON file `path`; goes on where that ends.
@@ -389,8 +398,10 @@ def bench(
     }
     rows = {(row["model"], row["method"], row["passes"]): row for row in _resume(path, settings, weights)}
 
+    order = {method: place for place, method in enumerate(SAMPLERS)}
+
     def results() -> dict[str, Any]:
-        in_order = sorted(rows, key=lambda key: (key[0] != name, key[0], COMPARED.index(key[1]), key[2]))
+        in_order = sorted(rows, key=lambda key: (key[0] != name, key[0], order.get(key[1], len(order)), key[2]))
         return {**settings, "environment": here, "rows": [rows[key] for key in in_order]}
 
     total, done = len(chosen) * seeds * samples, 0

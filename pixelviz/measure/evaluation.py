@@ -16,7 +16,7 @@ from pixelviz.measure.estimate import ask, image_similarity, similarity
 from pixelviz.measure.metrics import FeatureStatistics, fid
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
-from pixelviz.samplers import STARTS, ImageNoise
+from pixelviz.samplers import SAMPLERS, STARTS, ImageNoise
 from pixelviz.samplers.batches import BATCH, Batch, sample_images
 from pixelviz.store.checkpoints import Checkpoint
 
@@ -99,7 +99,7 @@ def evaluate(
     steps = ssim_steps(config.T) if model.scale_vae is not None else []
     generates = samples and reference is not None and {"scale_vae", "parallel_unet"} <= set(model.parts)
     rows = [(s, k) for s in starts for k in passes if k <= config.T] if generates else []
-    if config.head_target != "v":
+    if not SAMPLERS[SAMPLERS.first].reads(config):
         rows = []  # eps heads have no stable pass to measure
     total = len(steps) * len(images) + sum(k for _, k in rows) * samples
     done = 0
@@ -124,7 +124,7 @@ def evaluate(
             yield Progress(f"{start} start, {k} pass{'es' if k > 1 else ''}", done, total)
         figures["generation"].append(
             {
-                "method": "parallel",
+                "method": SAMPLERS.first,
                 "start": start,
                 "passes": k,
                 "fid": round(fid(reference, torch.cat([batch.images for batch in finished]), extractor), 3),

@@ -13,7 +13,7 @@ from typing import Any
 from pixelviz.data.assets import ASSETS
 from pixelviz.data.pictures import PIXEL_COLOURS
 from pixelviz.measure.benchmark import CompareError, read_results
-from pixelviz.samplers import SAMPLERS
+from pixelviz.samplers import SAMPLERS, Aim, ours
 
 RESULTS = ASSETS / "benchmarks"
 README = ASSETS.parent / "README.md"
@@ -97,22 +97,21 @@ def conditions(results: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Goal:
-    """Ours at `passes` is to be no worse than a peer, in at most `time_share` of its time (None: any).
+    """What is aimed for against a peer (`samplers.Aim`): its forms by name, the first its plain one, and its passes."""
 
-    methods: the peer's variants, of which the best that was measured counts.
-    """
-
-    passes: int
+    aim: Aim
     methods: tuple[str, ...]
     method_passes: int
-    time_share: float | None = None
 
 
-GOALS = (
-    Goal(1, ("ddim", "ddim-quad"), 10, 0.25),
-    Goal(10, ("dpm++", "dpm++-clip"), 10),
-    Goal(50, ("ddpm",), 1000),
-)
+def goals() -> list[Goal]:
+    """The aims that rows of SAMPLERS have, those of fewest passes first."""
+    found = []
+    for name, row in SAMPLERS.items():
+        if row.aim is not None:
+            forms = (name, *(other for other, one in SAMPLERS.items() if one.variant_of == name))
+            found.append(Goal(row.aim, forms, row.compared[0]))
+    return sorted(found, key=lambda goal: goal.aim.passes)
 
 
 @dataclass(frozen=True)
@@ -127,32 +126,33 @@ def _measured_against(goal: Goal, ours: dict[str, Any], theirs: dict[str, Any]) 
     """Whether a row of ours meets a goal, and the figures that say so."""
     better, ratio = ours["fid"] <= theirs["fid"], ours["seconds_per_image"] / theirs["seconds_per_image"]
     worse = "" if better else f" (worse by {ours['fid'] - theirs['fid']:.2f})"
-    quick = goal.time_share is None or ratio <= goal.time_share
+    quick = goal.aim.time_share is None or ratio <= goal.aim.time_share
     peer = f"{SAMPLERS[theirs['method']].title} with {goal.method_passes} steps"
     text = f"FID {ours['fid']:.2f} against {theirs['fid']:.2f} of {peer}{worse}, in {ratio:.2g} of its time"
-    return Verdict(better and quick, text if quick else f"{text} (aim: {goal.time_share:g})")
+    return Verdict(better and quick, text if quick else f"{text} (aim: {goal.aim.time_share:g})")
 
 
 def verdict(goal: Goal, results: dict[str, Any]) -> Verdict:
-    """How the checkpoint does against a goal: by "parallel" or, where that alone misses it, also by "rotation"."""
+    """How the checkpoint does against a goal: by the first sampler or, where that misses it, by others of ours."""
     rows = {(r["method"], r["passes"]): r for r in results["rows"] if r["model"] == results["checkpoint"]}
     peers = [rows[method, goal.method_passes] for method in goal.methods if (method, goal.method_passes) in rows]
-    found = [rows[method, goal.passes] for method in ("parallel", "rotation") if (method, goal.passes) in rows]
-    passes = "one pass" if goal.passes == 1 else f"{goal.passes} passes"
-    if not peers or not found or found[0]["method"] != "parallel":
+    k = goal.aim.passes
+    found = [rows[method, k] for method in ours() if (method, k) in rows]
+    passes = "one pass" if k == 1 else f"{k} passes"
+    if not peers or not found or found[0]["method"] != SAMPLERS.first:
         peer = f"{SAMPLERS[goal.methods[0]].title} with {goal.method_passes} steps"
         return Verdict(None, f"Ours with {passes} against {peer}: not measured yet.")
     theirs = min(peers, key=lambda row: row["fid"])
     each = [_measured_against(goal, row, theirs) for row in found]
     text = f"Ours with {passes}: {each[0].text}."
-    if not each[0].met and len(each) > 1:
-        text += f" One head a run (rotation): {each[1].text}."
+    if not each[0].met:
+        text += "".join(f" {SAMPLERS[r['method']].title}: {v.text}." for r, v in zip(found[1:], each[1:], strict=True))
     return Verdict(any(one.met for one in each), text)
 
 
 def verdicts(results: dict[str, Any]) -> list[Verdict]:
     """All goals."""
-    return [verdict(goal, results) for goal in GOALS]
+    return [verdict(goal, results) for goal in goals()]
 
 
 # --- The plot

@@ -7,17 +7,19 @@ down to i = 0, so that a progress bar, a film strip and a test can all watch the
 from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep, Start
 from pixelviz.samplers.draw import draw
 from pixelviz.samplers.starts import STARTS
-from pixelviz.samplers.table import OURS, PEERS, SAMPLERS, Sampler
+from pixelviz.samplers.table import SAMPLERS, Aim, Sampler, compared, first_fitting, ours
 
 __all__ = [
-    "OURS",
-    "PEERS",
     "SAMPLERS",
     "STARTS",
+    "Aim",
     "ImageNoise",
     "SampleStep",
     "Sampler",
     "SamplerError",
     "Start",
+    "compared",
     "draw",
+    "first_fitting",
+    "ours",
 ]

@@ -43,9 +43,10 @@ LINEAR = {
     "beta_end": DDPM_BETAS[1],
     "beta_schedule": "linear",
 }
-EVEN = ("DDPMScheduler", "DDIMScheduler")  # step by steps // passes whatever their list of timesteps says
+MOST_PASSES = LinearTwin.STEPS
 # diffusers' name for it: a threshold on the greatest of all values, which itself may be at most 1.
 CLIPPED = {"thresholding": True, "dynamic_thresholding_ratio": 1.0, "sample_max_value": 1.0}
+ANCESTRAL = {"even": True, "fresh": True, "timestep_spacing": "trailing"}
 CORRECTOR_SNR = 0.01  # r of the Langevin step, which leaves a deviation 1/sqrt(1 - r^2) times as wide
 
 
@@ -78,12 +79,15 @@ def _solve(
     noise: ImageNoise,
     passes: int,
     *,
+    even: bool = False,
+    fresh: bool = False,
     corrects: bool = False,
     quadratic: bool = False,
     **settings: Any,
 ) -> Iterator[SampleStep]:
     """Run the diffusers scheduler of that name from x_T to x_0.
 
+    even: it steps by steps // passes, whatever its list of timesteps says; fresh: it draws noise at every step;
     corrects: a Langevin step before each of its own; quadratic: on `quadratic_timesteps`.
     """
     from diffusers import schedulers  # takes seconds to import, which only these methods need
@@ -93,7 +97,7 @@ def _solve(
     steps = solver.config.num_train_timesteps
     if not 1 <= passes <= steps:
         raise SamplerError(f"passes must be between 1 and {steps}, the linear-beta steps; it is {passes}.")
-    if scheduler in EVEN and steps % passes:
+    if even and steps % passes:
         near = min((k for k in range(1, steps + 1) if steps % k == 0), key=lambda k: abs(k - passes))
         raise SamplerError(f"passes must divide {steps} for this method; it is {passes}. The nearest is {near}.")
     network, floor = Counted(model.linear_twin), model.config.floor
@@ -107,7 +111,7 @@ def _solve(
         solver.set_timesteps(passes)
     timesteps = solver.timesteps.tolist()
     # One generator per image, so that the pictures do not depend on the batch.
-    randomness = {"generator": noise.streams} if scheduler == "DDPMScheduler" else {}
+    randomness = {"generator": noise.streams} if fresh else {}
     x = start.x_T
     yield SampleStep(steps, shown(x), 0)
     for t, after in zip(timesteps, [*(later + 1 for later in timesteps[1:]), 0], strict=True):
@@ -142,7 +146,7 @@ def langevin_step(network: Counted, scheduler: Any, x: Tensor, t: int, z: Tensor
 
 def ddpm(model: Any, start: Start, noise: ImageNoise, *, passes: int = 1000) -> Iterator[SampleStep]:
     """Ancestral sampling, x0_hat clipped to [-1, 1] at every step. Raises SamplerError or MissingPart."""
-    return _solve("DDPMScheduler", model, start, noise, passes, timestep_spacing="trailing")
+    return _solve("DDPMScheduler", model, start, noise, passes, **ANCESTRAL)
 
 
 def ddim(model: Any, start: Start, noise: ImageNoise, *, passes: int = 50) -> Iterator[SampleStep]:
@@ -151,7 +155,8 @@ def ddim(model: Any, start: Start, noise: ImageNoise, *, passes: int = 50) -> It
     Without diffusers' clipping of x0_hat: it keeps the noise estimate as it was, so that every step, however
     short, moves x by as much as was clipped, and more steps give worse images.
     """
-    return _solve("DDIMScheduler", model, start, noise, passes, timestep_spacing="trailing", clip_sample=False)
+    settings = {"timestep_spacing": "trailing", "clip_sample": False}
+    return _solve("DDIMScheduler", model, start, noise, passes, even=True, **settings)
 
 
 def ddim_quadratic(model: Any, start: Start, noise: ImageNoise, *, passes: int = 50) -> Iterator[SampleStep]:
@@ -188,4 +193,4 @@ def sde_pc(model: Any, start: Start, noise: ImageNoise, *, passes: int = 1000) -
     The corrector is one Langevin step with the twin's score, the predictor DDPM's ancestral step, which Song et
     al. (2021b, Appendix E) show to be one. diffusers has this sampler for variance-exploding models only.
     """
-    return _solve("DDPMScheduler", model, start, noise, passes, corrects=True, timestep_spacing="trailing")
+    return _solve("DDPMScheduler", model, start, noise, passes, corrects=True, **ANCESTRAL)

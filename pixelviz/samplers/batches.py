@@ -14,6 +14,8 @@ from pixelviz.data.sets import from_unit
 from pixelviz.devices import Compute, batches
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.samplers.draw import draw
+from pixelviz.samplers.starts import STARTS
+from pixelviz.samplers.table import SAMPLERS
 
 BATCH = 100
 HEAD_VALUES = 2**26  # of all heads' output at once: 256 MB of float32
@@ -38,8 +40,8 @@ def sample_images(
     n: int,
     *,
     passes: int = 1,
-    start: str = "consistent",
-    sampler: str = "parallel",
+    start: str = STARTS.first,
+    sampler: str = SAMPLERS.first,
     seed: int = 0,
     done: int = 0,
     batch: int | None = None,

@@ -19,8 +19,8 @@ def draw(
     *,
     n: int,
     passes: int = 1,
-    start: str = "consistent",
-    sampler: str = "parallel",
+    start: str = STARTS.first,
+    sampler: str = SAMPLERS.first,
     seed: int = 0,
     first: int = 0,
 ) -> Iterator[SampleStep]:
@@ -30,18 +30,16 @@ def draw(
 
     Raises SamplerError (also for unknown names) or MissingPart, at the first step.
     """
-    for name, table, what in ((sampler, SAMPLERS, "sampler"), (start, STARTS, "start")):
-        if name not in table:
-            raise SamplerError(f"there is no {what} {name!r}; there are: {', '.join(table)}.")
+    row, steps = SAMPLERS.find(sampler), None
+    begin = row.start or STARTS.find(start)
+    row.check(model.config, passes)
     if n < 1:
         raise SamplerError(f"the number of images must be at least 1; it is {n}.")
     noise = ImageNoise(seed, n, first=first, device=model.device)
-    row, steps = SAMPLERS[sampler], None
     while True:
         # Entered anew for every step: a suspended generator must not leave its caller in autocast.
         with torch.inference_mode(), compute.autocast():
             if steps is None:
-                begin = row.start or STARTS[start]
                 steps = row.run(model, begin(model, noise), noise, passes=passes)
             step = next(steps, None)
         if step is None:

@@ -54,13 +54,10 @@ def parallel(
     [floor, 1] and taken from head i ("direct") or from the last head of the block ("recursion").
     The last pass ends where its recursion ends.
 
-    Yields: SampleStep for i = T, T-1, ..., 0 and the boundaries between. Raises SamplerError for eps heads, which
-    have no v-form.
+    Yields: SampleStep for i = T, T-1, ..., 0 and the boundaries between. For v heads.
     """
     model.need("parallel_unet")
     config, schedule = model.config, model.schedule
-    if config.head_target != "v":
-        raise SamplerError("this checkpoint has eps heads (Eq. 15 as printed); use the sampler 'printed'.")
     x_delta, rate_x0 = start.x_delta, model.rate_x0(start.x_delta)
     beta = schedule.beta(rate_x0, 1)  # of any whole step: alpha does not depend on i
     x = start.x_T

@@ -8,18 +8,16 @@ from collections.abc import Iterator
 
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.reverse import rotation_step
-from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep, Start
+from pixelviz.samplers.common import ImageNoise, SampleStep, Start
 from pixelviz.samplers.parallel import boundaries
 
 
 def rotation(model: PixelAwareModel, start: Start, noise: ImageNoise, *, passes: int = 10) -> Iterator[SampleStep]:
     """K runs of R_phi, each of which gives head i alone; the image is a function of x_T and x_delta_hat.
 
-    Yields: SampleStep at the boundaries, from i = T to 0. Raises SamplerError for eps heads.
+    Yields: SampleStep at the boundaries, from i = T to 0. For v heads.
     """
     model.need("parallel_unet")
-    if model.config.head_target != "v":
-        raise SamplerError("this checkpoint has eps heads (Eq. 15 as printed); use the sampler 'printed'.")
     rate_x0, x = model.rate_x0(start.x_delta), start.x_T
     yield SampleStep(model.config.T, x, 0)
     steps = boundaries(model.config.T, passes, model.config.i_min)

@@ -18,9 +18,9 @@ from pixelviz.data.pictures import last_channel, stretched, to_bytes
 from pixelviz.devices import Compute, out_of_memory, release
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.schedules import image_scale
-from pixelviz.samplers import OURS, SAMPLERS, STARTS, SamplerError, draw
+from pixelviz.samplers import SAMPLERS, STARTS, draw, ours
 from pixelviz.samplers.batches import heads_batch
-from pixelviz.samplers.parallel import SPACING, boundaries, passed_through
+from pixelviz.samplers.parallel import SPACING
 from pixelviz.service.turns import ModelTurn
 
 MOST_IMAGES = 256
@@ -47,13 +47,10 @@ def check_settings(config: ModelConfig, n: Any, passes: Any, start: Any, sampler
         whole("n", n, 1, MOST_IMAGES),
         whole("passes", passes, 1, config.T),
         choice("start", start, STARTS),
-        choice("sampler", sampler, OURS),
+        choice("sampler", sampler, ours()),
         whole("seed", seed, 0, MAX_SEED),
     )
-    if not SAMPLERS[settings.sampler].passes and settings.passes != 1:
-        raise SamplerError(f"the sampler {sampler} makes one pass; set passes to 1, or choose parallel.")
-    if settings.sampler in ("parallel", "rotation") and config.head_target != "v":
-        raise SamplerError("this checkpoint has eps heads (Eq. 15 as printed); choose the sampler printed.")
+    SAMPLERS[settings.sampler].check(config, settings.passes)
     return settings
 
 
@@ -155,12 +152,6 @@ class Generation:
         return [self.film.steps[place] for place in self.film.choose(frames)]
 
 
-def film_states(config: ModelConfig, settings: Settings) -> list[float]:
-    """The steps that the sampler will yield, from T to 0."""
-    steps = boundaries(config.T, settings.passes, config.i_min)
-    return steps if settings.sampler == "rotation" else passed_through(steps)
-
-
 @torch.inference_mode()
 def _one_run(model: PixelAwareModel, x_T: Tensor, compute: Compute) -> float:
     """Seconds per image of one run of the backbone with one head; what x_delta_hat holds does not matter to it."""
@@ -182,7 +173,8 @@ def run_generation(
     """
     config, n = model.config, settings.n
     batch = heads_batch(config, min(MOST_AT_ONCE, n))
-    film, canvas = Film(config, n, film_states(config, settings)), np.zeros((n, *config.shape), np.uint8)
+    states = SAMPLERS[settings.sampler].states(config, settings.passes)
+    film, canvas = Film(config, n, states), np.zeros((n, *config.shape), np.uint8)
     state = Generation(
         i=config.T,
         T=config.T,

@@ -27,9 +27,9 @@ REPORT_SECONDS = 0.2  # between two reports
 
 def label(case: Case, checkpoint: str) -> str:
     """A lane's name: method, passes, and the model where it is another than the checkpoint."""
-    title = "Ours" if case.method == "parallel" else SAMPLERS[case.method].title
-    passes = f"{case.passes} pass{'es' if case.passes > 1 else ''}" if case.method == "parallel" else f"{case.passes}"
-    return f"{title}, {passes}" + ("" if case.model == checkpoint else f", {case.model}")
+    row = SAMPLERS[case.method]
+    unit = (" pass" if case.passes == 1 else " passes") if row.ours else ""
+    return f"{row.short or row.title}, {case.passes}{unit}" + ("" if case.model == checkpoint else f", {case.model}")
 
 
 @dataclass
@@ -49,8 +49,8 @@ class Lane:
     @property
     def progress(self) -> float:
         """From 0 to 1, by the states that the sampler yields."""
-        in_all = self.model.config.T if self.case.method == "parallel" else self.case.passes
-        return min(1.0, max(0, self.states - 1) / in_all)
+        in_all = SAMPLERS[self.case.method].yields(self.model.config, self.case.passes)
+        return min(1.0, max(0, self.states - 1) / max(1, in_all - 1))
 
     def strip(self) -> str:
         """The images side by side as a data URI; unfinished ones each stretched to their own range."""

@@ -17,6 +17,7 @@ from pixelviz.data.images import Picture, read_image
 from pixelviz.devices import choose
 from pixelviz.measure.benchmark import Case, cases
 from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling, estimate_scale, fitted, similarities
+from pixelviz.samplers import SAMPLERS, STARTS
 from pixelviz.service.catalog import Catalog, Found
 from pixelviz.service.compare import PeerShelf
 from pixelviz.service.errors import friendly
@@ -173,8 +174,8 @@ class Service:
         name: str,
         n: int,
         passes: int = 1,
-        start: str = "consistent",
-        sampler: str = "parallel",
+        start: str = STARTS.first,
+        sampler: str = SAMPLERS.first,
         seed: int = 0,
     ) -> Iterator[Generation]:
         """Draw n images. Settings are checked here, before the first step; then see `run_generation`."""

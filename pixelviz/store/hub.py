@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from pixelviz.devices import choose
-from pixelviz.samplers import SamplerError
+from pixelviz.samplers import SAMPLERS, STARTS, SamplerError
 from pixelviz.samplers.batches import sample_images
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import Checkpoint, CheckpointError
@@ -62,8 +62,8 @@ class PixelAware(nn.Module, PyTorchModelHubMixin):
         passes: int = 1,
         seed: int = 0,
         *,
-        start: str = "consistent",
-        sampler: str = "parallel",
+        start: str = STARTS.first,
+        sampler: str = SAMPLERS.first,
         precision: str = "auto",
     ) -> list[Image.Image]:
         """Draw n images (mode L or RGB), on the device where the weights are; the same seed gives the same images.

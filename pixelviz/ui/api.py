@@ -17,12 +17,15 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 from pixelviz.checks import ServiceError, quoted
 from pixelviz.config import PAPER_FLOOR
 from pixelviz.data.pictures import to_pil
+from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service.errors import friendly
 from pixelviz.service.generation import check_settings
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service
 
 MOST_RUNS = 12_800  # images times passes of one call, which cannot be stopped: 64 images of a closed loop of 200 steps
+
+NAMES = {"starts": STARTS, "samplers": ours()}  # what stands in the endpoints' docstrings for these
 
 
 def _speaking(endpoint: Callable) -> Callable:
@@ -35,6 +38,8 @@ def _speaking(endpoint: Callable) -> Callable:
         except Exception as error:
             raise gr.Error(friendly(error), print_exception=False) from None
 
+    for table, names in NAMES.items():
+        answer.__doc__ = answer.__doc__.replace(f"{{{table}}}", ", ".join(names))
     return answer
 
 
@@ -110,19 +115,19 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         checkpoint: str | None = None,
         n: int = 4,
         passes: int = 1,
-        start: str = "consistent",
-        sampler: str = "parallel",
+        start: str = STARTS.first,
+        sampler: str = SAMPLERS.first,
         seed: int = 0,
     ) -> tuple[list[FileData], dict]:
         """Draw n images (1 to 256), in at most 12,800 runs of the network for one image (n times passes).
 
-        passes: runs of the network, from 1 to T; start: consistent or printed; sampler: parallel, rotation or printed.
+        passes: from 1 to T; start: one of {starts}; sampler: one of {samplers}.
         Returns the images, and JSON with network_evaluations (runs of the network per image), seconds (for all images)
         and seconds_per_image; closed_loop_seconds is computed: 1000 times one measured run of the backbone, per image.
         """
         name = _or_first(service, checkpoint, "scale_vae", "parallel_unet")
         settings = check_settings(service.find(name).config, n, passes, start, sampler, seed)
-        if settings.n * settings.passes > MOST_RUNS:
+        if settings.n * SAMPLERS[settings.sampler].runs(settings.passes) > MOST_RUNS:
             raise ServiceError(
                 f"{settings.n} images in {settings.passes} passes each keep everybody waiting; ask for at most "
                 f"{MOST_RUNS:,} runs of the network in one call, or use the command line."

@@ -10,14 +10,13 @@ import gradio as gr
 
 from pixelviz.data.images import EXAMPLES
 from pixelviz.measure import report
-from pixelviz.samplers import OURS
+from pixelviz.samplers import SAMPLERS
 from pixelviz.service import compare as compare_view
 from pixelviz.service import race
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service, friendly
 from pixelviz.ui import widgets
 
-FIRST = ("parallel:1", "parallel:10", "ddim:10", "ddim:50", "dpm++:10", "unipc:10")  # in the race, where they can run
 ONE_BRIGHTNESS = "one brightness"
 FORWARD, HEADS = "forward", "heads"
 NO_CHECKPOINT = "No checkpoint here can draw images yet. Train one in the Train tab, or load a folder in Checkpoints."
@@ -153,8 +152,10 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return gr.CheckboxGroup([], value=[]), widgets.alert(friendly(error))
         choices = [(race.label(case, name), case.key) for case in there]
         keys = [key for _, key in choices]
-        kept = [key for key in chosen or () if key in keys] or [case.key for case in there if case.label in FIRST]
-        alone = all(case.method in OURS for case in there)
+        kept = [key for key in chosen or () if key in keys] or [
+            case.key for case in there if case.passes in SAMPLERS[case.method].raced
+        ]
+        alone = all(SAMPLERS[case.method].ours for case in there)
         return gr.CheckboxGroup(choices, value=kept), widgets.alert(NO_TWIN if alone else None, "info")
 
     def run(name, chosen, n, seed):

@@ -8,7 +8,7 @@ import random
 import gradio as gr
 import numpy as np
 
-from pixelviz.samplers import OURS, SAMPLERS
+from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service import payloads
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Generation, Service, ServiceError, friendly
@@ -16,8 +16,6 @@ from pixelviz.ui import widgets
 
 FRAMES = 12
 MOST_IMAGES = 64
-NICE_PASSES = (1, 2, 5, 10, 50, 200)
-STARTS = (("consistent", "consistent"), ("as printed", "printed"))
 NO_CHECKPOINT = (
     "No checkpoint here holds both a parallel U-Net and a scale VAE yet. Train one in the Train tab, or load a folder "
     "in Checkpoints."
@@ -25,10 +23,6 @@ NO_CHECKPOINT = (
 
 INTRO = """One run of the parallel U-Net $R_\\phi$ gives all T noise estimates at once. More passes look again on the
 way and cost more: choose your own balance of quality and time. Choose an image to see how it was made."""
-
-DIVERGES = """**Algorithm 1 as printed diverges, and this is why.** All T estimates come from one run, so no later step
-can correct an error. The printed update multiplies it by $1/\\sqrt\\alpha$ each time: by $e^{\\gamma x_0/2}$ over the
-whole way, for γ = 20 and a white pixel 22,000 times. The stable v-form shrinks errors by $\\sqrt\\alpha$ instead."""
 
 
 def parse_passes(text: str) -> int:
@@ -117,7 +111,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                         *(keep for _ in range(7)),
                     )
             sheet = payloads.sample_sheet(generation.images, status(generation), chosen=0)
-            chart = growth(generation, service.find(name).config.gamma) if sampler == "printed" else None
+            gamma = service.find(name).config.gamma
+            chart = None if SAMPLERS[sampler].stable else growth(generation, gamma)
             said = widgets.alert(" ".join(generation.notes) or None, "info")
             yield sheet, costs(generation), trajectory(generation, 0), chart, generation, said, *free
         except Exception as error:
@@ -160,23 +155,25 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         names = service.names("parallel_unet", "scale_vae")
         return gr.Dropdown(choices=names, value=name if name in names else next(iter(names), None))
 
-    def reach(name, passes):
-        """The choices of passes for a checkpoint's T."""
+    def reach(name, sampler):
+        """The choices of passes for a checkpoint's T and a sampler."""
         if not name:
             return gr.skip()
         try:
-            T = service.find(name).config.T
+            config = service.find(name).config
         except Exception as error:
             widgets.warn(friendly(error))
             return gr.skip()
-        choices = [str(k) for k in NICE_PASSES if k < T] + [str(T)]
-        return gr.Dropdown(choices=choices, info=f"from 1 (one run) to T = {T} (closed loop)")
+        row = SAMPLERS[sampler]
+        if not row.passes:
+            return gr.Dropdown(choices=["1"], value="1", interactive=False, info="one run is all there is")
+        info = f"from 1 (one run) to T = {config.T} (closed loop)"
+        return gr.Dropdown(choices=[str(k) for k in row.offered(config)], interactive=True, info=info)
 
-    def sampler_changed(sampler):
-        """Algorithm 1 makes one pass; the note on why it diverges comes with it."""
-        several = SAMPLERS[sampler].passes
-        passes = gr.Dropdown(interactive=several) if several else gr.Dropdown(value="1", interactive=False)
-        return passes, gr.Markdown(visible=not several)
+    def sampler_changed(name, sampler):
+        """Its choices of passes, and what there is to say of it."""
+        about = SAMPLERS[sampler].about
+        return reach(name, sampler), gr.Markdown(about, visible=bool(about))
 
     generation = gr.State(None, time_to_live=1800)
     gr.Markdown(INTRO, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
@@ -186,7 +183,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 name = gr.Dropdown([], label="Checkpoint", elem_id="generate-checkpoint")
                 n = gr.Slider(1, MOST_IMAGES, 16, step=1, label="Images")
                 passes = gr.Dropdown(
-                    [str(k) for k in NICE_PASSES],
+                    [str(k) for k in SAMPLERS[SAMPLERS.first].nice],
                     value="1",
                     allow_custom_value=True,
                     label="Passes",
@@ -194,19 +191,20 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     elem_id="passes",
                 )
                 start = gr.Radio(
-                    STARTS,
-                    value="consistent",
+                    STARTS.choices(),
+                    value=STARTS.first,
                     label="Start",
-                    info="Consistent: a scale from the prior, then its x_T. As printed: x_T from N(0, I).",
+                    info=" ".join(f"{row.title.capitalize()}: {row.about}." for row in STARTS.values()),
                 )
-                sampler = gr.Radio([(SAMPLERS[key].title, key) for key in OURS], value="parallel", label="Sampler")
+                mine = [(SAMPLERS[key].title, key) for key in ours()]
+                sampler = gr.Radio(mine, value=SAMPLERS.first, label="Sampler")
                 with gr.Row(equal_height=True, elem_classes="pv-seed"):
                     seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=120, elem_id="seed")
                     dice = gr.Button("New seed", size="sm", min_width=80, elem_classes="pv-beside")
             with gr.Row():
                 go = gr.Button("Generate", variant="primary", scale=3, elem_id="generate")
                 stop = gr.Button("Stop", variant="stop", interactive=False, scale=1, min_width=80)
-            why = gr.Markdown(DIVERGES, visible=False, latex_delimiters=widgets.LATEX, elem_classes="pv-intro")
+            why = gr.Markdown("", visible=False, latex_delimiters=widgets.LATEX, elem_classes="pv-intro")
         with gr.Column(scale=9, min_width=320):
             message = gr.HTML(apply_default_css=False, elem_id="generate-message")
             sheet = widgets.sample_sheet(elem_id="sheet")
@@ -220,11 +218,11 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     waiting = {"show_progress": "minimal", "show_progress_on": sheet}  # the place in the queue
     model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, **quiet, **waiting}
 
-    ready = tab.select(refresh, name, name, **quiet).then(reach, [name, passes], passes, **quiet)
+    ready = tab.select(refresh, name, name, **quiet).then(reach, [name, sampler], passes, **quiet)
     first = ready.then(first_run, [generation, *settings], outputs, **model)
     started = go.click(run, settings, outputs, **model)
     stop.click(stopped, None, [sheet, go, stop], cancels=[started, first], queue=False, **quiet)
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
-    name.input(reach, [name, passes], passes, **quiet)
-    sampler.input(sampler_changed, sampler, [passes, why], **quiet)
+    name.input(reach, [name, sampler], passes, **quiet)
+    sampler.input(sampler_changed, [name, sampler], [passes, why], **quiet)
     sheet.select(choose, generation, [sheet, film], **quiet)
