@@ -1,14 +1,21 @@
-"""What a model is and how it is trained: frozen dataclasses, and every preset as a row of one table."""
+"""What a model is and how it is trained: declarations, and every preset as a row of one table."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import asdict, replace
+from itertools import pairwise
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from pixelviz.declare import checked, declared, fields_of
 
 HeadAttention = Literal["off", "full", "pooled", "linear", "shared"]
 PAPER_FLOOR = 4e-3  # Section 4: "a small epsilon = 4e-3 is added to all x_0"
 MAX_T = 5000
 MAX_SIZE = 1024  # of a width, a latent or an image's side
+BUDGET_GB = 4  # what one image may take in a model's networks, about, and their weights
 MAX_SEED = 2**32 - 1  # torch's generator on a CPU looks at 32 bits
 
 
@@ -38,75 +45,84 @@ def check_process(gamma: float, T: int, floor: float = PAPER_FLOOR) -> None:
         raise ConfigError(f"floor must lie strictly between 0 and 1; it is {floor}. The paper's value is 4e-3.")
 
 
-@dataclass(frozen=True)
+def _no_truth(value: Any) -> Any:
+    """True equals 1, and would pass as one of Literal[1, 3]."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("literal_error", "no number")
+    return value
+
+
+Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
+Widths = Annotated[tuple[Size, ...], Field(min_length=1, max_length=8, strict=False)]  # JSON has lists
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Power = Annotated[float, Field(gt=0, le=20)]
+
+
+@declared(ConfigError)
 class ModelConfig:
     """The process and the networks of one model; stored beside its weights.
 
-    Widths are channels per level, finest first; each level halves the resolution.
+    Widths are channels per level, finest first; each level halves the resolution. Raises ConfigError.
     """
 
-    image_size: int
-    channels: int
-    T: int
-    gamma: float
-    floor: float
-    vae_widths: tuple[int, ...]
-    latent: int
-    prior_components: int  # Gaussians in the prior over z fitted after training; 1 of them unfitted is N(0, I)
-    unet_widths: tuple[int, ...]
-    patch: int  # the networks' finest level is the image unshuffled by this factor; 1 in the paper
-    last_width: int  # channels of the last decoder, which the T heads read (512 in the paper)
-    attention_tokens: int | None  # keys and values are pooled to at most this many; None: full attention
-    head_target: Literal["v", "eps"] = "v"
-    head_attention: HeadAttention = "off"  # see pixelviz.models.heads; "full" is the paper's
-    true_scale: bool = False  # as printed: build R_phi's training schedule from x_delta, not x_delta_hat
-    # The smallest i that R_phi is trained at. With 1 it knows whole steps only, as printed; but there a step of gamma/T
-    # leaves noise of deviation 0.3 in a white pixel at i = 1, which one run must then take away in one go.
-    i_min: float = 1.0
-    # Deviation of x0 about -log(x_delta_hat)/gamma from which R_phi's preconditioning weighs x_i against it. With 0
-    # x_i counts for nothing there: the network itself must copy all detail from x_i, also where hardly any noise is.
-    scale_error: float = 0.0
+    image_size: Size = Field(description="Side of an image, in pixels.")
+    channels: Annotated[Literal[1, 3], BeforeValidator(_no_truth)] = Field(description="1: grey, 3: color.")
+    T: int = Field(ge=1, le=MAX_T, description="Steps of the process.")
+    # Above 80, x_delta = exp(-gamma x0) would leave float32.
+    gamma: float = Field(gt=0, le=80, description="Rate of the process, below T.")
+    floor: float = Field(gt=0, lt=1, description="Least pixel value; the paper's is 0.004.")
+    vae_widths: Widths = Field(description="Channels of the VAE's levels, finest first.")
+    latent: Size = Field(description="Size of the VAE's latent.")
+    prior_components: Size = Field(description="Gaussians in the prior over z, fitted after training.")
+    unet_widths: Widths = Field(description="Channels of the U-Net's levels, finest first.")
+    patch: Size = Field(description="The networks' finest level is the image unshuffled by this; 1 in the paper.")
+    last_width: Size = Field(description="Channels of the last decoder, which the T heads read; 512 in the paper.")
+    attention_tokens: Size | None = Field(description="Keys and values are pooled to at most so many; else all.")
+    head_target: Literal["v", "eps"] = Field("v", description="What heads predict: v, or eps (Eq. 15 as printed).")
+    head_attention: HeadAttention = Field("off", description="Of the heads; full is the paper's.")
+    true_scale: bool = Field(False, description="As printed: train R_phi on the true x_delta, not on its estimate.")
+    # With 1 it knows whole steps only, as printed; but there a step of gamma/T leaves noise of deviation 0.3 in a
+    # white pixel at i = 1, which one run must then take away in one go.
+    i_min: float = Field(1.0, gt=0, le=1, description="Least i that R_phi is trained at; below 1, between steps.")
+    # With 0 x_i counts for nothing: the network must copy all detail from x_i, also where hardly any noise is.
+    scale_error: Share = Field(
+        0.0, description="Deviation of x0 about x_delta_hat's image, from which R_phi weighs x_i against it."
+    )
 
-    def __post_init__(self) -> None:
-        self._check_sizes()
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
         check_process(self.gamma, self.T, self.floor)
-        if self.gamma > 80:
-            raise ConfigError(f"a model's gamma may be at most 80; it is {self.gamma:g}: x_delta would leave float32.")
-        if self.channels not in (1, 3):
-            raise ConfigError(f"channels must be 1 or 3; it is {self.channels}.")
-        if self.patch < 1 or self.image_size % (self.patch * 4):
+        if self.image_size % (self.patch * 4):
             raise ConfigError(f"image_size {self.image_size} does not divide into patches of {self.patch} and 4x4.")
         side = self.image_size // self.patch
-        if not (isinstance(self.i_min, (int, float)) and 0 < self.i_min <= 1):
-            raise ConfigError(f"i_min must be above 0 and at most 1; it is {self.i_min!r}.")
-        if not (isinstance(self.scale_error, (int, float)) and 0 <= self.scale_error <= 1):
-            raise ConfigError(f"scale_error must be from 0 to 1; it is {self.scale_error!r}.")
         if self.i_min < 1 and self.head_target != "v":
             raise ConfigError("i_min below 1 needs v heads; for those of Eq. 15 as printed (eps) set it to 1.")
-        if not self.unet_widths or side % 2 ** (len(self.unet_widths) - 1):
+        if side % 2 ** (len(self.unet_widths) - 1):
             raise ConfigError(f"{side} pixels cannot be halved for {len(self.unet_widths)} U-Net levels.")
         if side != 4 * 2 ** (len(self.vae_widths) - 1):
             raise ConfigError(f"{len(self.vae_widths)} VAE levels do not take {side} pixels to 4x4.")
+        self._check_budget(side)
+        return self
 
-    def _check_sizes(self) -> None:
-        """A configuration may come from a stranger's file: whole numbers only, and nothing absurd to build."""
-        sizes = {"image_size": self.image_size, "patch": self.patch, "latent": self.latent}
-        sizes |= {"prior_components": self.prior_components, "last_width": self.last_width}
-        for name in ("vae_widths", "unet_widths"):
-            widths = getattr(self, name)
-            if not isinstance(widths, tuple) or not 1 <= len(widths) <= 8:
-                raise ConfigError(f"{name} must list 1 to 8 levels; it is {widths!r}.")
-            sizes |= {f"{name}[{k}]": width for k, width in enumerate(widths)}
-        if self.attention_tokens is not None:
-            sizes["attention_tokens"] = self.attention_tokens
-        for name, size in sizes.items():
-            if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
-                raise ConfigError(f"{name} must be a whole number from 1 to {MAX_SIZE}; it is {size!r}.")
+    def _check_budget(self, side: int) -> None:
+        """A stranger's configuration is judged before anything is built: one image must fit `BUDGET_GB`."""
         if self.prior_components * self.latent**2 > 2**26:
             raise ConfigError("the prior would hold over 67 million numbers; lower latent or prior_components.")
-        for name, choices in (("head_target", ("v", "eps")), ("head_attention", get_args(HeadAttention))):
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name} must be one of {', '.join(choices)}; it is {getattr(self, name)!r}.")
+        pixels, levels = side**2, (*self.vae_widths, *self.unet_widths)
+        largest = {
+            "the T heads (T, channels, image_size)": self.T * self.channels * self.image_size**2,
+            "the levels' features (widths, image_size)": max(levels[0], self.last_width) * pixels * 8,
+            "the levels' weights (widths)": 9 * 8 * sum(a * b for a, b in pairwise((levels[-1], *levels))),
+            # Every pixel of a head looks at every other.
+            "the heads' attention (head_attention)": self.image_size**4 if self.head_attention == "full" else 0,
+        }
+        need = 4e-9 * sum(largest.values())
+        if need > BUDGET_GB:
+            what = max(largest, key=lambda name: largest[name])
+            raise ConfigError(
+                f"a single image would take about {need:,.0f} GB, most of it {what}; the budget is {BUDGET_GB} GB."
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -115,76 +131,65 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """Rebuild from JSON; raises ConfigError on a missing or unknown key."""
-        names = {f.name for f in fields(cls)}
-        if unknown := set(values) - names:
-            raise ConfigError(f"the configuration has unknown keys: {', '.join(sorted(unknown))}.")
-        try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-        except TypeError as error:
-            raise ConfigError(f"the configuration is incomplete: {error}.") from None
+        """Rebuild from JSON; raises ConfigError."""
+        return checked(cls, values, ConfigError)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
 
 
-PARTS = ("scale_vae", "twin", "parallel_unet", "linear_twin")
+Part = Literal["scale_vae", "twin", "parallel_unet", "linear_twin"]
+PARTS: tuple[Part, ...] = get_args(Part)
 PAPER_PARTS = PARTS[:3]  # what a new model has; the linear-beta twin is for comparisons
 
 
-@dataclass(frozen=True)
+@declared(ConfigError)
 class TrainConfig:
-    """How a model is trained. `steps` counts optimiser steps in all, a resumed run's earlier ones included."""
+    """How a model is trained; raises ConfigError."""
 
-    steps: int = 2000
-    batch: int = 64
-    learning_rate: float = 1e-3
-    parts: tuple[str, ...] = PAPER_PARTS
-    ema: float = 0.999
-    clip: float = 1.0
-    warmup: int = 200
-    kl_weight: float = 0.01  # per pixel; also twice the variance that the VAE's likelihood assumes
-    scale_weight: float = 1.0  # on (x_delta_hat - x_delta)^2, relative to x_delta's range
-    log_weight: float = 1.0  # on (-log x_delta_hat / gamma - x0)^2
-    ssim_weight: float = 0.0  # on 1 - SSIM of what a VAE outputs, over the range that it really has
-    step_power: float = 1.0  # the VAE's i is T u^power, u uniform in [0, 1): below 1 it sees late steps more often
-    unet_step_power: float | None = None  # R_phi's likewise; None: 4 for a model with i_min below 1, otherwise 1
-    clean_share: float = 0.35  # share of the VAE's batch at i = 0, whose codes generation decodes
-    # Of x0 about x_delta_hat's image, by which R_phi's errors are weighed; 0: as those of V; None: its scale_error.
-    deviation: float | None = None
-    terminal_share: float = 0.25  # share of R_phi's batch at i = T, which one-pass sampling uses
-    pair_share: float = 0.5  # share of R_phi's batch that are pairs, where it is distilled (`distillation`)
-    least_gap: float = 0.0  # of a run that makes R_phi consistent (`tuning`): its last pairs' gap; 0: no such run
-    heads_per_step: int = 8  # heads trained per image and step (head i always among them)
-    seed: int = 0
+    steps: int = Field(
+        2000, ge=1, le=10_000_000, description="Optimiser steps in all, a resumed run's earlier ones included."
+    )
+    batch: int = Field(64, ge=1, le=4096, description="Images per step, of all processes together.")
+    learning_rate: float = Field(1e-3, gt=0, le=0.1, description="Adam's peak learning rate.")
+    parts: Annotated[tuple[Part, ...], Field(strict=False)] = Field(PAPER_PARTS, description="What to train.")
+    ema: float = Field(0.999, ge=0, lt=1, description="Decay of the averaged weights, which are what is saved.")
+    clip: float = Field(1.0, gt=0, description="The gradient's norm is clipped to this.")
+    warmup: int = Field(200, ge=0, le=10_000_000, description="Steps of linear warm-up, at most a tenth of all.")
+    kl_weight: Weight = Field(
+        0.01, description="Weight of the VAE's KL term per pixel; also twice the variance that its likelihood assumes."
+    )
+    scale_weight: Weight = Field(1.0, description="Weight of the error in x_delta, relative to x_delta's range.")
+    log_weight: Weight = Field(1.0, description="Weight of the error in -log x_delta / gamma.")
+    ssim_weight: Weight = Field(0.0, description="Weight of 1 - SSIM of what a VAE outputs, over its own range.")
+    step_power: Power = Field(
+        1.0, description="The VAEs' i is T u^power, u uniform in [0, 1): below 1, late steps more often."
+    )
+    unet_step_power: Power | None = Field(
+        None, description="R_phi's likewise; else 4 for a model with i_min below 1, otherwise 1."
+    )
+    clean_share: Share = Field(0.35, description="Share of the VAEs' batch at i = 0, whose codes generation decodes.")
+    deviation: Share | None = Field(
+        None, description="Weigh R_phi's errors for an x0 so far from x_delta_hat's image; 0: as V; else scale_error."
+    )
+    terminal_share: Share = Field(0.25, description="Share of R_phi's batch at i = T, which one-pass sampling uses.")
+    pair_share: float = Field(
+        0.5, gt=0, le=1, description="Share of R_phi's batch that are pairs, where it is distilled."
+    )
+    least_gap: float = Field(
+        0.0, ge=0, le=0.5, description="How near the last pairs are where R_phi is tuned, as a share of the way to 0."
+    )
+    heads_per_step: int = Field(
+        8, ge=1, le=MAX_T, description="Heads trained per image and step, head i always among them."
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Of the first weights and of all that is drawn.")
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.steps <= 10_000_000:
-            raise ConfigError(f"steps must be between 1 and 10,000,000; it is {self.steps}.")
-        if not 1 <= self.batch <= 4096:
-            raise ConfigError(f"batch must be between 1 and 4096; it is {self.batch}.")
-        if not 0 < self.learning_rate <= 0.1:
-            raise ConfigError(f"learning rate must be above 0 and at most 0.1; it is {self.learning_rate}.")
-        for name in ("kl_weight", "scale_weight", "log_weight", "ssim_weight"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be 0 or more; it is {getattr(self, name)}.")
-        for name in ("clean_share", "terminal_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must be from 0 to 1; it is {getattr(self, name)}.")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise ConfigError(f"seed must be from 0 to {MAX_SEED:,}; it is {self.seed}.")
-        for name in ("step_power", "unet_step_power"):
-            if (power := getattr(self, name)) is not None and not 0 < power <= 20:
-                raise ConfigError(f"{name} must be above 0 and at most 20; it is {power}.")
-        if self.deviation is not None and not 0 <= self.deviation <= 1:
-            raise ConfigError(f"deviation must be from 0 to 1; it is {self.deviation}.")
-        if not 0 < self.pair_share <= 1:
-            raise ConfigError(f"pair_share must be above 0 and at most 1; it is {self.pair_share}.")
-        if not 0 <= self.least_gap <= 0.5:
-            raise ConfigError(f"least_gap must be from 0 to 0.5; it is {self.least_gap}.")
-        if not self.parts or set(self.parts) - set(PARTS) or len(set(self.parts)) < len(self.parts):
+    @model_validator(mode="after")
+    def _fits(self) -> TrainConfig:
+        if not self.parts or len(set(self.parts)) < len(self.parts):
             raise ConfigError(f"parts must be some of {', '.join(PARTS)}, each once; it is {self.parts}.")
+        return self
 
     @classmethod
     def resumed(cls, recorded: dict[str, Any], **given: Any) -> TrainConfig:
@@ -192,12 +197,12 @@ class TrainConfig:
 
         None among what is given leaves a setting as it was. Raises ConfigError.
         """
-        known = {entry.name for entry in fields(cls)}
-        kept = {key: tuple(value) if key == "parts" else value for key, value in recorded.items() if key in known}
+        known = {key: value for key, value in recorded.items() if key in fields_of(cls)}
         try:
-            return cls(**kept | {key: value for key, value in given.items() if value is not None})
-        except TypeError as error:
+            kept = cls(**known)
+        except ConfigError as error:
             raise ConfigError(f"the settings of the earlier training cannot be used ({error}).") from None
+        return replace(kept, **{key: value for key, value in given.items() if value is not None})
 
 
 # The paper's presets have its sizes, T and gamma. Their floor is not its 4e-3 but 0.2, as the compact ones': from

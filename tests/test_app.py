@@ -17,7 +17,7 @@ from pixelviz.ui.tabs import generate, train
 PACKAGE = Path(pixelviz.__file__).parent
 # From below to above: a room imports from itself and from those before it. Rooms of one row know nothing of each other.
 RANKS = (
-    ("tables",),
+    ("tables", "declare"),
     ("config", "checks"),
     ("devices",),
     ("process",),
