@@ -142,7 +142,7 @@ def test_a_model_between_steps_is_trained_there_unless_told_otherwise(monkeypatc
     for deviation, expected in ((None, 0.3), (0.0, 0.0), (0.1, 0.1)):
         train = TrainConfig(parts=("parallel_unet",), deviation=deviation)
         objective = losses.TrainingObjective(tiny_model(scale_error=0.3), train, choose("cpu", "float32"))
-        objective(torch.zeros(2, 1, 16, 16), {"parallel_unet": None})
+        objective(torch.zeros(2, 1, 16, 16), {"parallel_unet": losses.UNetDraws(*[None] * 5)})
         assert seen.pop() == expected
 
 
