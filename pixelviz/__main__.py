@@ -28,6 +28,7 @@ COMMANDS = (
     draw.export,
     keep.convert,
     keep.assets,
+    keep.faces,
 )
 
 cli = typer.Typer(

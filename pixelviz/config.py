@@ -216,6 +216,8 @@ PRESETS: dict[str, ModelConfig] = {
                                (64, 96, 96),                    2,  24, 64),
     "compact-rgb": ModelConfig(32, 3, 200, 20.0, 0.2, (64, 96, 128),                      128, 64,
                                (64, 128, 160),                  2,  32, 64, i_min=0.02, scale_error=0.08),
+    "faces":       ModelConfig(64, 3, 200, 20.0, 0.2, (96, 128, 192),                     160, 64,
+                               (64, 128, 160),                  4,   8, 64, i_min=0.02, scale_error=0.08),
     "cifar10":     ModelConfig(32, 3, 200, 20.0, 0.2, (128, 512, 768, 48),               1024, 4,
                                (128, 256, 256, 384),            1, 512, None, head_attention="shared",
                                i_min=0.02, scale_error=0.08),

@@ -196,7 +196,10 @@ def test_bundled_checkpoints_are_not_trained_on(jobs):
         ({"learning_rate": "fast"}, "learning_rate must be a number"),
         ({"preset": "enormous"}, "preset must be one of compact"),
         ({"preset": None}, "preset must be one of"),
-        ({"data": "imagenet"}, "data must be fashion-mnist-10k, fashion-mnist, cifar10, celeba or a folder"),
+        (
+            {"data": "imagenet"},
+            "data must be fashion-mnist-10k, fashion-mnist, faces-10k, faces, cifar10, celeba or",
+        ),
         ({"data": None}, "data must be"),
         ({"data": "a\0b"}, "data must be"),
         ({"data": "~nobody-of-this-name/x"}, "data must be"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 FASHION_10K = ASSETS / "fashion-mnist"
+FACES_10K = ASSETS / "faces"
 EXAMPLES_DIR = ASSETS / "examples"
 CLASSIFIER = ASSETS / "classifier" / "fashion-mnist.safetensors"  # its .json lies beside it
 FID_REFERENCE = ASSETS / "classifier" / "fid-reference.safetensors"

@@ -35,6 +35,10 @@ EXAMPLES: tuple[tuple[str, Path], ...] = tuple(
         ("Sandal", "sandal.png"),
         ("Bag", "bag.png"),
         ("Ankle boot", "ankle-boot.png"),
+        ("Face, Micah", "face-micah.png"),
+        ("Face, Personas", "face-personas.png"),
+        ("Face, Pixel Art", "face-pixel-art.png"),
+        ("Face, ToonHead", "face-toon-head.png"),
     )
 )
 

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pixelviz.data.assets import FASHION_10K
+from pixelviz.data import faces
+from pixelviz.data.assets import FACES_10K, FASHION_10K
 from pixelviz.data.images import (
     IMAGE_SUFFIXES,
     LUMA,
@@ -39,19 +40,24 @@ Split = Literal["train", "test"]
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 SPLIT_FILES = {"train": "train", "test": "t10k"}  # the prefixes of the MNIST family
 SPLIT_WORDS = {"train": "training", "test": "test"}
+FACES_TOTALS = {"train": 50_000, "test": 10_000}
 FASHION_TOTALS = {"train": 60_000, "test": 10_000}
 SYSTEM_FOLDERS = (Path("/usr/share/datasets/fashion-mnist"),)  # Debian's package dataset-fashion-mnist
 MAX_IDX_BYTES = 4 * 2**30
 HELD_OUT = 10  # one file in ten is the test split of a folder without train/ and test/
 CELEBA_CROP = 140  # the middle of its 178x218 pixels, as in Song et al. 2021 (score_sde, datasets.py)
-NAMED = ("fashion-mnist-10k", "fashion-mnist", "cifar10", "celeba")  # what `load_images` knows besides folders
+# What `load_images` knows besides folders.
+NAMED = ("fashion-mnist-10k", "fashion-mnist", "faces-10k", "faces", "cifar10", "celeba")
 
 
 def name_of(title: str) -> str | None:
     """The data set of NAMED that an `ImageSet.name` (so a checkpoint's record) speaks of, or None."""
     if title.startswith("Fashion-MNIST (10,000 of"):
         return "fashion-mnist-10k"
-    titles = {"Fashion-MNIST (": "fashion-mnist", "CIFAR-10 (": "cifar10", "CelebA (": "celeba"}
+    if title.startswith("Drawn faces (10,000 of"):
+        return "faces-10k"
+    titles = {"Drawn faces (": "faces"}
+    titles |= {"Fashion-MNIST (": "fashion-mnist", "CIFAR-10 (": "cifar10", "CelebA (": "celeba"}
     return next((name for start, name in titles.items() if title.startswith(start)), None)
 
 
@@ -262,6 +268,41 @@ def _fashion(split: Split, size: int, channels: int, limit: int | None, allow_do
     return ImageSet(bundled.images, bundled.name, note, bundled.labels)
 
 
+def _from_sheets(
+    folder: Path, split: Split, size: int, channels: int, limit: int | None, total: int | None = None
+) -> ImageSet:
+    """Drawn faces from a folder of sheets, labelled by style; `total`: of the whole set, where the folder holds a part.
+
+    Raises DataError.
+    """
+    try:
+        count = sum(sheet.count for sheet in faces.sheets(folder, split))
+        keep = _spread(count, limit)
+        parts = [
+            (_fit_batch(torch.from_numpy(part), size, channels), torch.from_numpy(labels))
+            for part, labels in faces.read(folder, split, keep)
+        ]
+    except ImageError as error:
+        raise DataError(f"{folder}: {error}") from None
+    images, labels = map(torch.cat, zip(*parts, strict=True))
+    return ImageSet(images, f"Drawn faces ({_count(len(keep), total or count, split)})", None, labels)
+
+
+def _faces(split: Split, size: int, channels: int, limit: int | None, allow_download: bool) -> ImageSet:
+    """All faces where they lie, otherwise the bundled part with a note that says so; there is nothing to download."""
+    for root in _roots():
+        for folder in (root / "faces", root):
+            if faces.holds_sheets(folder, split):
+                return _from_sheets(folder, split, size, channels, limit)
+    bundled = _from_sheets(FACES_10K, split, size, channels, limit, FACES_TOTALS[split])
+    note = (
+        f"The {sum(FACES_TOTALS.values()):,} faces are not on this computer, so {len(bundled):,} bundled ones are "
+        "used. "
+        "Draw them with `python -m pixelviz faces --out data/faces --number 60000`."
+    )
+    return replace(bundled, note=note)
+
+
 def _of_torchvision(title: str, inside: str, open_set: Callable[[Path, bool], object], allow_download: bool):
     """A torchvision data set from where it lies (its folder `inside` one of `_roots`), or downloaded.
 
@@ -418,8 +459,9 @@ def load_images(
 
     Args: data, "fashion-mnist-10k" (bundled: 10,000 training and 1,000 test images), "fashion-mnist"
     (60,000 and 10,000: from PIXELVIZ_DATA, ./data, the cache or the system's data sets, else downloaded
-    by torchvision, else the bundled part with a note), "cifar10" or "celeba" (found or downloaded in the
-    same way, without a substitute), or a folder of IDX files or of images. A folder of images is read
+    by torchvision, else the bundled part with a note), "faces-10k" (drawn faces, bundled: 10,000 and 2,000), "faces"
+    (50,000 and 10,000 in the same places, else the bundled ones with a note), "cifar10" or "celeba" (found or
+    downloaded, without a substitute), or a folder of IDX files, of sheets of faces, or of images. The last is read
     below train/ or test/ where it has these, otherwise one file in ten is the test split; folders in it are
     classes. limit, at most so many, evenly spaced. title, what to call the set. Raises DataError.
     """
@@ -438,8 +480,10 @@ def load_images(
 def _load(data: str, split: Split, size: int, channels: int, limit: int | None, allow_download: bool) -> ImageSet:
     if data == "fashion-mnist-10k":
         return _from_idx(FASHION_10K, "Fashion-MNIST", split, size, channels, limit, FASHION_TOTALS[split])
+    if data == "faces-10k":
+        return _from_sheets(FACES_10K, split, size, channels, limit, FACES_TOTALS[split])
     if data in NAMED:
-        load = {"fashion-mnist": _fashion, "cifar10": _cifar, "celeba": _celeba}[data]
+        load = {"fashion-mnist": _fashion, "faces": _faces, "cifar10": _cifar, "celeba": _celeba}[data]
         return load(split, size, channels, limit, allow_download)
     try:
         folder = Path(data).expanduser()
@@ -452,4 +496,6 @@ def _load(data: str, split: Split, size: int, channels: int, limit: int | None, 
     if any(_idx_file(folder, s, "images-idx3") for s in SPLIT_FILES):
         title = "Fashion-MNIST" if re.fullmatch(r"fashion[-_ ]?mnist", folder.name, re.I) else folder.name
         return _from_idx(folder, title, split, size, channels, limit)
+    if faces.holds_sheets(folder, split):
+        return _from_sheets(folder, split, size, channels, limit)
     return _from_folder(folder, split, size, channels, limit)

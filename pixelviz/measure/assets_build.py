@@ -11,7 +11,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pixelviz.data.assets import CIFAR_CLASSIFIER, CIFAR_REFERENCE, CLASSIFIER, EXAMPLES_DIR, FASHION_10K, FID_REFERENCE
+from pixelviz.data.assets import (
+    CIFAR_CLASSIFIER,
+    CIFAR_REFERENCE,
+    CLASSIFIER,
+    EXAMPLES_DIR,
+    FACES_10K,
+    FASHION_10K,
+    FID_REFERENCE,
+)
+from pixelviz.data.faces import cut
 from pixelviz.data.sets import FASHION_TOTALS, DataError, ImageSet, load_images, write_idx
 from pixelviz.measure.metrics import features_of, save_statistics
 from pixelviz.models.classifier import (
@@ -29,6 +38,8 @@ PER_CLASS = {"train": 1000, "test": 100}
 PHOTO_SIDE = 256
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "camera", "hubble_deep_field")
 GARMENTS = {"t-shirt": 0, "trouser": 1, "dress": 3, "sandal": 5, "bag": 8, "ankle-boot": 9}  # names: classes
+
+FACES = {"micah": 5, "personas": 8, "pixel-art": 7, "toon-head": 24}  # styles: which of their test images
 
 
 def _full_fashion(split: str, size: int = SIZE) -> ImageSet:
@@ -54,7 +65,7 @@ def build_dataset(out: Path = FASHION_10K, seed: int = 0) -> None:
 
 
 def build_examples(out: Path = EXAMPLES_DIR) -> None:
-    """Photographs that ship inside scikit-image, shrunk to 256 pixels, and test garments of Fashion-MNIST."""
+    """Photographs that ship inside scikit-image, shrunk to 256 pixels, and test images of Fashion-MNIST and faces."""
     import skimage.data
 
     out.mkdir(parents=True, exist_ok=True)
@@ -66,6 +77,9 @@ def build_examples(out: Path = EXAMPLES_DIR) -> None:
     for name, label in GARMENTS.items():
         first = int((test.labels == label).nonzero()[0])
         Image.fromarray(test.images[first, 0].numpy()).save(out / f"{name}.png", optimize=True)
+    for style, which in FACES.items():
+        face = cut(FACES_10K / f"test-{style}-00.webp")[which]
+        Image.fromarray(face.transpose(1, 2, 0)).save(out / f"face-{style}.png", optimize=True)
 
 
 def _build_classifier(train: ImageSet, test: ImageSet, out: Path, reference: Path, seed: int = 0) -> None:

@@ -158,9 +158,9 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
     ) -> dict:
         """Start a training in the background, and return its status at once.
 
-        data: fashion-mnist-10k, fashion-mnist, cifar10, celeba, or a folder of the server; steps: in all, those of a
-        resumed run included; name: of the new checkpoint; resume: the run to go on with. Only one training runs at a
-        time.
+        data: fashion-mnist-10k, fashion-mnist, faces-10k, faces, cifar10, celeba, or a folder of the server; steps: in
+        all, those of a resumed run included; name: of the new checkpoint; resume: the run to go on with. Only one
+        training runs at a time.
         """
         return jobs.start(
             "api",

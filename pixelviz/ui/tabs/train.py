@@ -17,6 +17,8 @@ FOLDER = "a folder of images …"
 DATA = (
     ("Fashion-MNIST, 10,000 images (bundled)", "fashion-mnist-10k"),
     ("Fashion-MNIST, all 60,000", "fashion-mnist"),
+    ("Drawn faces, 10,000 in color (bundled)", "faces-10k"),
+    ("Drawn faces, all 50,000", "faces"),
     ("CIFAR-10, 50,000 in color", "cifar10"),
     ("CelebA, 162,770 faces", "celeba"),
     (FOLDER, FOLDER),
