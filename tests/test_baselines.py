@@ -11,7 +11,7 @@ from torch import nn
 from pixelviz.devices import Compute
 from pixelviz.models.pixel_aware import MissingPart, PixelAwareModel
 from pixelviz.samplers import SAMPLERS, ImageNoise, SamplerError, draw
-from pixelviz.samplers.baselines import Counted, langevin_step, quadratic_timesteps
+from pixelviz.samplers.baselines import LINEAR, Counted, langevin_step, nearest_timesteps, quadratic_timesteps
 from tests.tiny import randomised, tiny_config
 
 CPU = Compute(torch.device("cpu"), None)
@@ -236,3 +236,19 @@ def test_every_row_names_its_source():
     for row in SAMPLERS.values():
         assert any(character.isdigit() for character in row.citation)
         assert row.needs == (("linear_twin",) if row.start else ("scale_vae", "parallel_unet"))
+
+
+def test_unipc_is_told_of_the_noise_that_x_has():
+    """10 points even in log SNR from sigma_max to sigma_min; the timestep nearest to each, found by bisection."""
+    from diffusers import UniPCMultistepScheduler
+
+    solver = UniPCMultistepScheduler(**LINEAR, use_exponential_sigmas=True)
+    solver.set_timesteps(10)
+    abar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+    log_sigma = ((1 - abar) / abar).log() / 2
+    wanted = torch.linspace(log_sigma[-1], log_sigma[0], 10, dtype=torch.float64)
+    above = torch.searchsorted(log_sigma, wanted).clamp(1, 999)
+    nearer = (log_sigma[above] - wanted).abs() < (log_sigma[above - 1] - wanted).abs()
+    assert nearest_timesteps(solver).tolist() == torch.where(nearer, above, above - 1).tolist()
+    told = (log_sigma[solver.timesteps] - wanted).exp() - 1
+    assert told.min() < -0.05  # what diffusers' own timesteps would have told it

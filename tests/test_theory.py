@@ -1,5 +1,6 @@
 """Claims and remedies against SciPy's roots, integrals and optimisers, and against torch.distributions."""
 
+import decimal
 import math
 
 import numpy as np
@@ -20,6 +21,7 @@ from pixelviz.process.theory import (
     ahead_until,
     all_pairs_until,
     amplification,
+    kl_to_noise,
     printed_snr_derivative,
     snr_bounds,
     snr_derivative_bounds,
@@ -379,3 +381,12 @@ def test_water_levels_at_the_edges():
     assert water_filling([1.0, 2.0], 1.0).amounts.tolist() == [1.0, 0.0]
     assert reverse_water_filling([2.0, 2.0], 4.0).level == 2.0
     assert reverse_water_filling([3.0], 1.0).amounts.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("gamma", [50.0, 100.0, 300.0])
+def test_the_gap_of_a_pixel_that_is_nearly_noise_keeps_its_digits(gamma):
+    """White, x0 = 1: KL = -log(1 - abar)/2, here with 200 decimals of Python's own arithmetic."""
+    with decimal.localcontext(decimal.Context(prec=200)):
+        wanted = -(1 - decimal.Decimal(-gamma).exp()).ln() / 2
+    one = torch.ones((), dtype=torch.float64)
+    assert kl_to_noise(one, -gamma * one).item() == pytest.approx(float(wanted), rel=1e-12)

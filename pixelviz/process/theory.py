@@ -241,7 +241,10 @@ class TerminalGap:
 
 def kl_to_noise(x0: Tensor, log_bar: Tensor) -> Tensor:
     """KL(N(sqrt(abar) x0, 1 - abar) || N(0, 1)) = (abar (x0^2 - 1) - log(1 - abar))/2 in nats, of log abar < 0."""
-    return (torch.exp(log_bar) * (x0**2 - 1) - torch.log(-torch.expm1(log_bar))) / 2
+    bar = torch.exp(log_bar)
+    # log(1 - abar): by log1p where abar is small, or a white pixel's gap of 1e-22 would be 0.
+    log_noise = torch.where(log_bar < -math.log(2), torch.log1p(-bar), torch.log(-torch.expm1(log_bar)))
+    return (bar * (x0**2 - 1) - log_noise) / 2
 
 
 def terminal_gap(schedule: Schedule, x0) -> TerminalGap:

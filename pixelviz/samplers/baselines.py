@@ -109,6 +109,8 @@ def _solve(
         solver.set_timesteps(timesteps=quadratic_timesteps(steps, passes))
     else:
         solver.set_timesteps(passes)
+    if scheduler == "UniPCMultistepScheduler":
+        solver.timesteps = nearest_timesteps(solver)
     timesteps = solver.timesteps.tolist()
     # One generator per image, so that the pictures do not depend on the batch.
     randomness = {"generator": noise.streams} if fresh else {}
@@ -119,6 +121,16 @@ def _solve(
             x = langevin_step(network, solver, x, t, noise.normal(*x.shape[1:]))
         x = solver.step(network(x, t), t, x, **randomness).prev_sample
         yield SampleStep(after, shown(x), network.runs)
+
+
+def nearest_timesteps(solver: Any) -> Tensor:
+    """The whole timesteps whose noise is nearest to that of the solver's own points, in log sigma: int64, (passes,).
+
+    diffusers rounds UniPC's down instead, and so tells the network of up to a tenth less noise than x has.
+    """
+    there = ((1 - solver.alphas_cumprod) / solver.alphas_cumprod).sqrt()
+    wanted = solver.sigmas[:-1]  # the last one is 0, where the image is
+    return (there.log()[None] - wanted.log()[:, None]).abs().argmin(1)
 
 
 def quadratic_timesteps(steps: int, passes: int) -> list[int]:

@@ -176,7 +176,10 @@ export function histogram(x, low, high, counts) {
 // --- The terminal gap, and what to choose
 
 // KL(N(sqrt(abar) x0, 1 - abar) || N(0, 1)), nats.
-export const kl = (x0, log) => (Math.exp(log) * (x0 ** 2 - 1) - Math.log(-Math.expm1(log))) / 2;
+export const kl = (x0, log) => {
+  const bar = Math.exp(log);
+  return (bar * (x0 ** 2 - 1) - (log < -Math.LN2 ? Math.log1p(-bar) : Math.log(-Math.expm1(log)))) / 2;
+};
 
 // Over levels x0 with `counts`: mean KL, share with a variance below 0.9, least variance.
 export function terminalGap(x0, counts, log) {
