@@ -12,7 +12,15 @@ from pixelviz import __main__ as cli
 from pixelviz.devices import Compute
 from pixelviz.measure import benchmark as compare
 from pixelviz.measure import report
-from pixelviz.measure.benchmark import CompareError, Reference, bench, cases, counted_runs, parse_methods, read_results
+from pixelviz.measure.benchmark import (
+    BenchmarkError,
+    Reference,
+    bench,
+    cases,
+    counted_runs,
+    parse_methods,
+    read_results,
+)
 from pixelviz.measure.metrics import features_of, fid, kid, precision_recall, statistics_of
 from pixelviz.samplers import SAMPLERS
 from pixelviz.samplers.batches import sample_images
@@ -56,7 +64,7 @@ def results(checkpoint, reference, tmp_path_factory):
     last = run(checkpoint, path, reference)
     assert (last.done, last.total) == (24 * 2 * 4, 24 * 2 * 4)
     found = read_results(path)
-    assert found == last.results
+    assert found == last.figures
     return found
 
 
@@ -110,7 +118,7 @@ def test_what_is_there_is_not_measured_again(checkpoint, reference, tmp_path):
     rows = read_results(path)["rows"]
     assert [(row["method"], row["passes"]) for row in rows] == [("parallel", 1), ("ddim", 2), ("ddim", 4)]
     assert rows[1] == before
-    with pytest.raises(CompareError, match="measured with"):
+    with pytest.raises(BenchmarkError, match="measured with"):
         run(checkpoint, path, reference, samples=30)
 
 
@@ -135,7 +143,7 @@ def test_a_part_that_is_trained_further_leaves_the_other_parts_rows(checkpoint, 
         changed.linear_twin.outlet.bias += 1
         changed.scale_vae.to_code.weight.mul_(2)
     checkpoints.save(later, changed, checkpoint.record)
-    with pytest.raises(CompareError, match="weights"):  # another checkpoint altogether: nothing is thrown away
+    with pytest.raises(BenchmarkError, match="weights"):  # another checkpoint altogether: nothing is thrown away
         run(checkpoints.load(later), path, reference, methods=["ddim:2"])
     assert read_results(path) == after
 
@@ -173,24 +181,24 @@ def test_a_checkpoint_without_a_twin_gives_ours_alone(tmp_path):
     folder = train_tiny(tmp_path / "old", parts=("scale_vae", "parallel_unet"))
     found = cases(checkpoints.load(folder), "old")
     assert {case.method for case in found} == {"parallel", "rotation"}
-    with pytest.raises(CompareError, match="none of these methods"):
+    with pytest.raises(BenchmarkError, match="none of these methods"):
         cases(checkpoints.load(folder), "old", ["ddim"])
 
 
 @pytest.mark.parametrize("text", ["euler", "ddim:x", "", "printed"])
 def test_unknown_methods_are_refused(text):
-    with pytest.raises(CompareError, match="no method"):
+    with pytest.raises(BenchmarkError, match="no method"):
         parse_methods([text])
 
 
 def test_impossible_settings_are_refused(checkpoint, reference, tmp_path):
     for settings in ({"samples": 3}, {"seeds": 0}):
-        with pytest.raises(CompareError, match="at least"):
+        with pytest.raises(BenchmarkError, match="at least"):
             run(checkpoint, tmp_path / "r.json", reference, **settings)
     (tmp_path / "r.json").write_text('{"rows": []}')
-    with pytest.raises(CompareError, match="cannot be read"):
+    with pytest.raises(BenchmarkError, match="cannot be read"):
         run(checkpoint, tmp_path / "r.json", reference)
-    with pytest.raises(CompareError, match="no classifier"):
+    with pytest.raises(BenchmarkError, match="no classifier"):
         compare.bundled_reference(checkpoint, CPU)
 
 
@@ -285,7 +293,7 @@ def test_the_plot_has_every_point_inside(results, width):
     by_time = sorted(results["rows"], key=lambda row: row["seconds_per_image"])
     lefts = {float(x) for x, _ in points}
     assert len(lefts) == len({row["seconds_per_image"] for row in by_time})
-    with pytest.raises(CompareError, match="nothing to plot"):
+    with pytest.raises(BenchmarkError, match="nothing to plot"):
         report.pareto_svg({**results, "rows": []})
 
 
@@ -307,7 +315,7 @@ def test_the_readme_s_block_is_renewed(results, tmp_path):
     assert (folder / "tiny.svg").read_text() == report.pareto_svg(results)
     report.write_readme(readme, folder)
     assert readme.read_text() == text
-    with pytest.raises(CompareError, match="needs the lines"):
+    with pytest.raises(BenchmarkError, match="needs the lines"):
         report.with_figures("nothing", results, "tiny")
 
 

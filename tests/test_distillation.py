@@ -10,8 +10,8 @@ from pixelviz.devices import choose
 from pixelviz.learning import losses
 from pixelviz.learning.distillation import PAIRS, distill, draw_pairs
 from pixelviz.learning.training import TrainingError
-from pixelviz.measure.evaluation import Progress
 from pixelviz.process.reverse import x0_from_drift
+from pixelviz.progress import Progress
 from pixelviz.samplers import STARTS, ImageNoise, draw
 from pixelviz.store import checkpoints
 from tests.tiny import tiny_config, tiny_images, tiny_model

@@ -19,9 +19,10 @@ from pixelviz import __main__ as cli
 from pixelviz.config import ConfigError
 from pixelviz.data.images import read_image
 from pixelviz.export import film, paper_figures
-from pixelviz.export.archive import EXTRAS, FORMATS, Progress, Request, curves, export, film_frames, read_settings
+from pixelviz.export.archive import EXTRAS, FORMATS, Request, curves, export, film_frames, read_settings
 from pixelviz.export.figures import FIGURES, best_fit
 from pixelviz.process.forward import empirical_moments, expected_moments, noise, trajectory
+from pixelviz.progress import Progress
 from pixelviz.service import benches
 from pixelviz.ui.export_panel import Downloads, bar, file_name, read_view
 from pixelviz.view import GIF_FRAMES, IMAGE_FILE, MP4_FRAMES, ExportError, View, spread
@@ -382,4 +383,4 @@ def test_the_panel_reads_the_instrument(service, tmp_path):
 
 
 def test_the_progress_bar_can_be_read_out():
-    assert 'aria-valuenow="25"' in bar(Progress(1, 4, "Figure 2"))
+    assert 'aria-valuenow="25"' in bar(Progress("Figure 2", 1, 4))

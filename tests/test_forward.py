@@ -9,7 +9,7 @@ import torch
 
 from pixelviz.config import ConfigError
 from pixelviz.process.forward import (
-    check_pixels,
+    check_x0,
     closed_form,
     empirical_moments,
     expected_moments,
@@ -209,7 +209,7 @@ def test_raise_to_floor():
         (lambda s, x: trajectory(s, x, noise(0, x.shape, 40), steps=[-1]), "from 0 to 40; -1 is not"),
         (lambda s, x: trajectory(s, x, noise(0, x.shape, 40), steps=[2.5]), "from 0 to 40; 2.5 is not"),
         (lambda s, x: trajectory(s, x, noise(0, x.shape, 40), steps=[]), "at least one step"),
-        (lambda s, x: check_pixels([]), "no pixels"),
+        (lambda s, x: check_x0([]), "no pixels"),
     ],
 )
 def test_errors_say_what_is_wrong(call, says):

@@ -13,7 +13,7 @@ from pixelviz.devices import choose
 from pixelviz.samplers import SAMPLERS, draw
 from pixelviz.samplers.parallel import boundaries
 from pixelviz.service import generation
-from pixelviz.service.generation import Film, check_settings
+from pixelviz.service.generation import Film, check_generation
 from pixelviz.service.service import ServiceError, friendly
 from pixelviz.service.turns import ModelTurn
 from tests.served import photo, train_tiny
@@ -133,7 +133,7 @@ def test_a_film_of_the_rotation_holds_its_boundaries(service):
 
 def test_a_film_has_room_for_states_between_whole_steps():
     config = tiny_config(T=8, i_min=0.5)
-    settings = check_settings(config, 2, 3, "consistent", "parallel", 0)
+    settings = check_generation(config, 2, 3, "consistent", "parallel", 0)
     model = tiny_model(T=8, i_min=0.5)
     drawn = [step.i for step in draw(model, choose("cpu"), **settings._asdict())]
     assert SAMPLERS[settings.sampler].states(config, settings.passes) == drawn

@@ -13,7 +13,7 @@ from pixelviz.config import TrainConfig
 from pixelviz.learning import training
 from pixelviz.learning.training import TrainingError, TrainStep
 from pixelviz.service import jobs as jobs_module
-from pixelviz.service.jobs import POINTS, Curve, TrainingJobs
+from pixelviz.service.jobs import POINTS, LossCurve, TrainingJobs
 from pixelviz.service.service import ServiceError
 from pixelviz.store import checkpoints
 from tests.served import empty_service, photo, train_tiny
@@ -301,7 +301,7 @@ def test_training_goes_on_while_a_generation_is_left_open(jobs):
 
 
 def test_curves_are_thinned_to_means_of_blocks():
-    curve, values = Curve(), np.random.default_rng(0).random(12_345)
+    curve, values = LossCurve(), np.random.default_rng(0).random(12_345)
     for step, value in enumerate(values, start=1):
         curve.add(step, float(value))
     points = curve.means()

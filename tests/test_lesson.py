@@ -17,7 +17,7 @@ from pixelviz.data.sets import to_image
 from pixelviz.lesson import pages as lesson_module
 from pixelviz.lesson import steps
 from pixelviz.lesson.exercises import EXERCISES
-from pixelviz.lesson.pages import LESSONS, Lesson, in_words, languages, plan
+from pixelviz.lesson.pages import LESSONS, Lesson, _sentences, languages, plan
 from pixelviz.lesson.steps import STEPS, THREE, Scene
 from pixelviz.process.schedules import LinearBeta, PixelAware
 from pixelviz.ui.widgets import EXAMPLE_IDS
@@ -313,11 +313,11 @@ def test_the_plan_holds_no_answers():
     [
         (0.62, "0.62"), (0.9401, "0.94"), (1234.5, "1234"), (22026.4, "2.2 × 10⁴"), (8.4e-7, "8.4 × 10⁻⁷"),
         (-2e-5, "−2.0 × 10⁻⁵"), (0.0, "0"), (200, "200"), (math.inf, "∞"), (-math.inf, "−∞"),
-        (math.nan, "–"), ("tiny", "tiny"),
+        (math.nan, "undefined"), ("tiny", "tiny"),
     ],
 )  # fmt: skip
 def test_numbers_in_sentences(value, words):
-    assert in_words(value) == words
+    assert _sentences({"n": value}) == {"n": words}
 
 
 def test_a_scene_refuses_what_the_process_refuses():

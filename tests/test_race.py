@@ -11,7 +11,7 @@ import torch
 from pixelviz.checks import ServiceError
 from pixelviz.data.pictures import to_bytes
 from pixelviz.measure import report
-from pixelviz.measure.benchmark import CompareError
+from pixelviz.measure.benchmark import BenchmarkError
 from pixelviz.process.theory import advise_gamma
 from pixelviz.process.toy import square_error
 from pixelviz.samplers import SamplerError, draw
@@ -217,6 +217,6 @@ def test_toy_refuses_nonsense(settings):
 def test_errors_are_put_into_words():
     from pixelviz.service.errors import friendly
 
-    assert friendly(CompareError("no rows")) == "No rows"
+    assert friendly(BenchmarkError("no rows")) == "No rows"
     assert friendly(SamplerError("too many")) == "Too many"
     assert report.RESULTS.name == "benchmarks"

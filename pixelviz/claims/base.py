@@ -14,7 +14,7 @@ from torch import Tensor
 from pixelviz.config import PAPER_FLOOR, check_process
 from pixelviz.devices import Compute
 from pixelviz.models.pixel_aware import PixelAwareModel
-from pixelviz.process.forward import check_pixels
+from pixelviz.process.forward import check_x0
 from pixelviz.process.schedules import DDPM_BETAS, DDPM_STEPS, LinearBeta, PixelAware
 
 HOLDS, WHERE, SLIP, CANNOT, UNCHECKED = VERDICTS = (
@@ -27,8 +27,6 @@ HOLDS, WHERE, SLIP, CANNOT, UNCHECKED = VERDICTS = (
 MOST_LEVELS = 2048  # brightnesses of an image that are told apart
 EXACT = 1e-7  # relative difference that float64 may leave between two derivations of one number
 GONE = 0.01  # nats of KL to N(0, 1), or an SNR, that counts as "reached noise"
-
-SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 Formula = Callable[..., Any]
 
@@ -103,7 +101,7 @@ class Context:
 
     def __post_init__(self) -> None:
         check_process(self.gamma, self.T, self.floor)
-        check_pixels(self.x0)
+        check_x0(self.x0)
 
     def on(self, bench: Bench) -> Context:
         """The same settings with a model."""
@@ -239,20 +237,6 @@ def percent(share: float) -> str:
     if 0.999 < share < 1:
         return "over 99.9 %"
     return f"{100 * share:.3g} %"
-
-
-def in_words(value: float) -> str:
-    """A number to read: four digits, a power of ten where it is very large or small."""
-    if not math.isfinite(value):
-        return "undefined" if math.isnan(value) else "∞" if value > 0 else "−∞"
-    if value == int(value) and abs(value) < 1e6:
-        text = f"{int(value):,}"
-    elif value and not 1e-3 <= abs(value) < 1e6:
-        mantissa, exponent = f"{value:.2e}".split("e")
-        text = f"{mantissa} × 10" + str(int(exponent)).translate(SUPERSCRIPT)
-    else:
-        text = f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
-    return text.replace("-", "−")
 
 
 def slope(function: Callable[[Tensor], Tensor], t: Tensor, step: float = 1e-5) -> Tensor:

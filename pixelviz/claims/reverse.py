@@ -20,8 +20,8 @@ from pixelviz.claims.base import (
     Plot,
     Register,
     Verdict,
-    in_words,
 )
+from pixelviz.numerals import in_words
 from pixelviz.process import reverse, theory
 from pixelviz.process.forward import closed_form, walk
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from pixelviz.config import MAX_SEED
 from pixelviz.data.sets import NAMED, name_of
 from pixelviz.devices import PRECISIONS
 from pixelviz.store.checkpoints import Record
+from pixelviz.store.files import write_json
 
 console = Console(markup=False)  # a path may hold [brackets]
 
@@ -31,11 +31,10 @@ def progress_bar() -> Progress:
     )
 
 
-def write_json(path: Path | None, values: dict) -> None:
-    """Write values to the file, where one was asked for; its folder is made."""
+def write_result(path: Path | None, values: dict) -> None:
+    """Write values to the JSON file, where one was asked for; its folder is made."""
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_json(path, values)
 
 
 def data_of(record: Record, given: str | None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import typer
 
-from pixelviz.commands.common import Device, Folder, JsonFile, Precision, Seed, console, progress_bar, write_json
+from pixelviz.commands.common import Device, Folder, JsonFile, Precision, Seed, console, progress_bar, write_result
 from pixelviz.config import PAPER_FLOOR
 from pixelviz.data.assets import ASSETS
 from pixelviz.data.images import read_image
@@ -102,7 +102,7 @@ def scale(
     bar = "" if result.ssim_alpha_bar is None else f", of alpha_bar_i {result.ssim_alpha_bar:.3f}"
     console.print(f"i = {i}: SSIM of x_delta_hat {result.ssim_x_delta:.3f}{bar}, {result.seconds:.2f} s -> {out}")
     console.print(f"From left to right: {', '.join(result.shown)}.", *result.notes, sep="\n", soft_wrap=True)
-    write_json(json_file, {"checkpoint": checkpoint.name, "image": image.name, **result.figures})
+    write_result(json_file, {"checkpoint": checkpoint.name, "image": image.name, **result.figures})
 
 
 def _pixels(text: str) -> list[list[int]]:

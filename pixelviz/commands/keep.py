@@ -9,7 +9,7 @@ import torch
 import typer
 from rich.table import Table
 
-from pixelviz.commands.common import Folder, JsonFile, console, progress_bar, write_json
+from pixelviz.commands.common import Folder, JsonFile, console, progress_bar, write_result
 from pixelviz.config import PAPER_PARAMETERS, PRESETS, preset
 from pixelviz.data.faces import draw
 from pixelviz.measure import assets_build
@@ -51,7 +51,7 @@ def inspect(
             if (checkpoint / checkpoints.CARD).is_file()
             else ""
         )
-    write_json(
+    write_result(
         json_file,
         {
             "name": title,

@@ -14,7 +14,7 @@ from pixelviz.data.sets import NAMED, load_images
 from pixelviz.devices import processes
 from pixelviz.learning import distillation, training, tuning
 from pixelviz.learning.training import TrainStep
-from pixelviz.measure import evaluation
+from pixelviz.progress import Progress
 from pixelviz.store import checkpoints
 
 FIRST = "fashion-mnist"  # what a new model learns unless told otherwise
@@ -25,13 +25,13 @@ def _say_saved(out: Path) -> None:
     console.print(f"Saved {out}" if there else "Stopped before the first training step: there is no checkpoint yet.")
 
 
-def _follow(run: Iterator[evaluation.Progress | TrainStep], steps: int) -> None:
+def _follow(run: Iterator[Progress | TrainStep], steps: int) -> None:
     """Show a run's progress, the drawing of pairs apart from the training, to its end or to Ctrl-C."""
     with progress_bar() as progress:
         tasks = {}
         try:
             for state in run:
-                drawing = isinstance(state, evaluation.Progress)
+                drawing = isinstance(state, Progress)
                 what, done, total = ("pairs", state.done, state.total) if drawing else ("training", state.step, steps)
                 tasks[what] = tasks.get(what) or progress.add_task(what, total=total)
                 progress.update(tasks[what], completed=done)

@@ -19,7 +19,7 @@ from pixelviz.commands.common import (
     console,
     data_of,
     progress_bar,
-    write_json,
+    write_result,
 )
 from pixelviz.commands.tables import cost_table, figure_tables
 from pixelviz.config import PRESETS, ModelConfig, preset
@@ -67,7 +67,7 @@ def evaluate(
     )
     try:
         reference = compare.bundled_reference(loaded, compute)
-    except compare.CompareError as reason:  # FID against another data set would mean nothing
+    except compare.BenchmarkError as reason:  # FID against another data set would mean nothing
         reference = None
         console.print(f"No FID: {reason}", style="yellow")
     with progress_bar() as progress:
@@ -88,7 +88,7 @@ def evaluate(
     console.print(*figure_tables(figures, test.name), sep="\n")
     if write:
         checkpoints.update_figures(loaded, figures)
-    write_json(json_file, {"checkpoint": checkpoint.name, "data": test.name, **figures})
+    write_result(json_file, {"checkpoint": checkpoint.name, "data": test.name, **figures})
 
 
 def _passes(text: str) -> tuple[int, ...]:
@@ -155,11 +155,11 @@ def bench(
         task = progress.add_task("measuring", total=None)
         for state in run:
             progress.update(task, description=state.what, completed=state.done, total=state.total)
-    table = Table(*report.HEAD, title=f"{checkpoint.name} and its peers", caption=report.conditions(state.results))
-    for cells in report.table_rows(state.results):
+    table = Table(*report.HEAD, title=f"{checkpoint.name} and its peers", caption=report.conditions(state.figures))
+    for cells in report.table_rows(state.figures):
         table.add_row(*cells)
     console.print(table)
-    for one in report.verdicts(state.results):
+    for one in report.verdicts(state.figures):
         console.print(one.text)
 
 
@@ -171,4 +171,4 @@ def _bench_cost(name: str, config: ModelConfig, json_file: Path | None, device: 
             progress.update(task, description=state.what, completed=state.done, total=state.total)
     figures = state.figures
     console.print(cost_table(name, batch, figures))
-    write_json(json_file, {"preset": name, **figures})
+    write_result(json_file, {"preset": name, **figures})

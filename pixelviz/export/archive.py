@@ -5,22 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from PIL import Image
 
 from pixelviz.data.images import read_image
-from pixelviz.data.pictures import as_bytes
+from pixelviz.data.pictures import as_bytes, to_pil
 from pixelviz.export import film, paper_figures
 from pixelviz.export.figures import FIGURES, BenchFor
 from pixelviz.process.forward import expected_moments
+from pixelviz.progress import Progress
+from pixelviz.store.files import replacing
 from pixelviz.view import GIF_FRAMES, IMAGE_FILE, METHODS, MP4_FRAMES, NAMES, ExportError, View, spread
 
 FORMATS = ("png", "svg", "pdf")
@@ -36,14 +36,6 @@ trajectory.gif / .mp4  the exact chain x_i = sqrt(alpha) x_(i-1) + sqrt(1 - alph
 figures/               in the layouts of the paper's figures
 {files}
 """
-
-
-class Progress(NamedTuple):
-    """How far an export is, and what comes next."""
-
-    done: int
-    total: int
-    what: str
 
 
 @dataclass(frozen=True)
@@ -171,22 +163,15 @@ def export(
     """
     tasks = list(_tasks(view, request, bench_for, turn))
     made: list[str] = []
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            picture = io.BytesIO()
-            pixels = as_bytes(view.picture.pixels)
-            Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(picture, "png")
-            archive.writestr(IMAGE_FILE, picture.getvalue())
-            for k, (what, make) in enumerate(tasks):
-                yield Progress(k, len(tasks), what)
-                for name, content in make().items():
-                    archive.writestr(name, content)
-                    made.append(name)
-            about = view.settings() | {"name": view.name, "image_file": IMAGE_FILE}
-            archive.writestr("README.txt", README.format(**about, files="\n".join(f"  {name}" for name in made)))
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    yield Progress(len(tasks), len(tasks), "done")
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        picture = io.BytesIO()
+        to_pil(as_bytes(view.picture.pixels)).save(picture, "png")
+        archive.writestr(IMAGE_FILE, picture.getvalue())
+        for k, (what, make) in enumerate(tasks):
+            yield Progress(what, k, len(tasks))
+            for name, content in make().items():
+                archive.writestr(name, content)
+                made.append(name)
+        about = view.settings() | {"name": view.name, "image_file": IMAGE_FILE}
+        archive.writestr("README.txt", README.format(**about, files="\n".join(f"  {name}" for name in made)))
+    yield Progress("done", len(tasks), len(tasks))

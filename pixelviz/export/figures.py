@@ -78,7 +78,7 @@ def _figure_2(view: View, _: Bench | None):
     for method, name in reversed(list(zip(METHODS, NAMES, strict=True))):
         expected = expected_moments(view.schedules[method], view.x0[:1])
         methods.append(
-            paper_figures.Moments(
+            paper_figures.MomentCurves(
                 name, *(m[0] for m in measured[method]), *(e[:, 0].numpy() for e in (expected.mean, expected.variance))
             )
         )

@@ -154,7 +154,7 @@ def snr_vessels(steps: Sequence[int], snr: np.ndarray, x0: Sequence[float], T: i
     return figure
 
 
-class Moments(NamedTuple):
+class MomentCurves(NamedTuple):
     """A method's mean and variance over an image's pixels of one channel at i = 0..T: measured, and expected."""
 
     name: str
@@ -165,7 +165,7 @@ class Moments(NamedTuple):
 
 
 @_styled
-def moments(methods: Sequence[Moments], channel: str) -> Figure:
+def moments(methods: Sequence[MomentCurves], channel: str) -> Figure:
     """Fig. 2: mean (left) and variance (right) of one channel over the steps; thin lines: expected."""
     figure = _figure(2.7)
     left, right = figure.subplots(1, 2)

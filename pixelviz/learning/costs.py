@@ -19,9 +19,9 @@ from pixelviz.data.sets import ImageSet, to_unit
 from pixelviz.devices import choose
 from pixelviz.learning.training import train
 from pixelviz.measure import environment
-from pixelviz.measure.evaluation import Progress
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.schedules import image_scale
+from pixelviz.progress import Progress
 from pixelviz.samplers import draw
 
 PARTS = ("scale_vae", "parallel_unet")  # what one pass runs, and what the paper trains

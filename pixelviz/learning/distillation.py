@@ -21,12 +21,13 @@ from pixelviz.data.sets import ImageSet
 from pixelviz.devices import Compute, choose
 from pixelviz.learning.losses import Pairs
 from pixelviz.learning.training import TrainingError, TrainStep, train
-from pixelviz.measure.evaluation import Progress
+from pixelviz.progress import Progress
 from pixelviz.samplers import ImageNoise
 from pixelviz.samplers.rotation import rotation
 from pixelviz.samplers.starts import consistent
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import Checkpoint, Record, digest
+from pixelviz.store.files import write_tensors
 
 PAIRS = "pairs.safetensors"
 BATCH = 128
@@ -117,7 +118,7 @@ def distill(
     finally:  # an hour's pairs are not lost to Ctrl-C
         bank = Pairs(*map(torch.cat, zip(*parts, strict=True))) if parts else None
         if done > began:
-            checkpoints.save_tensors(path, bank._asdict(), {"key": key})
+            write_tensors(path, bank._asdict(), {"key": key})
     if not (out / checkpoints.CONFIG).exists():
         note = f"R_phi was distilled from {source.name}: {pairs:,} images of its own closed loop, {passes} runs each."
         record = replace(loaded.record, figures={}, notes=[*loaded.record.notes, note])

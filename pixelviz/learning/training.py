@@ -33,6 +33,7 @@ from pixelviz.models.scale_vae import ScaleVAE
 from pixelviz.samplers import draw, first_fitting
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import Record
+from pixelviz.store.files import write_tensors
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -174,7 +175,7 @@ def save_run(run: Run, folder: Path) -> None:
         "record": json.dumps(asdict(run.record)),
         "scaler": json.dumps(run.scaler.state_dict()),
     }
-    checkpoints.save_tensors(folder / checkpoints.STATE, tensors, metadata)
+    write_tensors(folder / checkpoints.STATE, tensors, metadata)
 
 
 def _resume(folder: Path, train: TrainConfig, compute: Compute) -> Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 from functools import cache
 from pathlib import Path
@@ -15,12 +14,12 @@ from pixelviz.data.images import EXAMPLES
 from pixelviz.data.sets import to_image
 from pixelviz.lesson.exercises import EXERCISES
 from pixelviz.lesson.steps import STEPS, Numbers, Outcome, Scene, Step
+from pixelviz.numerals import in_words
 from pixelviz.service.errors import friendly
 from pixelviz.service.service import Service
 
 LESSONS = Path(__file__).with_name("words")
 FIRST_LANGUAGE = "en"
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _filled(texts: Any, fallback: Any) -> Any:
@@ -38,20 +37,12 @@ def languages() -> dict[str, dict[str, Any]]:
     return {FIRST_LANGUAGE: english} | {code: _filled(texts, english) for code, texts in read.items()}
 
 
-def in_words(value: float | int | str) -> str:
-    """A number as it stands in a sentence: three digits, 2.2 × 10⁴ where it is very large or small."""
-    if isinstance(value, str) or (isinstance(value, int) and abs(value) < 10_000):
-        return str(value)
-    if not math.isfinite(value):
-        return "∞" if value > 0 else "−∞" if value < 0 else "–"
-    if value and not 1e-3 <= abs(value) < 1e4:
-        digits, power = f"{value:.1e}".split("e")
-        return f"{digits} × 10{str(int(power)).translate(_RAISED)}".replace("-", "−")
-    return f"{value:.3g}".replace("-", "−") if abs(value) < 1000 else f"{value:.0f}"
-
-
 def _sentences(numbers: Numbers) -> dict[str, str]:
-    return {key: in_words(value) for key, value in numbers.items()}
+    """Numbers as they stand in a sentence of any language: three digits, and no separators."""
+    return {
+        key: value if isinstance(value, str) else in_words(value, 3, 1e4).replace(",", "")
+        for key, value in numbers.items()
+    }
 
 
 def _settings(scene: Scene, **changes: Any) -> dict[str, Any]:

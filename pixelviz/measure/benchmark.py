@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pixelviz.data.assets import feature_files
@@ -35,9 +33,11 @@ from pixelviz.measure.metrics import (
     precision_recall,
 )
 from pixelviz.models.classifier import FeatureExtractor, load_classifier
+from pixelviz.progress import Progress
 from pixelviz.samplers import SAMPLERS, compared, draw
 from pixelviz.samplers.batches import BATCH, Batch, heads_batch, sample_images
 from pixelviz.store.checkpoints import Checkpoint, digest, part_digest
+from pixelviz.store.files import write_json, write_tensors
 from pixelviz.store.peers import PART, PeerModel
 
 FORMAT = 1
@@ -45,7 +45,7 @@ QUICK_SAMPLES = 300
 WARM_UP_STATES = 3
 
 
-class CompareError(ValueError):
+class BenchmarkError(ValueError):
     """A benchmark that cannot be run, or a file of one that does not fit; the message says what to do."""
 
 
@@ -78,26 +78,16 @@ class Reference:
     name: str
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a benchmark is: what it is at, done of total images; `results` as they are in the file."""
-
-    what: str
-    done: int
-    total: int
-    results: dict[str, Any]
-
-
 def bundled_reference(checkpoint: Checkpoint, compute: Compute) -> Reference:
-    """The reference of the data that the checkpoint was trained on. Raises CompareError where there is none."""
+    """The reference of the data that the checkpoint was trained on. Raises BenchmarkError where there is none."""
     config, data = checkpoint.model.config, checkpoint.record.data
     files = feature_files(data)
     if files is None:
-        raise CompareError(f"there is no classifier for {data}: FID and KID would mean nothing.")
+        raise BenchmarkError(f"there is no classifier for {data}: FID and KID would mean nothing.")
     classifier = load_classifier(files[0])
     shape = (classifier.design.channels, 32, 32)
     if config.shape != shape:
-        raise CompareError(f"the classifier of {data} takes images of {shape}; the checkpoint's are {config.shape}.")
+        raise BenchmarkError(f"the classifier of {data} takes images of {shape}; the checkpoint's are {config.shape}.")
     extractor = FeatureExtractor(classifier.to(compute.device))
     statistics_found = load_statistics(files[1])
     name = f"bundled classifier of {data.split(' (')[0]}, {statistics_found.number:,} test images"
@@ -124,14 +114,14 @@ def quick_methods() -> list[str]:
 
 
 def parse_methods(texts: Sequence[str]) -> list[tuple[str, int | None]]:
-    """`ddim` (with all the numbers of passes that comparisons show) or `ddim:10`; raises CompareError."""
+    """`ddim` (with all the numbers of passes that comparisons show) or `ddim:10`; raises BenchmarkError."""
     found = []
     for text in texts:
         method, _, passes = text.strip().partition(":")
         row = SAMPLERS.get(method)
         known = row is not None and row.stable and (passes.isdecimal() if passes else bool(row.compared))
         if not known:
-            raise CompareError(
+            raise BenchmarkError(
                 f"{text!r} is no method; write {', '.join(compared())}, or with passes, such as {quick_methods()[0]}."
             )
         found.append((method, int(passes) if passes else None))
@@ -143,7 +133,7 @@ def cases(
 ) -> list[Case]:
     """The rows that these methods (None: all compared) give on the parts that are there.
 
-    Raises CompareError for an empty list.
+    Raises BenchmarkError for an empty list.
     """
     model, found = checkpoint.model, []
     for method, passes in parse_methods(compared() if methods is None else methods):
@@ -153,7 +143,7 @@ def cases(
         numbers = [k for k in row.compared if k <= row.most(model.config)] if passes is None else [passes]
         found += [Case(method, k, one) for one in models for k in numbers]
     if not found:
-        raise CompareError(f"{name} has the parts {', '.join(model.parts)}: none of these methods can run on it.")
+        raise BenchmarkError(f"{name} has the parts {', '.join(model.parts)}: none of these methods can run on it.")
     return list(dict.fromkeys(found))
 
 
@@ -161,26 +151,19 @@ def cases(
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """A file that `bench` wrote; raises CompareError."""
+    """A file that `bench` wrote; raises BenchmarkError."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
         fits = results["format"] == FORMAT and all("method" in row for row in results["rows"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CompareError(f"{path} cannot be read as results of a benchmark ({error}).") from None
+        raise BenchmarkError(f"{path} cannot be read as results of a benchmark ({error}).") from None
     if not fits:
-        raise CompareError(f"{path} is no file of benchmark results that this version reads.")
+        raise BenchmarkError(f"{path} is no file of benchmark results that this version reads.")
     return results
 
 
-def _write(path: Path, results: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".writing")
-    partial.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-
-
 def _resume(path: Path, settings: dict[str, Any], weights: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
-    """The rows that still hold; raises CompareError where all were measured on other weights or with other settings."""
+    """The rows that still hold; raises BenchmarkError where all are of other weights or other settings."""
     if not path.exists():
         return []
     results = read_results(path)
@@ -197,7 +180,7 @@ def _resume(path: Path, settings: dict[str, Any], weights: dict[str, dict[str, s
             other.remove("weights")
     if other:
         was, now = ({key: values.get(key) for key in other} for values in (results, settings))
-        raise CompareError(f"{path} was measured with {was}, not {now}; name another file, or delete it.")
+        raise BenchmarkError(f"{path} was measured with {was}, not {now}; name another file, or delete it.")
     return rows
 
 
@@ -237,9 +220,8 @@ class _Unfinished:
         return [], {"seconds": 0.0, "runs": 0, "peak": None}
 
     def save(self, features: list[Tensor], figures: dict[str, float]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"key": self.key, "figures": json.dumps(figures)}
-        save_file({"features": torch.cat(features)}, self.path, metadata)
+        write_tensors(self.path, {"features": torch.cat(features)}, metadata)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -365,20 +347,20 @@ def bench(
 
     Args: samples per seed; seeds, 0 to seeds - 1 are used; methods, see `parse_methods`; peers, of the same image
     shape. Rows of parts that were trained since are measured anew or, if they are not asked for, dropped.
-    Yields progress about once a batch. Raises CompareError.
+    Yields progress about once a batch, its figures as they are in the file. Raises BenchmarkError.
     """
     least = BATCH // 10
     if samples < least or seeds < 1:
-        raise CompareError(f"at least {least} samples and 1 seed are needed; they are {samples} and {seeds}.")
+        raise BenchmarkError(f"at least {least} samples and 1 seed are needed; they are {samples} and {seeds}.")
     name, config = checkpoint.folder.resolve().name, checkpoint.model.config
     models = {name: (checkpoint.model, checkpoint.record.images_seen)}
     for peer in peers:
         if peer.config.shape != config.shape:
-            raise CompareError(
+            raise BenchmarkError(
                 f"{peer.name} makes images of {peer.config.shape}, {name} of {config.shape}; they cannot be compared."
             )
         if peer.name in models:
-            raise CompareError(f"{peer.name} is the name of two models here; rename its folder.")
+            raise BenchmarkError(f"{peer.name} is the name of two models here; rename its folder.")
         models[peer.name] = (peer, {PART: None})
     chosen = cases(checkpoint, name, methods, peers)
     settings = {
@@ -423,7 +405,7 @@ def bench(
                 else:
                     yield Progress(what, done + state, total, results())
             rows[key] = _summary(case, model, seen, weights[case.model], finished, here)
-            _write(path, results())
+            write_json(path, results(), indent=1)
             unfinished.remove()
             done += samples
     yield Progress("done", total, total, results())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from pixelviz.measure.estimate import ask, image_similarity, similarity
 from pixelviz.measure.metrics import FeatureStatistics, fid
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
+from pixelviz.progress import Progress
 from pixelviz.samplers import SAMPLERS, STARTS, ImageNoise
 from pixelviz.samplers.batches import BATCH, Batch, sample_images
 from pixelviz.store.checkpoints import Checkpoint
@@ -25,16 +25,6 @@ PASSES = (1, 2, 5, 10, 50)
 
 class EvaluationError(ValueError):
     """Settings of a measurement that cannot be; the message says what would work."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far an evaluation is: what it is doing, done of total; `figures` in the last one only."""
-
-    what: str
-    done: int
-    total: int
-    figures: dict[str, Any] | None = None
 
 
 def ssim_steps(T: int) -> list[int]:

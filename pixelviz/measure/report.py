@@ -12,7 +12,7 @@ from typing import Any
 
 from pixelviz.data.assets import ASSETS
 from pixelviz.data.pictures import PIXEL_COLOURS
-from pixelviz.measure.benchmark import CompareError, read_results
+from pixelviz.measure.benchmark import BenchmarkError, read_results
 from pixelviz.samplers import SAMPLERS, Aim, ours
 
 RESULTS = ASSETS / "benchmarks"
@@ -115,24 +115,24 @@ def goals() -> list[Goal]:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GoalResult:
     """Whether a goal is met (None: a row is missing), and the sentence that says by how much."""
 
     met: bool | None
     text: str
 
 
-def _measured_against(goal: Goal, ours: dict[str, Any], theirs: dict[str, Any]) -> Verdict:
+def _measured_against(goal: Goal, ours: dict[str, Any], theirs: dict[str, Any]) -> GoalResult:
     """Whether a row of ours meets a goal, and the figures that say so."""
     better, ratio = ours["fid"] <= theirs["fid"], ours["seconds_per_image"] / theirs["seconds_per_image"]
     worse = "" if better else f" (worse by {ours['fid'] - theirs['fid']:.2f})"
     quick = goal.aim.time_share is None or ratio <= goal.aim.time_share
     peer = f"{SAMPLERS[theirs['method']].title} with {goal.method_passes} steps"
     text = f"FID {ours['fid']:.2f} against {theirs['fid']:.2f} of {peer}{worse}, in {ratio:.2g} of its time"
-    return Verdict(better and quick, text if quick else f"{text} (aim: {goal.aim.time_share:g})")
+    return GoalResult(better and quick, text if quick else f"{text} (aim: {goal.aim.time_share:g})")
 
 
-def verdict(goal: Goal, results: dict[str, Any]) -> Verdict:
+def verdict(goal: Goal, results: dict[str, Any]) -> GoalResult:
     """How the checkpoint does against a goal: by the first sampler or, where that misses it, by others of ours."""
     rows = {(r["method"], r["passes"]): r for r in results["rows"] if r["model"] == results["checkpoint"]}
     peers = [rows[method, goal.method_passes] for method in goal.methods if (method, goal.method_passes) in rows]
@@ -141,16 +141,16 @@ def verdict(goal: Goal, results: dict[str, Any]) -> Verdict:
     passes = "one pass" if k == 1 else f"{k} passes"
     if not peers or not found or found[0]["method"] != SAMPLERS.first:
         peer = f"{SAMPLERS[goal.methods[0]].title} with {goal.method_passes} steps"
-        return Verdict(None, f"Ours with {passes} against {peer}: not measured yet.")
+        return GoalResult(None, f"Ours with {passes} against {peer}: not measured yet.")
     theirs = min(peers, key=lambda row: row["fid"])
     each = [_measured_against(goal, row, theirs) for row in found]
     text = f"Ours with {passes}: {each[0].text}."
     if not each[0].met:
         text += "".join(f" {SAMPLERS[r['method']].title}: {v.text}." for r, v in zip(found[1:], each[1:], strict=True))
-    return Verdict(any(one.met for one in each), text)
+    return GoalResult(any(one.met for one in each), text)
 
 
-def verdicts(results: dict[str, Any]) -> list[Verdict]:
+def verdicts(results: dict[str, Any]) -> list[GoalResult]:
     """All goals."""
     return [verdict(goal, results) for goal in goals()]
 
@@ -202,11 +202,11 @@ class _Axis:
 def pareto_svg(results: dict[str, Any], width: int = 720, height: int = 420) -> str:
     """FID over seconds per image, both on log axes: every method, every number of passes, and the frontier.
 
-    Colours follow the page's theme where there is one. Raises CompareError for results without rows.
+    Colours follow the page's theme where there is one. Raises BenchmarkError for results without rows.
     """
     rows = [row for row in results["rows"] if row["fid"] is not None and row["fid"] > 0]
     if not rows:
-        raise CompareError("there is nothing to plot yet: no row of the benchmark is finished.")
+        raise BenchmarkError("there is nothing to plot yet: no row of the benchmark is finished.")
     ink, soft = "var(--body-text-color, #1f2937)", "var(--body-text-color-subdued, #4b5563)"
     names = list(dict.fromkeys(method_name(row, results) for row in rows))
     legend, legend_height = _legend(names, width, ink)
@@ -350,13 +350,13 @@ def markdown(results: dict[str, Any], name: str) -> str:
 
 
 def with_figures(text: str, results: dict[str, Any], name: str) -> str:
-    """The README's text with the figures between its markers renewed; raises CompareError where there are none.
+    """The README's text with the figures between its markers renewed; raises BenchmarkError where there are none.
 
     The markers are lines `<!-- benchmark NAME -->` and `<!-- /benchmark NAME -->`, NAME that of the JSON file.
     """
     start, end = f"<!-- benchmark {name} -->", f"<!-- /benchmark {name} -->"
     if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
-        raise CompareError(f"the README needs the lines {start} and {end}, once each, in this order.")
+        raise BenchmarkError(f"the README needs the lines {start} and {end}, once each, in this order.")
     return re.sub(
         f"{re.escape(start)}.*{re.escape(end)}",
         lambda _: f"{start}\n{markdown(results, name)}\n{end}",

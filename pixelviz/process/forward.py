@@ -25,7 +25,7 @@ def raise_to_floor(pixels, floor: float) -> Tensor:
     return floor + (1 - floor) * as_float(pixels)
 
 
-def check_pixels(x0) -> Tensor:
+def check_x0(x0) -> Tensor:
     """x0 as a tensor of floats; raises ConfigError unless it has values and all lie in (0, 1]."""
     x0 = as_float(x0)
     if x0.numel() == 0:
@@ -62,7 +62,7 @@ def walk(schedule: Schedule, x0, xi: Iterable[Tensor]) -> Iterator[Tensor]:
     `xi` gives xi_1..xi_T (see `noise`), each of x0's shape. Raises ConfigError if it ends early, or
     if x0 leaves (0, 1].
     """
-    x = x0 = check_pixels(x0)
+    x = x0 = check_x0(x0)
     yield x
     source = iter(xi)
     log_alpha = None
@@ -129,7 +129,7 @@ def expected_moments(schedule: Schedule, x0, steps: Iterable[float] | None = Non
     sqrt(abar) x0. With n pixels the expected empirical variance lacks 1/n of the first term.
     x0 is (C, H, W); raises ConfigError if it leaves (0, 1].
     """
-    x0 = check_pixels(x0)
+    x0 = check_x0(x0)
     # An image has few distinct values: the law is taken once for each, and weighed by its share of each channel.
     values, index = torch.unique(x0, return_inverse=True)
     shares = torch.stack([torch.bincount(channel.flatten(), minlength=len(values)) for channel in index])

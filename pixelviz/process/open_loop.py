@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pixelviz.config import ConfigError
-from pixelviz.process.forward import check_pixels, closed_form, noise
+from pixelviz.process.forward import check_x0, closed_form, noise
 from pixelviz.process.reverse import head_coefficients, printed_step, v_step
 from pixelviz.process.schedules import Schedule
 
@@ -31,7 +31,7 @@ def open_loop_errors(
     At i = 0 the errorless way ends in x0 itself. Raises ConfigError for pixels outside (0, 1], or no copies.
     """
     step, target = FORMS[form]
-    x0 = check_pixels(x0)[:, None]
+    x0 = check_x0(x0)[:, None]
     if copies < 1:
         raise ConfigError(f"at least one copy of each pixel must run; there are {copies}.")
     T = schedule.T

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pixelviz.config import PAPER_FLOOR, ConfigError, check_process
-from pixelviz.process.forward import check_pixels, raise_to_floor
+from pixelviz.process.forward import check_x0, raise_to_floor
 from pixelviz.process.schedules import PixelAware, Schedule, as_float
 
 
@@ -67,7 +67,7 @@ def t_delta(x_j, x_k, gamma: float) -> Tensor:
     brighter one is faster throughout. For equal pixels: the limit U_STAR / (gamma x).
     """
     _require_positive("gamma", gamma)
-    x_j, x_k = torch.broadcast_tensors(check_pixels(x_j), check_pixels(x_k))
+    x_j, x_k = torch.broadcast_tensors(check_x0(x_j), check_x0(x_k))
     dark, bright = torch.minimum(x_j, x_k), torch.maximum(x_j, x_k)
     ratio = dark / bright
 
@@ -198,7 +198,7 @@ def _rate_ahead(ours: Schedule, theirs: Schedule, x0, t) -> Tensor:
 
 def who_is_ahead(ours: Schedule, theirs: Schedule, x0, t: float) -> Ahead:
     """Proposition 2 at t in (0, 1], per pixel of the image x0; the schedules may differ in T."""
-    x0 = check_pixels(x0)
+    x0 = check_x0(x0)
     if not 0 < t <= 1:
         raise ConfigError(f"t must be above 0 and at most 1; it is {t}. At 0 no one is ahead.")
     return Ahead(_mean_ahead(ours, theirs, x0, t), _rate_ahead(ours, theirs, x0, t))
@@ -219,7 +219,7 @@ def ahead_until(ours: PixelAware, theirs: Schedule, x0) -> AheadUntil:
     rate's first (LinearBeta: to within a step): when the means meet (LinearRate: at gamma x0 = a t/2), our rate
     is half of theirs.
     """
-    x0 = check_pixels(x0)
+    x0 = check_x0(x0)
     start = torch.zeros_like(x0)
     mean = _last_true(lambda t: _mean_ahead(ours, theirs, x0, t), start, torch.ones_like(x0))
     rate = _last_true(lambda t: _rate_ahead(ours, theirs, x0, t), start, mean)
@@ -249,7 +249,7 @@ def kl_to_noise(x0: Tensor, log_bar: Tensor) -> Tensor:
 
 def terminal_gap(schedule: Schedule, x0) -> TerminalGap:
     """The gap of every value of an image or data set x0, and its summary."""
-    x0 = check_pixels(x0)
+    x0 = check_x0(x0)
     kl = kl_to_noise(x0, schedule.log_alpha_bar(x0, schedule.T))
     variance = schedule.noise_variance(x0, schedule.T)
     share = (variance < BARELY_NOISY).double().mean().item()

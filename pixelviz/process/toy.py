@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pixelviz.config import ConfigError, check_process
-from pixelviz.process.forward import check_pixels
+from pixelviz.process.forward import check_x0
 from pixelviz.process.schedules import as_float
 
 FORMS = ("printed", "v")
@@ -54,7 +54,7 @@ def square_error(
     check_process(min(1.0, T / 2), T)
     if not bool(((gamma > 0) & (gamma <= 500)).all()):
         raise ConfigError("gamma must be above 0 and at most 500.")
-    step = (gamma * check_pixels(x0))[..., None].double() / T  # u/T
+    step = (gamma * check_x0(x0))[..., None].double() / T  # u/T
     j = torch.arange(1, T + 1, dtype=torch.float64)
     # Noise variances by expm1: at small u the difference 1 - abar would lose its digits.
     beta, after, before = -torch.expm1(-step), -torch.expm1(-step * j), -torch.expm1(-step * (j - 1))
@@ -75,7 +75,7 @@ def error_map(
 
     shares: of each pixel value, summing to 1 (None: all alike). Other settings as for `square_error`.
     """
-    x0, gammas = check_pixels(x0), torch.as_tensor(gammas, dtype=torch.float64)
+    x0, gammas = check_x0(x0), torch.as_tensor(gammas, dtype=torch.float64)
     shares = torch.full_like(x0, 1 / len(x0)) if shares is None else shares
     rows = []
     for T in steps:

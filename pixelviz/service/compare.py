@@ -20,7 +20,7 @@ from pixelviz.checks import ServiceError, quoted, refuse_on_a_space
 from pixelviz.config import ConfigError
 from pixelviz.data.images import Picture
 from pixelviz.measure import report
-from pixelviz.measure.benchmark import CompareError, read_results
+from pixelviz.measure.benchmark import BenchmarkError, read_results
 from pixelviz.process.forward import raise_to_floor
 from pixelviz.process.theory import advise_gamma
 from pixelviz.process.toy import FORMS, error_map
@@ -85,7 +85,7 @@ def longer_benchmarks(found: Found, folder: Path = report.RESULTS) -> list[dict[
     for path in sorted(folder.glob(f"{found.name}-*.json")):
         try:
             one = read_results(path)
-        except CompareError:
+        except BenchmarkError:
             continue
         if one.get("checkpoint") == found.name and one["weights"] == _digest(found.folder, found.stamp):
             results.append(one)
@@ -205,7 +205,7 @@ def results_or_reason(found: Found, folder: Path = report.RESULTS) -> tuple[dict
     """The benchmark, or None and what to say instead."""
     try:
         results = benchmark_of(found, folder)
-    except CompareError as error:
+    except BenchmarkError as error:
         return None, str(error)
     if results is not None:
         return results, ""

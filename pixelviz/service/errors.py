@@ -10,7 +10,7 @@ from pixelviz.data.images import ImageError
 from pixelviz.data.sets import DataError
 from pixelviz.devices import out_of_memory
 from pixelviz.learning.training import TrainingError
-from pixelviz.measure.benchmark import CompareError
+from pixelviz.measure.benchmark import BenchmarkError
 from pixelviz.measure.metrics import MetricError
 from pixelviz.models.pixel_aware import MissingPart
 from pixelviz.samplers import SamplerError
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 SPEAKING = (
     ServiceError,
     CheckpointError,
-    CompareError,
+    BenchmarkError,
     ConfigError,
     DataError,
     ExportError,

@@ -41,7 +41,7 @@ class Settings(NamedTuple):
     seed: int
 
 
-def check_settings(config: ModelConfig, n: Any, passes: Any, start: Any, sampler: Any, seed: Any) -> Settings:
+def check_generation(config: ModelConfig, n: Any, passes: Any, start: Any, sampler: Any, seed: Any) -> Settings:
     """Settings that will run with this model; raises ServiceError or SamplerError with what would."""
     settings = Settings(
         whole("n", n, 1, MOST_IMAGES),

@@ -35,7 +35,7 @@ NOTHING_SAVED = "Stopped before the first step; nothing was saved."
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
-class Curve:
+class LossCurve:
     """One loss over time as block means, at most POINTS of them: the blocks double in length when full."""
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class TrainingJobs:
         self.service, self.save_every_seconds = service, save_every_seconds
         self._lock = threading.Lock()  # guards all below
         self._status = TrainStatus()
-        self._curves: dict[str, Curve] = {}
+        self._curves: dict[str, LossCurve] = {}
         self._thread: threading.Thread | None = None
         self._began = 0.0
         self._stop = threading.Event()
@@ -304,7 +304,7 @@ class TrainingJobs:
         preview = None if step.preview is None else last_channel(step.preview.numpy())
         with self._lock:
             for key, value in step.losses.items():
-                self._curves.setdefault(key, Curve()).add(step.step, value)
+                self._curves.setdefault(key, LossCurve()).add(step.step, value)
             self._status = replace(
                 self._status,
                 step=step.step,

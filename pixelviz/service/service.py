@@ -23,8 +23,7 @@ from pixelviz.service.compare import PeerShelf
 from pixelviz.service.errors import friendly
 from pixelviz.service.forward import Forward, build_forward, curves_json, instrument_value
 from pixelviz.service.forward import check_settings as check_forward
-from pixelviz.service.generation import MOST_IMAGES, Generation, run_generation
-from pixelviz.service.generation import check_settings as check_generation
+from pixelviz.service.generation import MOST_IMAGES, Generation, check_generation, run_generation
 from pixelviz.service.race import Race, run_race
 from pixelviz.service.turns import ModelTurn
 from pixelviz.store.checkpoints import Checkpoint

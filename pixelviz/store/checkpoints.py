@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from pixelviz.config import PARTS, ConfigError, ModelConfig
 from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.store.files import write_json, write_tensors, write_text
 
 # How weights may be stored; a loaded model always has float32.
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -55,20 +55,6 @@ class Checkpoint:
     record: Record
     folder: Path | None = None
     stored_as: str = "float32"
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a text file in one step, so that a reader never sees half of it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Replace a safetensors file in one step."""
-    partial = path.with_name(path.name + ".partial")
-    save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, partial, metadata)
-    os.replace(partial, path)
 
 
 def claim(folder: Path) -> bool:
@@ -131,11 +117,10 @@ def save(folder: Path, model: PixelAwareModel, record: Record, dtype: str = "flo
     """
     tensors = _stored(model, dtype)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         config = {"format": FORMAT, "model": model.config.to_dict(), "parts": list(model.parts), **asdict(record)}
-        save_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
-        _write(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-        _write(folder / CARD, model_card(folder.name, model, record))
+        write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
+        write_json(folder / CONFIG, config)
+        write_text(folder / CARD, model_card(folder.name, model, record))
     except OSError as error:
         raise CheckpointError(f"the checkpoint could not be written to {folder}: {error.strerror}.") from None
 
@@ -224,8 +209,8 @@ def update_figures(checkpoint: Checkpoint, figures: dict[str, Any]) -> None:
     checkpoint.record = replace(checkpoint.record, figures={**checkpoint.record.figures, **figures})
     config = json.loads((checkpoint.folder / CONFIG).read_text(encoding="utf-8"))
     config["figures"] = checkpoint.record.figures
-    _write(checkpoint.folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-    _write(checkpoint.folder / CARD, model_card(checkpoint.folder.name, checkpoint.model, checkpoint.record))
+    write_json(checkpoint.folder / CONFIG, config)
+    write_text(checkpoint.folder / CARD, model_card(checkpoint.folder.name, checkpoint.model, checkpoint.record))
 
 
 def _table(figures: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from pixelviz.config import PAPER_FLOOR
 from pixelviz.data.pictures import to_pil
 from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service.errors import friendly
-from pixelviz.service.generation import check_settings
+from pixelviz.service.generation import check_generation
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service
 
@@ -126,7 +126,7 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         and seconds_per_image; closed_loop_seconds is computed: 1000 times one measured run of the backbone, per image.
         """
         name = _or_first(service, checkpoint, "scale_vae", "parallel_unet")
-        settings = check_settings(service.find(name).config, n, passes, start, sampler, seed)
+        settings = check_generation(service.find(name).config, n, passes, start, sampler, seed)
         if settings.n * SAMPLERS[settings.sampler].runs(settings.passes) > MOST_RUNS:
             raise ServiceError(
                 f"{settings.n} images in {settings.passes} passes each keep everybody waiting; ask for at most "

@@ -6,8 +6,8 @@ import math
 from html import escape
 
 from pixelviz.claims import Curve, Plot
-from pixelviz.claims.base import SUPERSCRIPT
 from pixelviz.data.pictures import PIXEL_COLOURS
+from pixelviz.numerals import superscript
 
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34
@@ -26,7 +26,7 @@ def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 def decade(exponent: int) -> str:
     """10 to a whole power, as text."""
-    return {0: "1", 1: "10"}.get(exponent, "10" + str(exponent).translate(SUPERSCRIPT))
+    return {0: "1", 1: "10"}.get(exponent, "10" + superscript(exponent))
 
 
 class _Axis:

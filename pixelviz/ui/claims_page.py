@@ -16,9 +16,9 @@ from latex2mathml.converter import convert
 
 from pixelviz.checks import check_pixels
 from pixelviz.claims import CLAIMS, VERDICTS, Bench, Claim, Context, Number, Verdict
-from pixelviz.claims.base import in_words
 from pixelviz.data.images import fit
 from pixelviz.data.sets import to_unit
+from pixelviz.numerals import in_words
 from pixelviz.service import benches
 from pixelviz.service.forward import MAX_SIDE, check_settings
 from pixelviz.service.instrument_state import picture_name, read_state

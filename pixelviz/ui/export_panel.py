@@ -13,8 +13,9 @@ import gradio as gr
 
 from pixelviz.checks import check_pixels, number
 from pixelviz.data.images import fit
-from pixelviz.export.archive import EXTRAS, FORMATS, Progress, Request, export
+from pixelviz.export.archive import EXTRAS, FORMATS, Request, export
 from pixelviz.export.figures import FIGURES
+from pixelviz.progress import Progress
 from pixelviz.service import benches
 from pixelviz.service.errors import friendly
 from pixelviz.service.forward import check_settings
