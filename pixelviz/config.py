@@ -226,12 +226,6 @@ PRESETS: dict[str, ModelConfig] = {
                                i_min=0.02, scale_error=0.08),
 }  # fmt: skip
 
-# Tables 1 and 2 of the paper: trainable parameters per part (Appendix F's twin has as many as G_theta).
-PAPER_PARAMETERS: dict[str, dict[str, float]] = {
-    "cifar10": {"scale_vae": 30.3e6, "twin": 30.3e6, "parallel_unet": 41.2e6},
-    "celeba":  {"scale_vae": 61.3e6, "twin": 61.3e6, "parallel_unet": 84.2e6},
-}  # fmt: skip
-
 
 def preset(name: str, **changes: Any) -> ModelConfig:
     """The preset of that name, with fields replaced; raises ConfigError with the names there are."""

@@ -18,7 +18,7 @@ PACKAGE = Path(pixelviz.__file__).parent
 # From below to above: a room imports from itself and from those before it. Rooms of one row know nothing of each other.
 RANKS = (
     ("tables", "declare"),
-    ("config", "checks", "numerals", "progress"),
+    ("config", "checks", "numerals", "paper", "progress"),
     ("devices",),
     ("process",),
     ("data",),

@@ -1,147 +1,368 @@
-"""The cost figures: what is timed, what is divided by what, and that a real run writes them."""
+"""The benchmark on the smallest real models: what it counts, what it writes, and that it goes on where it was."""
 
+import copy
 import json
-import sys
-import time
+import re
 
 import pytest
 import torch
+from torch import nn
 
 from pixelviz import __main__ as cli
-from pixelviz import config
-from pixelviz.config import ConfigError
-from pixelviz.learning import costs as benchmark
-from pixelviz.learning.costs import in_turns, measure
-from tests.tiny import tiny_config
+from pixelviz.devices import Compute
+from pixelviz.measure import benchmark, report
+from pixelviz.measure.benchmark import (
+    BenchmarkError,
+    Reference,
+    bench,
+    cases,
+    counted_runs,
+    parse_methods,
+    read_results,
+)
+from pixelviz.measure.metrics import features_of, fid, kid, precision_recall, statistics_of
+from pixelviz.samplers import SAMPLERS
+from pixelviz.samplers.batches import sample_images
+from pixelviz.store import checkpoints
+from tests.served import train_tiny
+from tests.tiny import tiny_images
 
-CPU = torch.device("cpu")
-MANY_HEADS = tiny_config(T=300)  # so many that they outweigh the tiny backbone
+CPU = Compute(torch.device("cpu"), None)
+METHODS = ("parallel:1", "parallel:3", "ddim:2", "sde-pc:2")
+
+
+class Means(nn.Module):
+    """Four features: the means of the quarters of an image."""
+
+    num_features = 4
+
+    def forward(self, images):
+        return nn.functional.adaptive_avg_pool2d(images.float(), 2).flatten(1)
 
 
 @pytest.fixture(scope="module")
-def states():
-    return list(measure(MANY_HEADS, device="cpu", batch=2, repeats=3))
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare") / "tiny"
+    return checkpoints.load(train_tiny(folder, parts=("scale_vae", "parallel_unet", "linear_twin")))
 
 
-def times_of(runs, repeats=3):
-    """What in_turns returns, and the rounds it reports."""
-    states, turns = [], in_turns("work", runs, repeats, CPU, done=2, total=9)
-    while True:
-        try:
-            states.append(next(turns))
-        except StopIteration as end:
-            return end.value, states
+@pytest.fixture(scope="module")
+def reference():
+    features = features_of(tiny_images(40).images, Means())
+    return Reference(statistics_of(features), features, Means(), "means of quarters")
 
 
-def test_runs_take_turns_and_the_first_round_does_not_count():
-    order = []
-    times, states = times_of({"a": lambda: order.append("a"), "b": lambda: order.append("b")})
-    assert [(state.done, state.total) for state in states] == [(3, 9), (4, 9), (5, 9), (6, 9)]
-    assert order == ["b", "a", "a", "b", "b", "a", "a", "b"]  # a round to warm up, then three
-    assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
+def run(checkpoint, path, reference, **settings):
+    *_, last = bench(checkpoint, CPU, path, reference, **{"samples": 24, "seeds": 2, "methods": METHODS, **settings})
+    return last
 
 
-def test_a_ratio_is_of_medians_by_both_clocks():
-    def busy():
-        end = time.process_time() + 0.02
-        while time.process_time() < end:
-            pass
-
-    times, _ = times_of({"busy": busy, "asleep": lambda: time.sleep(0.02)})
-    clock, processor = benchmark._ratio(times, "busy", "asleep", CPU)
-    assert all(clock >= 0.02 for name in times for clock, _ in times[name])
-    assert processor > 4 * clock  # asleep, a process takes no processor time
-    assert benchmark._ratio(times, "busy", "asleep", torch.device("cuda"))[1] is None
+@pytest.fixture(scope="module")
+def results(checkpoint, reference, tmp_path_factory):
+    path = tmp_path_factory.mktemp("results") / "tiny.json"
+    last = run(checkpoint, path, reference)
+    assert (last.done, last.total) == (24 * 2 * 4, 24 * 2 * 4)
+    found = read_results(path)
+    assert found == last.figures
+    return found
 
 
-def test_progress_reaches_its_total_with_the_figures(states):
-    assert [state.done for state in states] == [*range(1, states[-1].total + 1), states[-1].total]
-    assert [state.figures is None for state in states] == [True] * (len(states) - 1) + [False]
+def test_the_file_names_everything_that_a_reader_needs(results, checkpoint):
+    assert results["checkpoint"] == "tiny"
+    assert results["weights"] == benchmark.digest(checkpoint.folder)
+    here = results["environment"]
+    assert {"machine", "device", "threads", "commit", "versions", "date"} <= set(here)
+    assert {"python", "torch", "diffusers"} <= set(here["versions"])
+    assert [(row["method"], row["passes"]) for row in results["rows"]] == [
+        ("parallel", 1), ("parallel", 3), ("ddim", 2), ("sde-pc", 2)
+    ]  # fmt: skip
+    for row in results["rows"]:
+        assert {
+            "fid", "fid_spread", "kid", "precision", "recall", "seconds_per_image", "parameters", "images_seen",
+            "peak_memory", "network_evaluations", "title", "citation", "commit", "date",
+        } <= set(row)  # fmt: skip
+        assert row["seconds_per_image"] > 0
+        ran = ("scale_vae", "parallel_unet") if row["method"] == "parallel" else ("linear_twin",)
+        assert row["images_seen"] == sum(checkpoint.record.images_seen[part] for part in ran)
+    assert [row["network_evaluations"] for row in results["rows"]] == [1, 3, 2, 4]
+    counts = checkpoint.model.parameter_counts()
+    assert results["rows"][0]["parameters"] == counts["scale_vae"] + counts["parallel_unet"]
+    assert results["rows"][2]["parameters"] == counts["linear_twin"]
 
 
-def test_figures_of_a_tiny_model(states):
-    figures = states[-1].figures
-    assert figures["head_cost_ratio"] == pytest.approx(figures["seconds_all_heads"] / figures["seconds_one_head"])
-    assert figures["training_ratio"] == pytest.approx(figures["images_per_second"] / figures["bare_images_per_second"])
-    assert figures["head_cost_ratio_cpu_time"] > 0
-    assert figures["training_ratio_cpu_time"] > 0
-    assert figures["seconds_per_image"] > 0
-    assert figures["config"] == MANY_HEADS.to_dict()
-    assert set(figures["parameters"]) == {"scale_vae", "parallel_unet"}
-    assert figures["environment"]["threads"] == torch.get_num_threads()
-    for peak in figures["peak_memory"].values():
-        assert peak is None or peak > 50
+def test_the_figures_are_those_of_the_seeds_samples(results, checkpoint, reference):
+    row = results["rows"][2]
+    values = []
+    for seed in (0, 1):
+        batches = sample_images(checkpoint.model, CPU, 24, passes=2, sampler="ddim", seed=seed)
+        images = torch.cat([batch.images for batch in batches])
+        values.append(fid(reference.statistics, images, Means()))
+        features = features_of(images, Means())
+        assert row["seeds"][seed]["fid"] == pytest.approx(values[-1], rel=1e-6)
+        assert row["seeds"][seed]["kid"] == pytest.approx(kid(reference.features, features), rel=1e-6)
+        assert row["seeds"][seed]["precision"] == precision_recall(reference.features, features).precision
+    assert row["fid"] == pytest.approx(sum(values) / 2)
+    assert row["fid_spread"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)  # n - 1 = 1
 
 
-def test_impossible_settings_are_refused():
-    for settings in ({"batch": 0}, {"repeats": 0}):
-        with pytest.raises(ConfigError, match="must be 1 to"):
-            next(measure(tiny_config(), device="cpu", **settings))
+def test_what_is_there_is_not_measured_again(checkpoint, reference, tmp_path):
+    path = tmp_path / "r.json"
+    run(checkpoint, path, reference, methods=["ddim:2"])
+    before = read_results(path)["rows"][0]
+    with counted_runs(checkpoint.model.linear_twin) as runs:
+        run(checkpoint, path, reference, methods=["ddim:2"])
+        assert not runs
+        run(checkpoint, path, reference, methods=["ddim:2", "parallel:1", "ddim:4"])
+        assert runs
+    rows = read_results(path)["rows"]
+    assert [(row["method"], row["passes"]) for row in rows] == [("parallel", 1), ("ddim", 2), ("ddim", 4)]
+    assert rows[1] == before
+    with pytest.raises(BenchmarkError, match="measured with"):
+        run(checkpoint, path, reference, samples=30)
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run `python -m pixelviz ...` with a preset "tiny"; gives (exit status, all that it printed)."""
-    monkeypatch.setitem(config.PRESETS, "tiny", tiny_config())
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["pixelviz", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        captured = capsys.readouterr()
-        return status, " ".join((captured.out + captured.err).split())
-
-    return call
-
-
-def test_bench_writes_what_it_shows(run, tmp_path):
-    file = tmp_path / "new" / "b.json"
-    settings = ("--batch", 1, "--repeats", 1, "--threads", 1, "--device", "cpu", "--head-attention", "linear")
-    status, text = run("bench", "--preset", "tiny", "--json", file, *settings)
-    assert status == 0
-    written = json.loads(file.read_text())
-    assert (written["preset"], written["batch"], written["head_attention"]) == ("tiny", 1, "linear")
-    assert f"all T heads / one head │ {written['head_cost_ratio']:.3f}" in text
-    assert f"training / bare │ {written['training_ratio']:.3f}" in text
+def test_a_part_that_is_trained_further_leaves_the_other_parts_rows(checkpoint, reference, tmp_path):
+    path, later = tmp_path / "r.json", tmp_path / "tiny"
+    run(checkpoint, path, reference, methods=["ddim:2", "parallel:1"])
+    before = read_results(path)
+    peer = {**before["rows"][1], "model": "a peer", "weights": {"linear_twin": "of its own"}}
+    path.write_text(json.dumps({**before, "rows": [*before["rows"], peer]}))
+    changed = copy.deepcopy(checkpoint.model)
+    with torch.no_grad():
+        changed.parallel_unet.heads.bias += 1
+    checkpoints.save(later, changed, checkpoint.record)
+    with counted_runs(changed.linear_twin) as runs:
+        run(checkpoints.load(later), path, reference, methods=["ddim:2", "parallel:1"])
+    after = read_results(path)
+    assert not runs
+    assert after["weights"] != before["weights"]
+    assert after["rows"][1:] == [before["rows"][1], peer]
+    assert after["rows"][0]["seeds"] != before["rows"][0]["seeds"]
+    with torch.no_grad():
+        changed.linear_twin.outlet.bias += 1
+        changed.scale_vae.to_code.weight.mul_(2)
+    checkpoints.save(later, changed, checkpoint.record)
+    with pytest.raises(BenchmarkError, match="weights"):  # another checkpoint altogether: nothing is thrown away
+        run(checkpoints.load(later), path, reference, methods=["ddim:2"])
+    assert read_results(path) == after
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--preset", "huge"), "no preset 'huge'"),
-        (("--preset", "tiny", "--batch", 0), "batch must be 1 to 4096"),
-        (("--preset", "tiny", "--head-attention", "half"), "off, full, pooled, linear, shared"),
-        ((), "--preset"),
-    ],
-)
-def test_wrong_settings_are_a_message(run, arguments, message):
-    status, text = run("bench", *arguments)
-    assert status != 0
-    assert message in text
-    assert "Traceback" not in text
+def test_an_interrupted_benchmark_goes_on_inside_a_seed(checkpoint, reference, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "BATCH", 10)
+    monkeypatch.setattr("pixelviz.samplers.batches.BATCH", 10)
+    whole = tmp_path / "whole.json"
+    run(checkpoint, whole, reference, methods=["ddim:2"])
+    path = tmp_path / "r.json"
+    steps = bench(checkpoint, CPU, path, reference, samples=24, seeds=2, methods=["ddim:2"])
+    while (state := next(steps)).done < 24 + 20:  # two batches into the second seed
+        pass
+    steps.close()
+    assert len(read_results(path)["rows"][0]["seeds"]) == 1
+    drawn = []
+    monkeypatch.setattr(benchmark, "features_of", lambda x, *a: drawn.append(len(x)) or features_of(x, *a))
+    run(checkpoint, path, reference, methods=["ddim:2"])
+    assert drawn == [4]
+    pairs = zip(read_results(path)["rows"][0]["seeds"], read_results(whole)["rows"][0]["seeds"], strict=True)
+    assert all(a["fid"] == pytest.approx(b["fid"], rel=1e-5) for a, b in pairs)
+    assert [file.name for file in tmp_path.iterdir() if "unfinished" in file.name] == []
+    assert state.what == "ddim:2 of tiny, seed 1"
 
 
-@pytest.mark.parametrize("name", config.PAPER_PARAMETERS)
-def test_inspect_compares_with_the_paper(run, tmp_path, name):
-    status, text = run("inspect", "--preset", name, "--json", tmp_path / "i.json")
-    assert status == 0
-    parts = json.loads((tmp_path / "i.json").read_text())["parts"]
-    for part, millions in config.PAPER_PARAMETERS[name].items():
-        assert parts[part]["paper"] == millions
-        difference = (parts[part]["parameters"] - millions) / millions
-        assert parts[part]["difference_percent"] == pytest.approx(100 * difference)
-        assert abs(parts[part]["difference_percent"]) <= 2
-        assert f"{parts[part]['parameters']:,}" in text
-        assert f"{parts[part]['difference_percent']:+.2f} %" in text
-    assert "paper" not in run("inspect", "--preset", "compact")[1]
+def test_cases_follow_the_parts(checkpoint):
+    every = {(case.method, case.passes) for case in cases(checkpoint, "tiny")}
+    assert {("ddpm", 1000), ("ddim", 10), ("ddim", 50), ("ddim", 100), ("dpm++", 34), ("unipc", 10)} <= every
+    assert ("parallel", 5) in every
+    assert ("parallel", 10) not in every  # T = 8
+    assert parse_methods(["ddim:10", " dpm++ "]) == [("ddim", 10), ("dpm++", None)]
 
 
-def test_a_ratio_is_of_medians_and_the_first_is_above():
-    """On given times, so that it holds whatever else the machine does: clock 6 over 2, processor time 5 over 4."""
-    times = {"all": [(5.0, 5.0), (6.0, 1.0), (90.0, 9.0)], "one": [(2.0, 4.0), (1.0, 4.0), (3.0, 40.0)]}
-    assert benchmark._ratio(times, "all", "one", torch.device("cpu")) == (3.0, 1.25)
-    assert benchmark._ratio(times, "all", "one", torch.device("cuda")) == (3.0, None)
-    assert benchmark._ratio(times, "one", "all", torch.device("cpu")) == (pytest.approx(1 / 3), 0.8)
+def test_a_checkpoint_without_a_twin_gives_ours_alone(tmp_path):
+    folder = train_tiny(tmp_path / "old", parts=("scale_vae", "parallel_unet"))
+    found = cases(checkpoints.load(folder), "old")
+    assert {case.method for case in found} == {"parallel", "rotation"}
+    with pytest.raises(BenchmarkError, match="none of these methods"):
+        cases(checkpoints.load(folder), "old", ["ddim"])
+
+
+@pytest.mark.parametrize("text", ["euler", "ddim:x", "", "printed"])
+def test_unknown_methods_are_refused(text):
+    with pytest.raises(BenchmarkError, match="no method"):
+        parse_methods([text])
+
+
+def test_impossible_settings_are_refused(checkpoint, reference, tmp_path):
+    for settings in ({"samples": 3}, {"seeds": 0}):
+        with pytest.raises(BenchmarkError, match="at least"):
+            run(checkpoint, tmp_path / "r.json", reference, **settings)
+    (tmp_path / "r.json").write_text('{"rows": []}')
+    with pytest.raises(BenchmarkError, match="cannot be read"):
+        run(checkpoint, tmp_path / "r.json", reference)
+    with pytest.raises(BenchmarkError, match="no classifier"):
+        benchmark.bundled_reference(checkpoint, CPU)
+
+
+# --- the report
+
+
+def test_the_table_holds_the_rows(results):
+    cells = report.table_rows(results)
+    assert len(cells) == len(results["rows"])
+    assert all(len(row) == len(report.HEAD) for row in cells)
+    first, row = cells[0], results["rows"][0]
+    assert first[3] == f"{row['fid']:.2f} ± {row['fid_spread']:.2f}"
+    assert first[8] == f"{row['parameters'] / 1e6:.2f}"
+    seen = {name: part["images_seen"] for name, part in row["parts"].items()}
+    assert first[9] == f"{seen['scale_vae']:,} + {seen['parallel_unet']:,}"  # of all that the parameters count
+
+
+def _row(method, passes, fid_value, seconds):
+    return {"model": "m", "method": method, "passes": passes, "fid": fid_value, "seconds_per_image": seconds}
+
+
+def test_a_benchmark_that_went_on_elsewhere_names_both_machines(results):
+    first, *others = results["rows"]
+    here = results["environment"]["machine"]
+    assert all(row["machine"] == here and row["threads"] >= 1 for row in results["rows"])
+    moved = {**results, "rows": [{**first, "machine": "Another box, 64 cores", "threads": 64}, *others]}
+    said = report.conditions(moved)
+    assert "Another box, 64 cores, threads: 64" in said
+    assert said.count(here) == report.conditions(results).count(here) == 1
+
+
+def test_verdicts_say_by_how_much():
+    rows = [
+        _row("parallel", 1, 3.0, 0.2),
+        _row("ddim", 10, 4.0, 1.0),
+        _row("parallel", 10, 2.5, 1),
+        _row("dpm++", 10, 2, 1),
+    ]
+    met, missed, still_open = report.verdicts({"checkpoint": "m", "rows": rows})
+    assert met.met is True
+    assert "3.00" in met.text
+    assert "0.2 of its time" in met.text
+    assert missed.met is False
+    assert "worse by 0.50" in missed.text
+    assert still_open.met is None
+    slow = report.verdicts({"checkpoint": "m", "rows": [_row("parallel", 1, 3.0, 0.3), _row("ddim", 10, 4.0, 1.0)]})[0]
+    assert slow.met is False
+    assert "aim: 0.25" in slow.text
+    rows = [_row("parallel", 1, 3.0, 0.3), _row("rotation", 1, 3.5, 0.2), _row("ddim", 10, 4.0, 1.0)]
+    by_rotation = report.verdicts({"checkpoint": "m", "rows": rows})[0]
+    assert by_rotation.met is True
+    assert "aim: 0.25" in by_rotation.text
+    assert "one head a run): FID 3.50 against 4.00" in by_rotation.text
+    assert report.verdicts({"checkpoint": "m", "rows": rows[1:]})[0].met is None
+
+
+def test_a_goal_is_judged_against_the_peer_at_its_best():
+    rows = [_row("parallel", 1, 3.0, 0.2), _row("ddim", 10, 4.0, 1.0), _row("ddim-quad", 10, 2.0, 1.0)]
+    against = report.verdicts({"checkpoint": "m", "rows": rows})[0]
+    assert against.met is False
+    assert "2.00 of DDIM (quadratic) with 10 steps (worse by 1.00)" in against.text
+    rows[2]["fid"] = 5.0
+    against = report.verdicts({"checkpoint": "m", "rows": rows})[0]
+    assert against.met is True
+    assert "4.00 of DDIM with 10 steps" in against.text
+    only = report.verdicts({"checkpoint": "m", "rows": [rows[0], rows[2]]})[0]
+    assert "5.00 of DDIM (quadratic)" in only.text
+    assert report.verdicts({"checkpoint": "m", "rows": rows[:1]})[0].met is None
+
+
+def test_every_method_has_a_mark_of_its_own():
+    assert len({report._style(k) for k in range(2 * len(SAMPLERS))}) == 2 * len(SAMPLERS)
+
+
+def test_the_frontier_is_what_nothing_beats():
+    rows = [_row("a", k, f, s) for k, (f, s) in enumerate([(5, 1), (3, 2), (4, 3), (3, 2.5), (1, 9), (6, 0.5)])]
+    assert [(row["fid"], row["seconds_per_image"]) for row in report.frontier(rows)] == [
+        (6, 0.5),
+        (5, 1),
+        (3, 2),
+        (1, 9),
+    ]
+
+
+@pytest.mark.parametrize("width", [340, 720])
+def test_the_plot_has_every_point_inside(results, width):
+    drawn = report.pareto_svg(results, width, 400)
+    points = re.findall(r'<g transform="translate\(([\d.]+) ([\d.]+)\)" fill="[^"]+" stroke', drawn)
+    assert len(points) == len(results["rows"]) == drawn.count("<title>")
+    assert all(0 < float(x) < width and 0 < float(y) < 400 for x, y in points)
+    # Faster is further left, better is lower.
+    by_time = sorted(results["rows"], key=lambda row: row["seconds_per_image"])
+    lefts = {float(x) for x, _ in points}
+    assert len(lefts) == len({row["seconds_per_image"] for row in by_time})
+    with pytest.raises(BenchmarkError, match="nothing to plot"):
+        report.pareto_svg({**results, "rows": []})
+
+
+def test_the_readme_s_block_is_renewed(results, tmp_path):
+    readme, folder = tmp_path / "README.md", tmp_path / "benchmarks"
+    folder.mkdir()
+    for name in ("tiny", "tiny-long"):  # two benchmarks of one checkpoint
+        (folder / f"{name}.json").write_text(json.dumps(results))
+    blocks = "".join(f"<!-- benchmark {name} -->\nold\n<!-- /benchmark {name} -->\n" for name in ("tiny", "tiny-long"))
+    readme.write_text(f"before\n{blocks}after\n")
+    assert sorted(report.write_readme(readme, folder)) == ["tiny", "tiny-long"]
+    text = readme.read_text()
+    assert "old" not in text
+    assert text.count("24 images a seed, 2 seeds") == 2
+    assert "assets/benchmarks/tiny-long.svg" in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert f"{results['rows'][0]['fid']:.2f}" in text
+    assert (folder / "tiny.svg").read_text() == report.pareto_svg(results)
+    report.write_readme(readme, folder)
+    assert readme.read_text() == text
+    with pytest.raises(BenchmarkError, match="needs the lines"):
+        report.with_figures("nothing", results, "tiny")
+
+
+def test_the_readme_s_figures_are_the_benchmarks():
+    """Every figure quoted comes from a file that `bench` wrote, and so does every plot."""
+    text = report.README.read_text(encoding="utf-8")
+    for path in sorted(report.RESULTS.glob("*.json")):
+        found = read_results(path)
+        assert path.stem.startswith(found["checkpoint"])
+        assert report.with_figures(text, found, path.stem) == text
+        assert path.with_suffix(".svg").read_text(encoding="utf-8") == report.pareto_svg(found)
+    quoted = set(re.findall(r"<!-- benchmark (\S+) -->", text))
+    assert quoted == {path.stem for path in report.RESULTS.glob("*.json")}
+
+
+# --- the command line
+
+
+def call(monkeypatch, *arguments):
+    """`python -m pixelviz bench ...`; the exit status."""
+    monkeypatch.setattr("sys.argv", ["pixelviz", "bench", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def test_bench_writes_its_file_and_prints_the_table(checkpoint, reference, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "bundled_reference", lambda *_: reference)
+    path = tmp_path / "new" / "tiny.json"
+    arguments = ["--checkpoint", checkpoint.folder, "--json", path, "--device", "cpu"]
+    assert call(monkeypatch, *arguments, "--methods", "parallel:1,ddim:2", "--samples", 20, "--seeds", 1) == 0
+    assert {(row["method"], row["passes"]) for row in read_results(path)["rows"]} == {("parallel", 1), ("ddim", 2)}
+    assert "DDIM" in capsys.readouterr().out
+
+
+def test_bench_refuses_in_one_line(checkpoint, tmp_path, monkeypatch, capsys):
+    folder = ["--checkpoint", checkpoint.folder]
+    assert call(monkeypatch, *folder, "--json", tmp_path / "r.json") == 1  # squares have no classifier
+    assert call(monkeypatch, *folder) != 0
+    assert call(monkeypatch, "--json", tmp_path / "r.json") != 0
+    said = "".join(capsys.readouterr())
+    assert "no classifier for squares" in said
+    assert "Traceback" not in said
+
+
+def test_the_quick_setting_is_small(checkpoint):
+    methods = parse_methods(benchmark.quick_methods())
+    assert {"parallel", "ddim", "dpm++", "unipc"} == {method for method, _ in methods}
+    assert benchmark.QUICK_SAMPLES * sum(passes for _, passes in methods) < 15_000  # runs of a network per image

@@ -11,10 +11,10 @@ from torch import nn
 from pixelviz.claims import CLAIMS, VERDICTS, Bench, Context
 from pixelviz.claims.base import CANNOT, HOLDS, SLIP, UNCHECKED, WHERE, error, integrate, slope
 from pixelviz.claims.reverse import PRINTED, V_FORM, one_run
-from pixelviz.claims.tables import TABLES
 from pixelviz.config import ConfigError
 from pixelviz.devices import choose
 from pixelviz.numerals import in_words
+from pixelviz.paper import TABLES
 from pixelviz.process import reverse, theory
 from pixelviz.process.schedules import GeneralisedRate, LinearBeta, image_scale
 from pixelviz.samplers.starts import consistent

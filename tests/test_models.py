@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from scipy.stats import norm
 
 from pixelviz.config import (
-    PAPER_PARAMETERS,
     PRESETS,
     ConfigError,
     HeadAttention,
@@ -26,6 +25,7 @@ from pixelviz.models.parallel_unet import ParallelUNet
 from pixelviz.models.pixel_aware import MissingPart, PixelAwareModel
 from pixelviz.models.prior import Mixture, fit_mixture, log_density
 from pixelviz.models.scale_vae import Code, ScaleVAE
+from pixelviz.paper import PARAMETERS
 from pixelviz.process.reverse import head_coefficients, v_from_eps
 from pixelviz.process.schedules import image_from_scale, image_scale
 from tests.tiny import randomised, tiny_config, tiny_model
@@ -64,13 +64,13 @@ def test_preset_runs_forward_backward_and_one_pass(name):
     assert peak.mebibytes is None or peak.mebibytes < 24 * 1024
 
 
-@pytest.mark.parametrize("name", PAPER_PARAMETERS)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_the_paper_s_presets_have_its_sizes_and_structure(name):
     config = PRESETS[name]
     assert (config.image_size, config.T, config.gamma) == {"cifar10": (32, 200, 20), "celeba": (128, 500, 50)}[name]
     with torch.device("meta"):
         model = PixelAwareModel(config)
-    for part, number in PAPER_PARAMETERS[name].items():
+    for part, number in PARAMETERS[name].items():
         assert model.parameter_counts()[part] == pytest.approx(number, rel=0.02), part
     for level in (*model.parallel_unet.encoder, *model.parallel_unet.decoder):
         assert {"time", "scale", "blocks"} <= set(level)

@@ -15,7 +15,7 @@ from pixelviz.samplers import draw
 from pixelviz.service.compare import PeerShelf
 from pixelviz.store import peers
 from pixelviz.store.checkpoints import CheckpointError
-from tests.test_compare import checkpoint, reference  # noqa: F401
+from tests.test_benchmark import checkpoint, reference  # noqa: F401
 
 CPU = Compute(torch.device("cpu"), None)
 

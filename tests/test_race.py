@@ -12,6 +12,7 @@ from pixelviz.checks import ServiceError
 from pixelviz.data.pictures import to_bytes
 from pixelviz.measure import report
 from pixelviz.measure.benchmark import BenchmarkError
+from pixelviz.paper import TABLES
 from pixelviz.process.theory import advise_gamma
 from pixelviz.process.toy import square_error
 from pixelviz.samplers import SamplerError, draw
@@ -166,10 +167,12 @@ def test_a_longer_benchmark_stands_before_the_short_one(served, tmp_path):
 
 
 def test_the_paper_s_tables_as_printed():
-    first, second = compare_view.PAPER_TABLES.values()
+    first, second = ([row.cells for row in rows] for rows in TABLES.values())
     assert first[-1] == ("Our Model", "71.5", "200", "3.15", "0.3")
     assert second[-1] == ("Our Model", "145.5", "500", "3.25", "1.3")
     assert [len(rows) for rows in (first, second)] == [11, 10]
+    assert first[7] == ("DPM Discrete Solver", "35.7", "100", "3.94", "0.15")
+    assert second[1] == ("SDE based", "65.6", "1000", "3.20", "246.69")
     assert tab.paper_tables().count("<table>") == 2
     assert "not measured here" in tab.PAPER
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from pixelviz.claims import background, forward, means, networks, rates, reverse, tables
+from pixelviz.claims import background, experiments, forward, means, networks, rates, reverse
 from pixelviz.claims.base import VERDICTS, Bench, Claim, Context, Curve, Number, Plot, Verdict
 
 # In the paper's order.
@@ -23,7 +23,7 @@ CLAIMS: dict[str, Claim] = {
         networks.scale.claims,
         reverse.register.claims,
         networks.register.claims,
-        tables.register.claims,
+        experiments.register.claims,
     )
 }
 

@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from pixelviz import paper
 from pixelviz.claims.base import (
     CANNOT,
     HOLDS,
@@ -27,7 +28,6 @@ from pixelviz.samplers import STARTS, ImageNoise, draw, starts
 
 scale = Register("3.2.3 Estimating the scale, Appendices E and F")
 register = Register("3.3 Reverse process and Algorithm 1")
-PAPER_SSIM = (0.86, 0.99)  # Section 3.2.3
 IMAGES = 8
 AVERAGE = 0.5  # below this share of the spread, starts are all nearly the average image
 
@@ -44,7 +44,7 @@ def _on(bench: Bench) -> str:
 
 
 def _against_paper(values: list[float], numbers, text: str, plot: Plot | None = None) -> Verdict:
-    low = PAPER_SSIM[0]
+    low = paper.SSIM[0]
     if min(values) >= low:
         return Verdict(HOLDS, numbers, f"{text} it is at least {low:g} everywhere.", plot)
     reached = sum(value >= low for value in values)

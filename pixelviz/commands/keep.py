@@ -10,10 +10,11 @@ import typer
 from rich.table import Table
 
 from pixelviz.commands.common import Folder, JsonFile, console, progress_bar, write_result
-from pixelviz.config import PAPER_PARAMETERS, PRESETS, preset
+from pixelviz.config import PRESETS, preset
 from pixelviz.data.faces import draw
 from pixelviz.measure import assets_build
 from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.paper import PARAMETERS
 from pixelviz.store import checkpoints
 
 
@@ -34,7 +35,7 @@ def inspect(
     counts = model.parameter_counts()
     parts: dict[str, dict[str, float]] = {part: {"parameters": number} for part, number in counts.items()}
     table = Table("part", "parameters", title=title)
-    if paper := PAPER_PARAMETERS.get(preset_name, {}):
+    if paper := PARAMETERS.get(preset_name, {}):
         table.add_column("the paper's")
         table.add_column("difference")
     for part, entry in parts.items():

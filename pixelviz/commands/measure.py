@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -21,14 +21,11 @@ from pixelviz.commands.common import (
     progress_bar,
     write_result,
 )
-from pixelviz.commands.tables import cost_table, figure_tables
 from pixelviz.config import PRESETS, ModelConfig, preset
 from pixelviz.data.sets import load_images
 from pixelviz.devices import choose
-from pixelviz.learning import costs as benchmark
-from pixelviz.measure import benchmark as compare
-from pixelviz.measure import evaluation, report
-from pixelviz.measure.benchmark import quick_methods
+from pixelviz.learning import costs
+from pixelviz.measure import benchmark, evaluation, report
 from pixelviz.samplers import STARTS, compared
 from pixelviz.store import checkpoints, peers
 
@@ -66,8 +63,8 @@ def evaluate(
         allow_download=False,
     )
     try:
-        reference = compare.bundled_reference(loaded, compute)
-    except compare.BenchmarkError as reason:  # FID against another data set would mean nothing
+        reference = benchmark.bundled_reference(loaded, compute)
+    except benchmark.BenchmarkError as reason:  # FID against another data set would mean nothing
         reference = None
         console.print(f"No FID: {reason}", style="yellow")
     with progress_bar() as progress:
@@ -85,7 +82,7 @@ def evaluate(
         ):
             progress.update(task, description=state.what, completed=state.done, total=state.total)
     figures = {"test_images": test.name, **state.figures}
-    console.print(*figure_tables(figures, test.name), sep="\n")
+    console.print(*_figure_tables(figures, test.name), sep="\n")
     if write:
         checkpoints.update_figures(loaded, figures)
     write_result(json_file, {"checkpoint": checkpoint.name, "data": test.name, **figures})
@@ -116,7 +113,10 @@ def bench(
     samples: Annotated[int, typer.Option(help="Images per row and seed.")] = 10_000,
     seeds: Annotated[int, typer.Option(help="Seeds per row; their spread is given.")] = 3,
     methods: Annotated[
-        str, typer.Option(help=f"With commas, of {', '.join(compared())}; with passes as in {quick_methods()[0]}.")
+        str,
+        typer.Option(
+            help=f"With commas, of {', '.join(compared())}; with passes as in {benchmark.quick_methods()[0]}."
+        ),
     ] = ",".join(compared()),
     peer: Annotated[
         list[Path] | None, typer.Option(help="Folder of a diffusers UNet2DModel to compare with, too.")
@@ -138,14 +138,14 @@ def bench(
     if preset_name is not None or checkpoint is None or json_file is None:
         raise typer.BadParameter("give --checkpoint DIR and --json FILE, which is written row by row, or --preset.")
     if quick:
-        samples, seeds, methods = compare.QUICK_SAMPLES, 1, ",".join(quick_methods())
+        samples, seeds, methods = benchmark.QUICK_SAMPLES, 1, ",".join(benchmark.quick_methods())
     compute = choose(device)
     loaded = checkpoints.load(checkpoint, compute.device)
-    run = compare.bench(
+    run = benchmark.bench(
         loaded,
         compute,
         json_file,
-        compare.bundled_reference(loaded, compute),
+        benchmark.bundled_reference(loaded, compute),
         samples=samples,
         seeds=seeds,
         methods=methods.split(","),
@@ -167,8 +167,44 @@ def _bench_cost(name: str, config: ModelConfig, json_file: Path | None, device: 
     """What a preset costs, as a table and as JSON."""
     with progress_bar() as progress:
         task = progress.add_task("building", total=None)
-        for state in benchmark.measure(config, device=device, batch=batch, repeats=repeats):
+        for state in costs.measure(config, device=device, batch=batch, repeats=repeats):
             progress.update(task, description=state.what, completed=state.done, total=state.total)
     figures = state.figures
-    console.print(cost_table(name, batch, figures))
+    console.print(_cost_table(name, batch, figures))
     write_result(json_file, {"preset": name, **figures})
+
+
+def _figure_tables(figures: dict[str, Any], data: str) -> Iterator[Table]:
+    """What `evaluation.evaluate` measured: SSIM over i, and samples over starts and passes."""
+    if "ssim_x_delta" in figures:
+        table = Table("from true x_i", *(f"i = {i}" for i in figures["ssim_x_delta"]), title=f"Mean SSIM, {data}")
+        for key in ("x_delta", "alpha_bar", "x0"):
+            if f"ssim_{key}" in figures:
+                table.add_row(key, *(f"{value:.3f}" for value in figures[f"ssim_{key}"].values()))
+        yield table
+    if "generation" in figures:
+        table = Table("start", "passes", "FID", "network evaluations", "s per image", title="Samples")
+        for row in figures["generation"]:
+            table.add_row(
+                row["start"],
+                str(row["passes"]),
+                f"{row['fid']:.2f}",
+                str(row["network_evaluations"]),
+                f"{row['seconds_per_image']:.4f}",
+            )
+        yield table
+
+
+def _cost_table(name: str, batch: int, figures: dict[str, Any]) -> Table:
+    """What `costs.measure` measured of a preset."""
+    here = figures["environment"]
+    conditions = f"{here['machine']}; {here['device']}, {here['threads']} threads"
+    table = Table("what", "", title=f"{name}, batch {batch}", caption=conditions)
+    table.add_row("all T heads / one head", f"{figures['head_cost_ratio']:.3f}")
+    table.add_row("one pass, s per image", f"{figures['seconds_per_image']:.4f}")
+    table.add_row("training, images/s", f"{figures['images_per_second']:.2f}")
+    table.add_row("bare forward and backward, images/s", f"{figures['bare_images_per_second']:.2f}")
+    table.add_row("training / bare", f"{figures['training_ratio']:.3f}")
+    for what, peak in figures["peak_memory"].items():
+        table.add_row(f"peak memory, {what.replace('_', ' ')}", "unknown" if peak is None else f"{peak:,.0f} MiB")
+    return table

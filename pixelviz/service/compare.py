@@ -34,35 +34,6 @@ BRIGHTNESSES = 24  # of a picture, for the toy experiment: its quantiles
 TOY_GAMMAS = np.geomspace(1, 200, 47)
 TOY_STEPS = (5, 6, 8, *(m * d for d in (1, 10) for m in (10, 12, 15, 20, 25, 30, 40, 50, 60, 80)), 1000)
 
-PAPER_HEAD = ("Model", "Parameters (M)", "Steps", "FID", "Time (s)")
-PAPER_TABLES = {
-    "Table 1: CIFAR-10": (
-        ("DDPM", "35.7", "1000", "3.28", "1.26"),
-        ("SDE based", "31.4", "1000", "2.99", "47.67"),
-        ("DDIM", "35.7", "10", "13.36", "0.03"),
-        ("DDIM", "35.7", "100", "4.16", "0.33"),
-        ("DDIM", "35.7", "1000", "4.04", "3.22"),
-        ("DPM Discrete Solver", "35.7", "10", "5.37", "0.02"),
-        ("DPM Discrete Solver", "35.7", "34", "4.16", "0.05"),
-        ("DPM Discrete Solver", "35.7", "100", "3.94", "0.15"),
-        ("DPM Discrete Solver", "35.7", "200", "3.77", "0.31"),
-        ("DPM Discrete Solver", "35.7", "500", "3.41", "0.76"),
-        ("Our Model", "71.5", "200", "3.15", "0.3"),
-    ),
-    "Table 2: CelebA": (
-        ("DDPM", "78.7", "1000", "3.51", "10.19"),
-        ("SDE based", "65.6", "1000", "3.20", "246.69"),
-        ("DDIM", "78.7", "10", "17.33", "0.53"),
-        ("DDIM", "78.7", "100", "6.53", "5.55"),
-        ("DDIM", "78.7", "1000", "3.51", "48.44"),
-        ("DPM Discrete Solver", "78.7", "10", "4.85", "0.04"),
-        ("DPM Discrete Solver", "78.7", "34", "4.53", "0.12"),
-        ("DPM Discrete Solver", "78.7", "100", "4.52", "0.33"),
-        ("DPM Discrete Solver", "78.7", "500", "3.79", "1.48"),
-        ("Our Model", "145.5", "500", "3.25", "1.3"),
-    ),
-}
-
 
 @lru_cache(maxsize=16)
 def _digest(folder: Path, stamp: tuple[int, ...]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pixelviz.data.pictures import PIXEL_COLOURS, data_uri, grid_columns, suggest_pixels, tile
+from pixelviz.paper import SSIM
 
 MAX_LEVELS = 4096  # of a picture in the browser, which computes per level and not per pixel
 
@@ -181,7 +182,7 @@ def ssim_over_i(curves: Mapping[str, Sequence[tuple[int, float, float | None]]],
         whole_x=True,
         y_label="SSIM",
         y_range=(min(0.0, lowest), 1.0),
-        targets=[(0.86, "0.86, the paper's lowest")],
+        targets=[(SSIM[0], f"{SSIM[0]:g}, the paper's lowest")],
         points=True,
         dashed=[series[-1][0]],
         height=300,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import gradio as gr
 
+from pixelviz import paper
 from pixelviz.data.images import EXAMPLES
 from pixelviz.measure import report
 from pixelviz.samplers import SAMPLERS
@@ -112,7 +113,10 @@ def measured(results: dict | None, reason: str, longer: Sequence[dict] = ()) -> 
 
 def paper_tables() -> str:
     """Tables 1 and 2."""
-    tables = (widgets.table(compare_view.PAPER_HEAD, rows, title) for title, rows in compare_view.PAPER_TABLES.items())
+    tables = (
+        widgets.table(paper.HEAD, [row.cells for row in rows], f"Table {k}: {data}")
+        for k, (data, rows) in enumerate(paper.TABLES.items(), 1)
+    )
     return f'<div class="pv-papers">{"".join(tables)}</div>'
 
 

@@ -1,63 +1,24 @@
-"""Section 4: what Tables 1 and 2 say, and what the text says of them. The rows are the paper's own."""
+"""Section 4: what Tables 1 and 2 say, and what the text says of them."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
 
 from pixelviz.claims.base import HOLDS, SLIP, WHERE, Context, Number, Register, Verdict
+from pixelviz.paper import PARTS, TABLES, PaperRow
 
 register = Register("4 Experiments: Tables 1 and 2")
 
 
-class Row(NamedTuple):
-    """A row of Table 1 or 2, as printed: millions of parameters, steps, FID, seconds per image on one V100."""
-
-    model: str
-    parameters: float
-    steps: int
-    fid: float
-    seconds: float
-
-
-CIFAR10 = (
-    Row("DDPM", 35.7, 1000, 3.28, 1.26),
-    Row("SDE", 31.4, 1000, 2.99, 47.67),
-    Row("DDIM", 35.7, 10, 13.36, 0.03),
-    Row("DDIM", 35.7, 100, 4.16, 0.33),
-    Row("DDIM", 35.7, 1000, 4.04, 3.22),
-    Row("DPM-Solver", 35.7, 10, 5.37, 0.02),
-    Row("DPM-Solver", 35.7, 34, 4.16, 0.05),
-    Row("DPM-Solver", 35.7, 100, 3.94, 0.15),
-    Row("DPM-Solver", 35.7, 200, 3.77, 0.31),
-    Row("DPM-Solver", 35.7, 500, 3.41, 0.76),
-    Row("ours", 71.5, 200, 3.15, 0.3),
-)
-CELEBA = (
-    Row("DDPM", 78.7, 1000, 3.51, 10.19),
-    Row("SDE", 65.6, 1000, 3.20, 246.69),
-    Row("DDIM", 78.7, 10, 17.33, 0.53),
-    Row("DDIM", 78.7, 100, 6.53, 5.55),
-    Row("DDIM", 78.7, 1000, 3.51, 48.44),
-    Row("DPM-Solver", 78.7, 10, 4.85, 0.04),
-    Row("DPM-Solver", 78.7, 34, 4.53, 0.12),
-    Row("DPM-Solver", 78.7, 100, 4.52, 0.33),
-    Row("DPM-Solver", 78.7, 500, 3.79, 1.48),
-    Row("ours", 145.5, 500, 3.25, 1.3),
-)
-TABLES = {"CIFAR-10": CIFAR10, "CelebA": CELEBA}
-PARTS = {"CIFAR-10": (30.3, 41.2), "CelebA": (61.3, 84.2)}  # G_theta and R_phi, as the text gives them
-
-
-def _ours(rows: tuple[Row, ...]) -> Row:
+def _ours(rows: tuple[PaperRow, ...]) -> PaperRow:
     return rows[-1]
 
 
-def _rivals(rows: tuple[Row, ...], *models: str) -> list[Row]:
+def _rivals(rows: tuple[PaperRow, ...], *models: str) -> list[PaperRow]:
     return [row for row in rows[:-1] if not models or row.model in models]
 
 
-def _compared(text: str, rivals: dict[str, list[Row]], good, numbers) -> Verdict:
+def _compared(text: str, rivals: dict[str, list[PaperRow]], good, numbers) -> Verdict:
     """HOLDS where `good(ours, rival)` is true of every rival of both tables, WHERE of some, SLIP of none."""
     pairs = [(data, row) for data, rows in rivals.items() for row in rows]
     wins = [(data, row) for data, row in pairs if good(_ours(TABLES[data]), row)]
@@ -78,7 +39,7 @@ def _compared(text: str, rivals: dict[str, list[Row]], good, numbers) -> Verdict
     "Abstract, Section 1",
     "At least four times faster",
     "“A generative model that is at least 4 times faster than conventional approaches.”",
-    code="claims/tables.py",
+    code="claims/experiments.py",
     formula=4.0,
 )
 def four_times(context: Context, factor) -> Verdict:
@@ -101,13 +62,13 @@ def four_times(context: Context, factor) -> Verdict:
     "Section 4",
     "Four times faster than DDPM",
     "“Its execution time is at least 4 times lesser than that of vanilla DDPM (our 0.3 second against their 1.23).”",
-    code="claims/tables.py",
+    code="claims/experiments.py",
     formula=(4.0, 1.23),
 )
 def four_times_ddpm(context: Context, quoted) -> Verdict:
     factor, seconds = quoted
     ratios = {data: _rivals(rows, "DDPM")[0].seconds / _ours(rows).seconds for data, rows in TABLES.items()}
-    table = _rivals(CIFAR10, "DDPM")[0].seconds
+    table = _rivals(TABLES["CIFAR-10"], "DDPM")[0].seconds
     numbers = (
         *(Number(f"seconds of DDPM over ours, {data}", ratio) for data, ratio in ratios.items()),
         Number("seconds of DDPM in the text, CIFAR-10", seconds),
@@ -124,7 +85,7 @@ def four_times_ddpm(context: Context, quoted) -> Verdict:
     "Section 4",
     "As fast as DDIM",
     "Its time is “comparable to DDIM even when more time-steps are used (our 500 vs their 100 steps)”.",
-    code="claims/tables.py",
+    code="claims/experiments.py",
     formula=1.1,
 )
 def ddim_time(context: Context, comparable) -> Verdict:
@@ -144,7 +105,7 @@ def ddim_time(context: Context, comparable) -> Verdict:
     "Better than DDIM and DPM-Solver",
     "“Our models produce lower FID scores in comparison to DDIM models with 1000 steps … Same holds true for DPM "
     "Solver based outputs.”",
-    code="claims/tables.py",
+    code="claims/experiments.py",
     formula=lambda ours, row: ours.fid < row.fid,
 )
 def ddim_fid(context: Context, better) -> Verdict:
@@ -161,7 +122,7 @@ def ddim_fid(context: Context, better) -> Verdict:
     "Sections 4, 6",
     "Quality is kept",
     "“The image quality of our model is competitive”; the time-steps shrink “without compromising image quality”.",
-    code="claims/tables.py",
+    code="claims/experiments.py",
     formula=lambda ours, row: ours.fid <= row.fid,
 )
 def competitive(context: Context, better) -> Verdict:
@@ -175,7 +136,7 @@ def competitive(context: Context, better) -> Verdict:
     "Section 4",
     "More steps, better images",
     "“Generation quality is proportional to the number of time-steps”, evident from DDIM and DPM-Solver.",
-    code="claims/tables.py",
+    code="claims/experiments.py",
     formula=TABLES,
 )
 def steps_and_quality(context: Context, tables) -> Verdict:
@@ -200,7 +161,7 @@ def steps_and_quality(context: Context, tables) -> Verdict:
     "Section 3.2.3",
     "Half to three quarters fewer steps",
     "The forward trajectory is shortened, “reducing the diffusion process steps by 50–75 %”.",
-    code="claims/tables.py",
+    code="claims/experiments.py",
     formula=(0.50, 0.75),
 )
 def step_saving(context: Context, printed) -> Verdict:
@@ -220,7 +181,7 @@ def step_saving(context: Context, printed) -> Verdict:
     "Parameters add up",
     "30.3 + 41.2 = 71.5 million for CIFAR-10, 61.3 + 84.2 = 145.5 million for CelebA: a “slightly increased parameter "
     "complexity”.",
-    code="claims/tables.py",
+    code="claims/experiments.py",
     formula=PARTS,
 )
 def sizes(context: Context, parts) -> Verdict:
