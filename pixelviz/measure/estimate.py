@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelviz.checks import choice, whole
+from pixelviz.checks import ServiceError, choice, whole
 from pixelviz.config import MAX_SEED, ModelConfig
 from pixelviz.data.images import Picture, fit_between, fit_square
 from pixelviz.data.pictures import last_channel, scale_image, to_bytes
@@ -120,8 +120,9 @@ class ScaleResult:
 
         Raises ServiceError for another name, and for the twin's image where there is none.
         """
-        present = [name for name in IMAGES + SCALES if getattr(self, name) is not None]
-        values = getattr(self, choice("the picture", which, present))
+        values = getattr(self, choice("the picture", which, IMAGES + SCALES))
+        if values is None:
+            raise ServiceError("this checkpoint has no twin.")
         if which in IMAGES:
             return last_channel(to_bytes(values, self.config.floor))
         rate = self.rate if which.startswith("alpha_bar") else self.config.gamma
