@@ -10,9 +10,9 @@ import pytest
 
 import pixelviz
 from pixelviz.service.jobs import TrainingJobs
-from pixelviz.service.service import Service, ServiceError
+from pixelviz.service.service import Service
 from pixelviz.ui.app import TABS, build_app, launch_options
-from pixelviz.ui.tabs import generate, train
+from pixelviz.ui.tabs import train
 
 PACKAGE = Path(pixelviz.__file__).parent
 # From below to above: a room imports from itself and from those before it. Rooms of one row know nothing of each other.
@@ -171,12 +171,6 @@ def test_static_files_are_free_of_addresses():
     for path in filter(Path.is_file, (PACKAGE / "ui" / "static").rglob("*")):
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert "://" not in text, path
-
-
-def test_passes_as_typed():
-    assert generate.parse_passes(" 5 ") == 5
-    with pytest.raises(ServiceError, match="whole number"):
-        generate.parse_passes("many")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pixelviz.checks import ServiceError
 from pixelviz.claims import CLAIMS, VERDICTS, Context, Curve, Number, Plot
 from pixelviz.data.assets import ASSETS
 from pixelviz.data.images import EXAMPLES
+from pixelviz.service import claims
 from pixelviz.ui import claim_plot
 from pixelviz.ui import claims_page as claims_view
 from tests.browser import PATIENCE, watched
@@ -24,12 +25,12 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture(scope="module")
 def scene():
     x0 = torch.from_numpy(np.random.default_rng(0).uniform(0.004, 1, (1, 12, 12)))
-    return claims_view.Scene(Context(x0), "A picture")
+    return claims.Subject(Context(x0), "A picture")
 
 
 @pytest.fixture(scope="module")
 def verdicts(scene):
-    return claims_view.judge(scene)
+    return claims.judge(scene)
 
 
 def test_every_statement_is_well_formed_and_has_no_latex_left():
@@ -55,8 +56,8 @@ def test_symbols_are_typeset(text, html):
 
 
 def test_numbers_are_written_for_people():
-    assert claims_view.value(Number("", 0.125, percent=True)) == "12.5 %"
-    assert claims_view.value(Number("", 3.71e-8)) == "3.71 × 10⁻⁸"
+    assert Number("", 0.125, percent=True).text == "12.5 %"
+    assert Number("", 3.71e-8).text == "3.71 × 10⁻⁸"
 
 
 def test_the_page_holds_every_claim_its_verdict_and_the_counts(scene, verdicts):
@@ -69,7 +70,7 @@ def test_the_page_holds_every_claim_its_verdict_and_the_counts(scene, verdicts):
         assert card.get("data-verdict") == verdict.verdict
         assert verdict.verdict in "".join(card.find("summary").itertext())  # in words, beside the colour
         for number in verdict.numbers:
-            assert claims_view.value(number) in "".join(card.itertext())
+            assert number.text in "".join(card.itertext())
     buttons = {button.get("data-show"): "".join(button.itertext()) for button in root.iter("button")}
     for name in VERDICTS:
         count = sum(verdict.verdict == name for verdict in verdicts.values())
@@ -106,22 +107,22 @@ def test_the_instruments_settings_are_used(service):
     label, path = EXAMPLES[6]
     source = {"path": str(path), "example": "t-shirt"}
     state = {"gamma": 7.0, "T": 60, "floor": 0.1, "seed": 4, "rescaled": True, "pixels": [[5, 6, 0], [7, 8, 0]]}
-    scene = claims_view.scene(service, source, json.dumps(state))
+    scene = claims.subject(service, source, json.dumps(state))
     c = scene.context
     assert (scene.picture, c.gamma, c.T, c.floor, c.seed, c.rescaled) == (label, 7.0, 60, 0.1, 4, True)
     assert c.pixels == ((5, 6, 0), (7, 8, 0))
     assert c.x0.min() >= 0.1
-    assert claims_view.scene(service, source, "null").context.gamma == 20
+    assert claims.subject(service, source, "null").context.gamma == 20
     with pytest.raises(ServiceError, match="row"):
-        claims_view.scene(service, source, json.dumps({"pixels": [[500, 0, 0]]}))
+        claims.subject(service, source, json.dumps({"pixels": [[500, 0, 0]]}))
 
 
 def test_claims_with_a_model_are_judged_on_what_there_is(service, scene, empty):
     path = str(EXAMPLES[6][1])
-    found = dict(claims_view.judge_with_models(service, scene, path, "no such checkpoint"))
+    found = dict(claims.judge_with_models(service, scene, path, "no such checkpoint"))
     assert set(found) == {id for id, claim in CLAIMS.items() if claim.needs}
     assert all("tiny" in verdict.text for verdict in found.values())
-    assert not dict(claims_view.judge_with_models(empty, scene, path, None))
+    assert not dict(claims.judge_with_models(empty, scene, path, None))
 
 
 # --- in the browser

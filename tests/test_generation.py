@@ -259,3 +259,22 @@ def test_an_error_inside_frees_the_turn():
         with pytest.raises(RuntimeError), kind():
             raise RuntimeError
     assert _take(turn.foreground) < 1
+
+
+def test_passes_as_typed():
+    assert generation.parse_passes(" 5 ") == 5
+    with pytest.raises(ServiceError, match="whole number"):
+        generation.parse_passes("many")
+
+
+def test_an_error_of_the_start_grows_by_every_step_of_the_printed_recursion(service):
+    """Line by line: each step from i to i-1 divides by sqrt(alpha), which is e^(-gamma x0 / T)."""
+    *_, made = service.generate("tiny", 1, sampler="printed")
+    config = tiny_config()
+    schedule = service.checkpoint("tiny").model.schedule
+    for x0 in (0.5, 1.0):
+        grown = made.amplification(schedule, x0)
+        for (i, _), found in zip(made.magnitudes, grown, strict=True):
+            wanted = math.prod([math.exp(-config.gamma * x0 / config.T) ** -0.5] * int(config.T - i))
+            assert found == pytest.approx(wanted)
+    assert made.times_faster == made.closed_loop_seconds / made.seconds_per_image

@@ -14,6 +14,7 @@ from torch import Tensor
 from pixelviz.config import PAPER_FLOOR, check_process
 from pixelviz.devices import Compute
 from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.numerals import in_words
 from pixelviz.process.forward import check_x0
 from pixelviz.process.schedules import DDPM_BETAS, DDPM_STEPS, LinearBeta, PixelAware
 
@@ -38,6 +39,11 @@ class Number:
     label: str
     value: float
     percent: bool = False
+
+    @property
+    def text(self) -> str:
+        """The value, to read."""
+        return f"{100 * self.value:.4g} %" if self.percent else in_words(self.value)
 
 
 @dataclass(frozen=True)

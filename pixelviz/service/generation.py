@@ -17,7 +17,8 @@ from pixelviz.config import MAX_SEED, ModelConfig
 from pixelviz.data.pictures import last_channel, stretched, to_bytes
 from pixelviz.devices import Compute, out_of_memory, release
 from pixelviz.models.pixel_aware import PixelAwareModel
-from pixelviz.process.schedules import image_scale
+from pixelviz.process import theory
+from pixelviz.process.schedules import Schedule, image_scale
 from pixelviz.samplers import SAMPLERS, STARTS, draw, ours
 from pixelviz.samplers.batches import heads_batch
 from pixelviz.samplers.parallel import SPACING
@@ -52,6 +53,14 @@ def check_generation(config: ModelConfig, n: Any, passes: Any, start: Any, sampl
     )
     SAMPLERS[settings.sampler].check(config, settings.passes)
     return settings
+
+
+def parse_passes(text: str) -> int:
+    """The number of passes as typed; raises ServiceError."""
+    try:
+        return int(str(text).strip())
+    except ValueError:
+        raise ServiceError(f"passes must be a whole number, 1 for one run of the network; it is “{text}”.") from None
 
 
 class Film:
@@ -142,6 +151,16 @@ class Generation:
     def magnitudes(self) -> tuple[tuple[int, float], ...]:
         """(i, root mean square of x_i over all images), for the steps kept in the film."""
         return self.film.magnitudes()
+
+    def amplification(self, schedule: Schedule, x0: float) -> list[float]:
+        """By how much Algorithm 1 as printed has multiplied an error of x_T, at the steps of `magnitudes`."""
+        whole_way = theory.amplification(schedule, x0, self.T)
+        return [(whole_way / theory.amplification(schedule, x0, i)).item() for i, _ in self.magnitudes]
+
+    @property
+    def times_faster(self) -> float | None:
+        """How often this would go into 1000 closed-loop runs."""
+        return self.closed_loop_seconds / self.seconds_per_image if self.done else None
 
     def trajectory(self, k: int, frames: int = 12) -> np.ndarray:
         """Image k's way from x_T (first) to the image (last), uint8 (frames, H, W, C); fewer if fewer are kept."""

@@ -1,31 +1,20 @@
-"""The claims for the instrument's present settings: judged here, and laid out as HTML. Knows no Gradio."""
+"""The claims and their verdicts, laid out as HTML."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from html import escape
 from itertools import groupby
-from typing import Any
 
-import torch
 from latex2mathml.converter import convert
 
-from pixelviz.checks import check_pixels
-from pixelviz.claims import CLAIMS, VERDICTS, Bench, Claim, Context, Number, Verdict
-from pixelviz.data.images import fit
-from pixelviz.data.sets import to_unit
-from pixelviz.numerals import in_words
-from pixelviz.service import benches
-from pixelviz.service.forward import MAX_SIDE, check_settings
-from pixelviz.service.instrument_state import picture_name, read_state
-from pixelviz.service.service import Service
+from pixelviz.claims import CLAIMS, VERDICTS, Claim, Verdict
+from pixelviz.service.claims import Subject
 from pixelviz.ui import claim_plot
-
-Verdicts = dict[str, Verdict]
 
 # A shape for each verdict, so that colour is not the only sign; 16x16.
 ICONS = {
@@ -55,66 +44,6 @@ _INDEX = re.compile(r"(?<!\w)(\w[\u0302\u0304]?)_(\{[^}]*\}|\w+)")
 _POWER = re.compile(r"(?<=\w)\^(\([^()]*\)|\w+)")
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What the claims are judged for, and how a person would call the picture."""
-
-    context: Context
-    picture: str
-
-    @property
-    def summary(self) -> str:
-        """One line with the settings."""
-        c = self.context
-        channels, rows, columns = c.x0.shape
-        picked = ", ".join(f"{value:.3g}" for value in c.picked[:6].tolist())
-        whose = "picked pixels" if len(c.pixels) > 1 else "for want of two picked pixels quantiles of its brightnesses,"
-        return (
-            f"{self.picture} ({columns}×{rows}{', gray' if channels == 1 else ''}), γ = {c.gamma:g}, T = {c.T}, "
-            f"floor {c.floor:g}, DDPM's range {'rescaled by 1000/T' if c.rescaled else 'as printed'}; {whose} "
-            f"x_0 = {picked}."
-        )
-
-
-def scene(service: Service, source: dict[str, Any], text: str | None) -> Scene:
-    """The picture and the settings, checked; raises ServiceError, ConfigError or ImageError."""
-    state = read_state(text)
-    settings = check_settings(*(state[key] for key in ("gamma", "T", "floor", "seed", "rescaled")))
-    fitted = fit(service.read(source["path"]), MAX_SIDE)
-    x0 = to_unit(fitted.tensor(), settings.floor, torch.float64)
-    pixels = check_pixels(state["pixels"], x0.shape)
-    gamma, T, floor, seed, rescaled = settings
-    return Scene(Context(x0, gamma, T, floor, pixels, rescaled, seed), picture_name(source))
-
-
-def judge(scene: Scene) -> Verdicts:
-    """A verdict on every claim that needs no model; those that do are “not checked here”."""
-    return {claim.id: claim.judge(scene.context) for claim in CLAIMS.values()}
-
-
-def judge_with_models(
-    service: Service, scene: Scene, path: Any, preferred: str | None
-) -> Iterator[tuple[str, Verdict]]:
-    """(id, verdict) of the claims that need a model, each on `preferred` or the first checkpoint with its parts.
-
-    Claims for which no checkpoint has the parts are left out. Raises ServiceError, CheckpointError or ImageError.
-    """
-    loaded: dict[str, Bench] = {}
-    for claim in (claim for claim in CLAIMS.values() if claim.needs):
-        names = service.names(*claim.needs)
-        name = preferred if preferred in names else next(iter(names), None)
-        if name is None:
-            continue
-        if name not in loaded:
-            loaded[name] = benches.load(service, name, service.read(path))
-        with service.turn.foreground():
-            verdict = claim.judge(scene.context.on(loaded[name]))
-        yield claim.id, verdict
-
-
-# --- As HTML
-
-
 def symbols(text: str) -> str:
     """A sentence as HTML: γ for gamma, indices lowered, powers raised."""
     for pattern, symbol in SYMBOLS:
@@ -137,13 +66,6 @@ def statement(text: str) -> str:
     return "".join(convert(part) if k % 2 else escape(part, quote=False) for k, part in enumerate(parts))
 
 
-def value(number: Number) -> str:
-    """A number to read."""
-    if number.percent:
-        return f"{100 * number.value:.4g} %"
-    return in_words(number.value)
-
-
 def badge(verdict: str) -> str:
     """A verdict's icon and its word."""
     kind = verdict.split()[0] if verdict != "holds where" else "where"
@@ -153,7 +75,7 @@ def badge(verdict: str) -> str:
 
 def card(claim: Claim, verdict: Verdict) -> str:
     """One claim, folded: its verdict and title; unfolded: statement, numbers, plot and where the code is."""
-    rows = "".join(f"<div><dt>{symbols(number.label)}</dt><dd>{value(number)}</dd></div>" for number in verdict.numbers)
+    rows = "".join(f"<div><dt>{symbols(number.label)}</dt><dd>{number.text}</dd></div>" for number in verdict.numbers)
     numbers = f'<dl class="pv-claim-numbers">{rows}</dl>' if rows else ""
     plot = ""
     if verdict.plot:
@@ -188,9 +110,9 @@ def filters(verdicts: Mapping[str, Verdict]) -> str:
     )
 
 
-def page(scene: Scene, verdicts: Mapping[str, Verdict]) -> str:
+def page(subject: Subject, verdicts: Mapping[str, Verdict]) -> str:
     """All claims as HTML, in the paper's order under its sections."""
-    parts = [f'<p class="pv-claim-settings"><b>Judged for</b> {symbols(scene.summary)}</p>']
+    parts = [f'<p class="pv-claim-settings"><b>Judged for</b> {symbols(subject.summary)}</p>']
     parts.append(f'<div class="pv-claim-bar">{filters(verdicts)}</div>')
     for section, claims in groupby(CLAIMS.values(), key=lambda claim: claim.section):
         cards = "".join(card(claim, verdicts[claim.id]) for claim in claims)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import gradio as gr
 
+from pixelviz.service import claims
 from pixelviz.service.instrument_state import READ_STATE
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service, friendly
-from pixelviz.ui import claims_page as claims_view
-from pixelviz.ui import widgets
+from pixelviz.ui import claims_page, widgets
 
 INTRO = """What the paper says, and what this app computes for it, with the picture and the settings that the Forward
 tab has now. Every verdict follows from the numbers beneath it. Change gamma, the floor or the picture there, and come
@@ -45,26 +45,25 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         if before is not None and before[0] == key:
             return gr.skip(), gr.skip(), ""
         try:
-            scene = claims_view.scene(service, source, text)
-            verdicts = claims_view.judge(scene)
+            subject = claims.subject(service, source, text)
+            verdicts = claims.judge(subject)
         except Exception as error:
             return gr.skip(), gr.skip(), widgets.alert(friendly(error))
-        return claims_view.page(scene, verdicts), (key, verdicts), ""
+        return claims_page.page(subject, verdicts), (key, verdicts), ""
 
     def check_models(text, source, chosen):
         """The claims that need a model, one after the other, then the page with all of them."""
         off = gr.Button(interactive=False)
         try:
-            scene = claims_view.scene(service, source, text)
-            verdicts = claims_view.judge(scene)
+            subject = claims.subject(service, source, text)
+            verdicts = claims.judge(subject)
             found = 0
-            for found, (id, verdict) in enumerate(
-                claims_view.judge_with_models(service, scene, source["path"], chosen), 1
-            ):
+            checked = claims.judge_with_models(service, subject, source["path"], chosen)
+            for found, (id, verdict) in enumerate(checked, 1):
                 verdicts[id] = verdict
                 yield gr.skip(), gr.skip(), widgets.alert(f"Checked {found} claims with a model …", "info"), off
             said = widgets.alert(None if found else NO_CHECKPOINT, "info")
-            page = claims_view.page(scene, verdicts)
+            page = claims_page.page(subject, verdicts)
             yield page, ((text, source["path"]), verdicts), said, gr.Button(interactive=True)
         except Exception as error:
             yield gr.skip(), gr.skip(), widgets.alert(friendly(error)), gr.Button(interactive=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import random
 
 import gradio as gr
 import numpy as np
 
+from pixelviz.process.schedules import Schedule
 from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service import payloads
+from pixelviz.service.generation import parse_passes
 from pixelviz.service.jobs import TrainingJobs
-from pixelviz.service.service import MODEL_QUEUE, Generation, Service, ServiceError, friendly
+from pixelviz.service.service import MODEL_QUEUE, Generation, Service, friendly
 from pixelviz.ui import widgets
 
 FRAMES = 12
@@ -23,14 +24,6 @@ NO_CHECKPOINT = (
 
 INTRO = """One run of the parallel U-Net $R_\\phi$ gives all T noise estimates at once. More passes look again on the
 way and cost more: choose your own balance of quality and time. Choose an image to see how it was made."""
-
-
-def parse_passes(text: str) -> int:
-    """The number of passes as typed; raises ServiceError."""
-    try:
-        return int(str(text).strip())
-    except ValueError:
-        raise ServiceError(f"passes must be a whole number, 1 for one run of the network; it is “{text}”.") from None
 
 
 def status(generation: Generation) -> str:
@@ -53,8 +46,7 @@ def costs(generation: Generation) -> str:
             (
                 "1000 closed-loop runs",
                 f"{generation.closed_loop_seconds:.2f}",
-                "seconds per image, computed from one measured run: "
-                f"{generation.closed_loop_seconds / per_image:.0f} times as long",
+                f"seconds per image, computed from one measured run: {generation.times_faster:.0f} times as long",
             ),
         ]
     )
@@ -77,13 +69,9 @@ def trajectory(generation: Generation, k: int) -> str:
     )
 
 
-def growth(generation: Generation, gamma: float) -> str:
-    """Chart of the values' size, with the amplification of an error where x0 is 0.5 and 1."""
-    left = [generation.T - i for i, _ in generation.magnitudes]
-    bounds = {
-        f"e^(γx₀/2 · (T−i)/T), x₀ = {x0:g}": [math.exp(gamma * x0 * step / (2 * generation.T)) for step in left]
-        for x0 in (0.5, 1.0)
-    }
+def growth(generation: Generation, schedule: Schedule) -> str:
+    """Chart of the values' size, with what an error of the start would have grown to where x0 is 0.5 and 1."""
+    bounds = {f"e^(γx₀/2 · (T−i)/T), x₀ = {x0:g}": generation.amplification(schedule, x0) for x0 in (0.5, 1.0)}
     return payloads.magnitudes(generation.magnitudes, bounds)
 
 
@@ -111,8 +99,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                         *(keep for _ in range(7)),
                     )
             sheet = payloads.sample_sheet(generation.images, status(generation), chosen=0)
-            gamma = service.find(name).config.gamma
-            chart = None if SAMPLERS[sampler].stable else growth(generation, gamma)
+            chart = None if SAMPLERS[sampler].stable else growth(generation, service.checkpoint(name).model.schedule)
             said = widgets.alert(" ".join(generation.notes) or None, "info")
             yield sheet, costs(generation), trajectory(generation, 0), chart, generation, said, *free
         except Exception as error:
