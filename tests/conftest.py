@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pixelviz.data.sets import Origin
 from pixelviz.store import checkpoints
 from tests.browser import launched, served
 from tests.served import empty_service, tiny_service
@@ -44,7 +45,7 @@ def url(tmp_path_factory):
     folder = tmp_path_factory.mktemp("app")
     model = tiny_model()
     record = checkpoints.Record(
-        data="squares",
+        data=Origin(title="squares"),
         steps=dict.fromkeys(model.parts, 3),
         figures={"ssim_x_delta": {"1": 0.5, "8": 0.25}, "ssim_alpha_bar": {"1": 0.6, "8": 0.3}},
     )

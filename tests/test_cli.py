@@ -13,7 +13,7 @@ from skimage.metrics import structural_similarity
 
 from pixelviz import __main__ as cli
 from pixelviz import config
-from pixelviz.data.sets import load_images, name_of
+from pixelviz.data.sets import load_images, origin_of
 from pixelviz.devices import choose
 from pixelviz.samplers import ImageNoise
 from pixelviz.store import checkpoints
@@ -246,7 +246,7 @@ def test_a_folder_of_images_is_trained_on_under_its_title(run, tmp_path):
     )  # fmt: skip
     assert status == 0, err
     record = json.loads((out / "config.json").read_text())
-    assert record["data"] == "Reds (6 of the 11 training images)"
+    assert record["data"] == {"id": None, "title": "Reds", "number": 6, "total": 11, "split": "train"}
     assert record["device"] == "CPU, float32"
 
 
@@ -353,16 +353,17 @@ def test_the_data_are_the_checkpoint_s_unless_another_set_is_named(run, checkpoi
         ("CIFAR-10 (JPEG) (50,000 training images)", "cifar10"),
         ("Fashion-MNIST-C (5 training images)", None),
     ):
-        assert name_of(title) == name
+        assert origin_of(title).id == name
+        assert str(origin_of(title)) == title
     for folder, name in (("fashion-mnist", "fashion-mnist"), ("cifar10", "cifar10")):
         bundled = checkpoints.read_config(ROOT / "checkpoints" / folder)[2]
-        assert name_of(bundled.data) == name
+        assert bundled.data.id == name
 
 
 def test_the_names_of_data_sets_are_those_that_loading_gives():
     for name in ("fashion-mnist-10k", "fashion-mnist"):
         loaded = load_images(name, size=32, channels=1, allow_download=False)
-        assert name_of(loaded.name) == ("fashion-mnist-10k" if len(loaded) == 10_000 else name)
+        assert loaded.origin.id == ("fashion-mnist-10k" if len(loaded) == 10_000 else name)
 
 
 def test_resume_keeps_what_is_not_given(run, checkpoint, tmp_path, monkeypatch):

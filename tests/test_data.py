@@ -19,17 +19,9 @@ from PIL import Image
 from torchvision.datasets import CIFAR10, CelebA, FashionMNIST
 
 from pixelviz.data import sets as data_module
-from pixelviz.data.sets import (
-    CLASSES,
-    DataError,
-    from_unit,
-    load_images,
-    read_idx,
-    read_idx_pair,
-    to_image,
-    to_unit,
-    write_idx,
-)
+from pixelviz.data.assets import FASHION_10K
+from pixelviz.data.idx import read_idx, read_idx_pair, write_idx
+from pixelviz.data.sets import FASHION, DataError, from_unit, load_images, to_image, to_unit
 
 
 def idx_bytes(values: np.ndarray) -> bytes:
@@ -75,8 +67,8 @@ def test_bundled_set_is_balanced_and_bordered():
         found = load_images("fashion-mnist-10k", split=split, size=32, channels=1)
         assert found.images.shape == (10 * each, 1, 32, 32)
         assert found.images.dtype == torch.uint8
-        assert found.labels.bincount().tolist() == [each] * len(CLASSES)
-        raw, _ = read_idx_pair(data_module.FASHION_10K, split)
+        assert found.labels.bincount().tolist() == [each] * len(FASHION.classes)
+        raw, _ = read_idx_pair(FASHION_10K, split)
         assert np.array_equal(found.images[:, 0, 2:30, 2:30].numpy(), raw)
         border = found.images.clone()
         border[:, :, 2:30, 2:30] = 0
@@ -434,6 +426,6 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     def refuse(folder):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(data_module.os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match="cannot be read"):
         load_images(str(tmp_path), size=16, channels=1)

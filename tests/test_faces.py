@@ -13,7 +13,7 @@ from pixelviz.config import PRESETS
 from pixelviz.data import faces
 from pixelviz.data.assets import FACES_10K
 from pixelviz.data.images import ImageError
-from pixelviz.data.sets import DataError, load_images, name_of
+from pixelviz.data.sets import DataError, load_images
 
 PACKAGES = Path(os.environ.get("PIXELVIZ_DICEBEAR", "."))
 
@@ -64,7 +64,7 @@ def test_a_sheet_is_cut_row_by_row(folder, rng):
 def test_a_folder_of_sheets_is_a_data_set(folder, monkeypatch):
     found = load_images(str(folder), size=64, channels=3)
     assert found.name == "Drawn faces (200 training images)"
-    assert name_of(found.name) == "faces"
+    assert found.origin.id == "faces"
     assert found.labels.tolist() == [0] * 50 + [1] * 50 + [2] * 50 + [3] * 50
     some = load_images(str(folder), size=64, channels=3, limit=8)
     assert torch.equal(some.images, found.images[::25])
@@ -81,7 +81,7 @@ def test_without_the_folder_the_bundled_faces_stand_in(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     found = load_images("faces", split="test", size=64, channels=3, limit=4)
     assert "python -m pixelviz faces" in found.note
-    assert name_of(load_images("faces-10k", split="train", size=64, channels=3).name) == "faces-10k"
+    assert load_images("faces-10k", split="train", size=64, channels=3).origin.id == "faces-10k"
 
 
 def test_what_is_no_sheet_is_refused_by_name(folder):

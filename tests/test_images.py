@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelviz.data import sets as data_module
+from pixelviz.data.assets import FASHION_10K
 from pixelviz.data.decode import MAX_PIXELS
+from pixelviz.data.idx import read_idx_pair
 from pixelviz.data.images import EXAMPLES, ImageError, Picture, fit, fit_square, read_image
-from pixelviz.data.sets import (
-    load_images,
-    read_idx_pair,
-)
+from pixelviz.data.sets import load_images
 
 
 @pytest.fixture
@@ -314,7 +312,7 @@ def test_luma_and_repetition():
 
 
 def test_garment_sized_uploads_are_bordered_as_the_data_set_is():
-    raw, _ = read_idx_pair(data_module.FASHION_10K, "test")
+    raw, _ = read_idx_pair(FASHION_10K, "test")
     loaded = load_images("fashion-mnist-10k", split="test", size=32, channels=1, limit=1).images[0]
     for upload in (raw[0], np.repeat(raw[0][..., None], 3, 2)):
         fitted = fit_square(read_image(upload), 32, 1)

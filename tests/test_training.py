@@ -262,7 +262,7 @@ def test_round_trip_gives_the_same_estimates(trained, tmp_path):
     }
     one = checkpoints.load(trained)
     assert one.model.config == tiny_config()
-    assert one.record.data == "squares"
+    assert one.record.data.title == "squares"
     assert not any(p.requires_grad for p in one.model.parameters())
     assert "squares" in (trained / "README.md").read_text()
     assert not list(trained.glob("*.partial"))

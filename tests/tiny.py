@@ -3,7 +3,7 @@
 import torch
 
 from pixelviz.config import ModelConfig
-from pixelviz.data.sets import ImageSet
+from pixelviz.data.sets import ImageSet, Origin
 from pixelviz.models.pixel_aware import PixelAwareModel
 
 
@@ -23,7 +23,7 @@ def tiny_images(n: int = 24, size: int = 16, channels: int = 1) -> ImageSet:
     for k in range(n):
         top, left = torch.randint(0, size // 2, (2,), generator=generator).tolist()
         images[k, :, top : top + size // 2, left : left + size // 2] = 220
-    return ImageSet(images, "squares")
+    return ImageSet(images, Origin(title="squares"))
 
 
 def randomised(model: torch.nn.Module, seed: int = 0, scale: float = 0.2) -> torch.nn.Module:

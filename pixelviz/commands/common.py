@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pixelviz.config import MAX_SEED
-from pixelviz.data.sets import NAMED, name_of
+from pixelviz.data.sets import DATASETS
 from pixelviz.devices import PRECISIONS
 from pixelviz.store.checkpoints import Record
 from pixelviz.store.files import write_json
@@ -41,8 +41,8 @@ def data_of(record: Record, given: str | None) -> str:
     """The data set to use with a checkpoint: the one given, otherwise the one it was trained on."""
     if given is not None:
         return given
-    if (name := name_of(record.data)) is None:
+    if record.data.id not in DATASETS:
         raise typer.BadParameter(
-            f"the checkpoint was trained on {record.data}; give it with --data: a folder, or {', '.join(NAMED)}."
+            f"the checkpoint was trained on {record.data}; give it with --data: a folder, or {', '.join(DATASETS)}."
         )
-    return name
+    return record.data.id

@@ -10,14 +10,14 @@ import typer
 
 from pixelviz.commands.common import Device, Folder, Precision, Seed, console, data_of, progress_bar
 from pixelviz.config import MAX_SEED, PRESETS, ConfigError, TrainConfig, preset
-from pixelviz.data.sets import NAMED, load_images
+from pixelviz.data.sets import DATASETS, FASHION, load_images
 from pixelviz.devices import processes
 from pixelviz.learning import distillation, training, tuning
 from pixelviz.learning.training import TrainStep
 from pixelviz.progress import Progress
 from pixelviz.store import checkpoints
 
-FIRST = "fashion-mnist"  # what a new model learns unless told otherwise
+FIRST = FASHION.name  # what a new model learns unless told otherwise
 
 
 def _say_saved(out: Path) -> None:
@@ -46,10 +46,11 @@ def train(
     preset_name: Annotated[str, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.")] = "compact",
     data: Annotated[
         str | None,
-        typer.Option(help=f"{', '.join(NAMED)}, or a folder of images or IDX files; by default {FIRST}, or as before."),
+        typer.Option(help=f"{', '.join(DATASETS)}, or a folder (images or IDX); by default {FIRST}, or as before."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--images", help="At most so many images of the data set.")] = None,
     title: Annotated[str | None, typer.Option(help="What the model card calls the data set.")] = None,
+    like: Annotated[str | None, typer.Option(help="Of these data sets, which one a folder holds.")] = None,
     steps: Annotated[int, typer.Option(help="Steps in all, a resumed run's earlier ones included.")] = 20_000,
     batch: Annotated[int | None, typer.Option(help="Images per step, of all processes together.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam's peak learning rate.")] = None,
@@ -118,7 +119,8 @@ def train(
     if not team.is_main_process:
         console.quiet = True
     with team.main_process_first():  # which may download
-        images = load_images(data or FIRST, size=config.image_size, channels=config.channels, limit=limit, title=title)
+        shape = {"size": config.image_size, "channels": config.channels}
+        images = load_images(data or FIRST, **shape, limit=limit, title=title, like=like)
     console.print(f"{images.name} -> {out}")
     if images.note:
         console.print(images.note, style="yellow")

@@ -10,9 +10,3 @@ CLASSIFIER = ASSETS / "classifier" / "fashion-mnist.safetensors"  # its .json li
 FID_REFERENCE = ASSETS / "classifier" / "fid-reference.safetensors"
 CIFAR_CLASSIFIER = ASSETS / "classifier" / "cifar10.safetensors"
 CIFAR_REFERENCE = ASSETS / "classifier" / "fid-reference-cifar10.safetensors"
-
-
-def feature_files(data: str) -> tuple[Path, Path] | None:
-    """Classifier and feature statistics for the data set that `data`, an ImageSet's name, begins with; or None."""
-    known = {"Fashion-MNIST": (CLASSIFIER, FID_REFERENCE), "CIFAR-10": (CIFAR_CLASSIFIER, CIFAR_REFERENCE)}
-    return next((files for title, files in known.items() if data.startswith(title)), None)

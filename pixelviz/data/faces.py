@@ -11,12 +11,15 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 
+from pixelviz.data.image_set import DataError, ImageSet, Origin, Wanted, fit_batch, spread
 from pixelviz.data.images import ImageError
 
 SIDE = 64
@@ -94,6 +97,24 @@ def read(folder: Path, split: str, keep: np.ndarray | None = None) -> Iterator[t
     with ThreadPoolExecutor(2) as pool:
         for faces, (sheet, which) in zip(pool.map(cut, [sheet.path for sheet, _ in chosen]), chosen, strict=True):
             yield faces[which], np.full(len(faces[which]), sheet.label)
+
+
+def from_sheets(folder: Path, origin: Origin, wanted: Wanted, total: int | None = None) -> ImageSet:
+    """The faces in a folder of sheets, labelled by style; `total`: of the whole set, where the folder holds a part.
+
+    origin: their id and title. Raises DataError.
+    """
+    try:
+        count = sum(sheet.count for sheet in sheets(folder, wanted.split))
+        keep = spread(count, wanted.limit)
+        parts = [
+            (fit_batch(torch.from_numpy(part), wanted.size, wanted.channels), torch.from_numpy(labels))
+            for part, labels in read(folder, wanted.split, keep)
+        ]
+    except ImageError as error:
+        raise DataError(f"{folder}: {error}") from None
+    images, labels = map(torch.cat, zip(*parts, strict=True))
+    return ImageSet(images, replace(origin, number=len(keep), total=total or count, split=wanted.split), None, labels)
 
 
 def paste(faces: np.ndarray) -> Image.Image:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from pixelviz.config import ConfigError, ModelConfig, TrainConfig
-from pixelviz.data.sets import ImageSet, to_unit
+from pixelviz.data.sets import ImageSet, Origin, to_unit
 from pixelviz.devices import choose
 from pixelviz.learning.training import train
 from pixelviz.measure import environment
@@ -127,7 +127,7 @@ def measure(
 
     with (
         environment.peak_memory(place) as training_memory,
-        closing(train(ImageSet(pixels, "noise"), config, settings, device=device)) as loop,
+        closing(train(ImageSet(pixels, Origin(title="noise")), config, settings, device=device)) as loop,
     ):
         next(loop)  # it also draws a preview
         runs = {"loop": lambda: next(loop), "bare": run_bare}

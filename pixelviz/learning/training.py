@@ -196,7 +196,7 @@ def _with_state(run: Run, path: Path, train: TrainConfig) -> Run:
     """The run with the state that a file holds, unless that is of other parts."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-    record = Record(**json.loads(metadata["record"]))
+    record = checkpoints.read_record(json.loads(metadata["record"]))
     if set(record.training.get("parts", ())) != set(train.parts):
         return run
     tensors = load_file(path)
@@ -389,7 +389,7 @@ def train(
     accelerator.wait_for_everyone()  # the main process writes into `out`, where the others have looked by now
     record = run.record
     count = f" in each of {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
-    record.data, record.device, record.training = images.name, compute.describe() + count, asdict(training)
+    record.data, record.device, record.training = images.origin, compute.describe() + count, asdict(training)
     fixed = to_unit(images.images[:PREVIEW_IMAGES], config.floor).to(compute.device)
     began = last_save = time.monotonic()
     before, window = record.seconds, []

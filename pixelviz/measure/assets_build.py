@@ -21,7 +21,8 @@ from pixelviz.data.assets import (
     FID_REFERENCE,
 )
 from pixelviz.data.faces import cut
-from pixelviz.data.sets import FASHION_TOTALS, DataError, ImageSet, load_images, write_idx
+from pixelviz.data.idx import write_idx
+from pixelviz.data.sets import CIFAR, FASHION, FASHION_PART, DataError, ImageSet, load_images
 from pixelviz.measure.metrics import features_of, save_statistics
 from pixelviz.models.classifier import (
     DESIGNS,
@@ -44,8 +45,8 @@ FACES = {"micah": 5, "personas": 8, "pixel-art": 7, "toon-head": 24}  # styles: 
 
 def _full_fashion(split: str, size: int = SIZE) -> ImageSet:
     """Full Fashion-MNIST; raises DataError where only the bundled part can be had."""
-    images = load_images("fashion-mnist", split=split, size=size, channels=1)
-    if len(images) < FASHION_TOTALS[split]:
+    images = load_images(FASHION.name, split=split, size=size, channels=1)
+    if len(images) < FASHION.images[split]:
         raise DataError(images.note or "The full Fashion-MNIST is needed here.")
     return images
 
@@ -73,7 +74,7 @@ def build_examples(out: Path = EXAMPLES_DIR) -> None:
         photo = Image.fromarray(getattr(skimage.data, name)())
         photo.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
         photo.save(out / f"{name}.jpg", quality=88, optimize=True)
-    test = load_images("fashion-mnist-10k", split="test", size=SIZE, channels=1)
+    test = load_images(FASHION_PART.name, split="test", size=SIZE, channels=1)
     for name, label in GARMENTS.items():
         first = int((test.labels == label).nonzero()[0])
         Image.fromarray(test.images[first, 0].numpy()).save(out / f"{name}.png", optimize=True)
@@ -117,7 +118,7 @@ def build_references() -> None:
     """The references of FID, KID, precision and recall alone, from the classifiers there are."""
     _save_reference(_full_fashion("test"), CLASSIFIER, FID_REFERENCE)
     if CIFAR_CLASSIFIER.is_file():
-        data = os.environ.get("PIXELVIZ_CIFAR", "cifar10")
+        data = os.environ.get("PIXELVIZ_CIFAR", CIFAR.name)
         _save_reference(load_images(data, split="test", size=SIZE, channels=3), CIFAR_CLASSIFIER, CIFAR_REFERENCE)
 
 
@@ -132,7 +133,7 @@ def build_cifar_classifier() -> None:
     From the folder in the environment variable PIXELVIZ_CIFAR, with train/ and test/ in class folders, else
     as `load_images("cifar10")` finds it.
     """
-    data = os.environ.get("PIXELVIZ_CIFAR", "cifar10")
+    data = os.environ.get("PIXELVIZ_CIFAR", CIFAR.name)
     train, test = (load_images(data, split=split, size=SIZE, channels=3) for split in ("train", "test"))
     _build_classifier(train, test, CIFAR_CLASSIFIER, CIFAR_REFERENCE)
 

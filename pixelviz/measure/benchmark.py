@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pixelviz.data.assets import feature_files
+from pixelviz.data.sets import DATASETS
 from pixelviz.devices import Compute
 from pixelviz.measure import environment
 from pixelviz.measure.metrics import (
@@ -81,17 +81,17 @@ class Reference:
 def bundled_reference(checkpoint: Checkpoint, compute: Compute) -> Reference:
     """The reference of the data that the checkpoint was trained on. Raises BenchmarkError where there is none."""
     config, data = checkpoint.model.config, checkpoint.record.data
-    files = feature_files(data)
-    if files is None:
+    row = DATASETS.get(data.id)
+    if row is None or row.classifier is None:
         raise BenchmarkError(f"there is no classifier for {data}: FID and KID would mean nothing.")
-    classifier = load_classifier(files[0])
+    classifier = load_classifier(row.classifier)
     shape = (classifier.design.channels, 32, 32)
     if config.shape != shape:
         raise BenchmarkError(f"the classifier of {data} takes images of {shape}; the checkpoint's are {config.shape}.")
     extractor = FeatureExtractor(classifier.to(compute.device))
-    statistics_found = load_statistics(files[1])
-    name = f"bundled classifier of {data.split(' (')[0]}, {statistics_found.number:,} test images"
-    return Reference(statistics_found, load_features(files[1]), _OnDevice(extractor, compute.device), name)
+    statistics_found = load_statistics(row.reference)
+    name = f"bundled classifier of {row.called}, {statistics_found.number:,} test images"
+    return Reference(statistics_found, load_features(row.reference), _OnDevice(extractor, compute.device), name)
 
 
 class _OnDevice(nn.Module):
@@ -367,7 +367,7 @@ def bench(
         "format": FORMAT,
         "checkpoint": name,
         "weights": digest(checkpoint.folder),
-        "data": checkpoint.record.data,
+        "data": str(checkpoint.record.data),
         "features": reference.name,
         "samples": samples,
         "seeds": seeds,

@@ -52,6 +52,7 @@ DESIGNS = {
     "fashion-mnist": Design(1, 0.22, 0.32, (32, 64, 128, 128), (2, 2, 2, 1), (), 2, (10,), 4e-3),
     "cifar10": Design(3, 0.47, 0.25, (32, 80, 160, 256), (1, 2, 2, 2), (1, 3), 4, (8, 4, 6), 3e-3),
 }
+FIRST_DESIGN = next(iter(DESIGNS.values()))
 
 
 def _convolution(c_in: int, c_out: int) -> list[nn.Module]:
@@ -73,7 +74,7 @@ class Residual(nn.Module):
 class Classifier(nn.Module):
     """3x3 convolutions with batch norm, mean over pixels, one linear layer; 242,000 parameters by default."""
 
-    def __init__(self, design: Design = DESIGNS["fashion-mnist"], classes: int = 10) -> None:
+    def __init__(self, design: Design = FIRST_DESIGN, classes: int = 10) -> None:
         super().__init__()
         self.design = design
         blocks: list[nn.Module] = []
@@ -201,7 +202,7 @@ def load_classifier(path: Path = CLASSIFIER) -> Classifier:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ClassifierError(f"{path} cannot be read ({error}); restore the file from the repository.") from None
-    classifier = Classifier(DESIGNS.get(path.stem, DESIGNS["fashion-mnist"]))
+    classifier = Classifier(DESIGNS.get(path.stem, FIRST_DESIGN))
     wanted = {name: tuple(value.shape) for name, value in classifier.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if wanted != found:

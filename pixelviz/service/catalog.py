@@ -241,5 +241,6 @@ class Catalog:
             "parts": loaded.model.parameter_counts(),
             "config": found.config.to_dict(),
             **asdict(loaded.record),
+            "data": str(loaded.record.data),
             "card": FRONT_MATTER.sub("", card, count=1).strip(),
         }

@@ -19,7 +19,7 @@ import numpy as np
 from pixelviz.checks import ServiceError, choice, number, quoted, refuse_on_a_space, whole
 from pixelviz.config import PRESETS, ModelConfig, TrainConfig, preset
 from pixelviz.data.pictures import last_channel
-from pixelviz.data.sets import NAMED, load_images
+from pixelviz.data.sets import DATASETS, load_images
 from pixelviz.learning.training import TrainStep, train
 from pixelviz.service.errors import friendly
 from pixelviz.service.service import Service
@@ -27,7 +27,6 @@ from pixelviz.store import checkpoints
 
 MOST_STEPS = 1_000_000
 MOST_BATCH = 512
-DATA_SETS = NAMED
 POINTS = 500  # of each loss curve
 STOP_SECONDS = 5.0  # how long `stop` waits before it answers that saving goes on
 NICENESS = 5  # of the training thread
@@ -137,7 +136,7 @@ class TrainingJobs:
         self,
         owner: str,
         *,
-        data: str = DATA_SETS[0],
+        data: str = DATASETS.first,
         preset: str = "compact",
         steps: int = 2000,
         batch: int = 64,
@@ -147,7 +146,7 @@ class TrainingJobs:
     ) -> TrainStatus:
         """Start a training and return at once; raises ServiceError or ConfigError.
 
-        Args: owner, who asked, to be shown; data, one of DATA_SETS or a folder of this computer; steps,
+        Args: owner, who asked, to be shown; data, one of DATASETS or a folder of this computer; steps,
         optimiser steps in all, those of a resumed run included; name, of the new checkpoint (None: made
         from preset and data); resume, the name of a run to go on with, whose own configuration is used.
         """
@@ -196,11 +195,11 @@ class TrainingJobs:
     # --- checking
 
     def _plan(self, owner, data, preset_name, steps, batch, learning_rate, name, resume) -> Plan:
-        if data not in DATA_SETS:
+        if data not in DATASETS:
             refuse_on_a_space()
-        if not isinstance(data, str) or (data not in DATA_SETS and not _is_folder(data)):
+        if not isinstance(data, str) or (data not in DATASETS and not _is_folder(data)):
             raise ServiceError(
-                f"data must be {', '.join(DATA_SETS)} or a folder of images on the computer that runs this app; it is "
+                f"data must be {', '.join(DATASETS)} or a folder of images on the computer that runs this app; it is "
                 f"{quoted(data)}."
             )
         recorded: dict[str, Any] = {}
@@ -260,13 +259,13 @@ class TrainingJobs:
     def _train(self, plan: Plan) -> dict[str, str]:
         """Load, train, save; returns the last state and message."""
         # On a public Space a visitor's click must not fetch gigabytes.
-        allowed = plan.data == "fashion-mnist" or not os.environ.get("SPACE_ID")
+        allowed = not os.environ.get("SPACE_ID") or (plan.data in DATASETS and DATASETS[plan.data].light)
         size, channels = plan.config.image_size, plan.config.channels
         images = load_images(plan.data, size=size, channels=channels, allow_download=allowed)
         if self._stop.is_set():
             return {"state": "stopped", "message": NOTHING_SAVED}
         said = [f"Training on {images.name}.", images.note]
-        if plan.resume and (before := checkpoints.read_config(plan.folder)[2].data) != images.name:
+        if plan.resume and (before := checkpoints.read_config(plan.folder)[2].data) != images.origin:
             said.append(f"Until now it learnt {before}.")
         self._update(state="running", message=" ".join(filter(None, said)))
         run = train(
@@ -325,5 +324,5 @@ def _is_folder(data: str) -> bool:
 
 def _slug(data: str) -> str:
     """A data set's name for use in a folder's name."""
-    name = data if data in DATA_SETS else Path(data).expanduser().resolve().name
+    name = data if data in DATASETS else Path(data).expanduser().resolve().name
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:30] or "folder"

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from pixelviz.config import PARTS, ConfigError, ModelConfig
+from pixelviz.data.sets import Origin, origin_of
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.store.files import write_json, write_tensors, write_text
 
@@ -35,7 +36,7 @@ class CheckpointError(ValueError):
 class Record:
     """What config.json says of a checkpoint besides the model's configuration."""
 
-    data: str = "unknown"
+    data: Origin = field(default_factory=Origin)
     steps: dict[str, int] = field(default_factory=dict)  # optimiser steps, per part
     images_seen: dict[str, int] = field(default_factory=dict)  # per part
     seconds: float = 0.0  # of training, all parts together
@@ -125,8 +126,10 @@ def save(folder: Path, model: PixelAwareModel, record: Record, dtype: str = "flo
         raise CheckpointError(f"the checkpoint could not be written to {folder}: {error.strerror}.") from None
 
 
-def _check_record(record: Record) -> None:
-    """Raise TypeError for a record whose values are not of their kinds."""
+def read_record(values: dict[str, Any]) -> Record:
+    """The record that `asdict` made plain values of; raises TypeError where they are not of their kinds."""
+    record = Record(**values)
+    record.data = origin_of(values["data"]) if "data" in values else Origin()
     for entry in fields(Record):
         value, kind = getattr(record, entry.name), type(getattr(Record(), entry.name))
         fits = isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
@@ -134,6 +137,7 @@ def _check_record(record: Record) -> None:
             fits = all(isinstance(number, int) for number in value.values())
         if not fits:
             raise TypeError(f"{entry.name} is {value!r}")
+    return record
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, tuple[str, ...], Record]:
@@ -150,8 +154,7 @@ def read_config(folder: Path) -> tuple[ModelConfig, tuple[str, ...], Record]:
         values = json.loads(path.read_text(encoding="utf-8"))
         parts = tuple(values["parts"])
         config = ModelConfig.from_dict(values["model"])
-        record = Record(**{k: v for k, v in values.items() if k not in ("format", "model", "parts")})
-        _check_record(record)
+        record = read_record({k: v for k, v in values.items() if k not in ("format", "model", "parts")})
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}.") from None
     except (KeyError, TypeError, AttributeError) as error:

@@ -17,6 +17,7 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 from pixelviz.checks import ServiceError, quoted
 from pixelviz.config import PAPER_FLOOR
 from pixelviz.data.pictures import to_pil
+from pixelviz.data.sets import DATASETS
 from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service.errors import friendly
 from pixelviz.service.generation import check_generation
@@ -25,7 +26,7 @@ from pixelviz.service.service import MODEL_QUEUE, Service
 
 MOST_RUNS = 12_800  # images times passes of one call, which cannot be stopped: 64 images of a closed loop of 200 steps
 
-NAMES = {"starts": STARTS, "samplers": ours()}  # what stands in the endpoints' docstrings for these
+NAMES = {"data": DATASETS, "starts": STARTS, "samplers": ours()}  # what stands in the endpoints' docstrings for these
 
 
 def _speaking(endpoint: Callable) -> Callable:
@@ -148,7 +149,7 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         }
 
     def train_start(
-        data: str = "fashion-mnist-10k",
+        data: str = DATASETS.first,
         preset: str = "compact",
         steps: int = 2000,
         batch: int = 64,
@@ -158,9 +159,9 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
     ) -> dict:
         """Start a training in the background, and return its status at once.
 
-        data: fashion-mnist-10k, fashion-mnist, faces-10k, faces, cifar10, celeba, or a folder of the server; steps: in
-        all, those of a resumed run included; name: of the new checkpoint; resume: the run to go on with. Only one
-        training runs at a time.
+        data: one of {data}, or a folder of the server; steps: in all, those of a
+        resumed run included; name: of the new checkpoint; resume: the run to go on with. Only one training runs at a
+        time.
         """
         return jobs.start(
             "api",

@@ -6,6 +6,7 @@ import gradio as gr
 
 from pixelviz.config import PRESETS
 from pixelviz.data import pictures
+from pixelviz.data.sets import DATASETS
 from pixelviz.service import payloads
 from pixelviz.service.jobs import TrainingJobs, TrainStatus
 from pixelviz.service.service import Service, friendly
@@ -14,15 +15,6 @@ from pixelviz.ui import widgets
 POLL_SECONDS = 1.0
 NEW_RUN = "a new model"
 FOLDER = "a folder of images …"
-DATA = (
-    ("Fashion-MNIST, 10,000 images (bundled)", "fashion-mnist-10k"),
-    ("Fashion-MNIST, all 60,000", "fashion-mnist"),
-    ("Drawn faces, 10,000 in color (bundled)", "faces-10k"),
-    ("Drawn faces, all 50,000", "faces"),
-    ("CIFAR-10, 50,000 in color", "cifar10"),
-    ("CelebA, 162,770 faces", "celeba"),
-    (FOLDER, FOLDER),
-)
 PREVIEW_ROWS = ("images", "G_θ's estimate of them", "new samples, one pass")
 
 INTRO = """The scale VAE, its twin and the parallel U-Net learn together. Training runs on in the background when you
@@ -127,7 +119,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):
             with gr.Group():
-                data = gr.Dropdown(DATA, value="fashion-mnist-10k", label="Data set")
+                data = gr.Dropdown([*DATASETS.choices(), (FOLDER, FOLDER)], value=DATASETS.first, label="Data set")
                 folder = gr.Textbox(
                     label="Folder",
                     info="on the computer that runs this app; images in it and below it are used",

@@ -1,0 +1,107 @@
+"""Folders of image files, flat or nested."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pixelviz.data.image_set import DataError, ImageSet, Origin, Wanted, spread
+from pixelviz.data.images import IMAGE_SUFFIXES, ImageError, fit_square, middle_square, read_image
+
+HELD_OUT = 10  # one file in ten is the test split of a folder without train/ and test/
+SPLITS = ("train", "test")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Image files in a folder and below it, in order; what is hidden is left out. Raises DataError."""
+    try:
+        with os.scandir(folder) as entries:
+            seen = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror}); allow it, or name another folder.") from None
+    for entry in seen:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(folder / entry.name)
+        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():
+            yield folder / entry.name
+
+
+def _class_labels(root: Path, files: Sequence[Path]) -> np.ndarray | None:
+    """int64 class numbers where all files lie in two or more folders in `root`, numbered by name; otherwise None."""
+    classes = [path.relative_to(root).parts[:-1] for path in files]
+    if not all(classes):
+        return None
+    names = {name: k for k, name in enumerate(sorted({parts[0] for parts in classes}))}
+    return np.array([names[parts[0]] for parts in classes]) if len(names) > 1 else None
+
+
+def from_folder(folder: Path, origin: Origin, wanted: Wanted) -> ImageSet:
+    """The images of a folder, flat or nested; the folders below it or its split are classes. Raises DataError."""
+    split = wanted.split
+    has_splits = any((folder / name).is_dir() for name in SPLITS)
+    root = folder / split if has_splits else folder
+    files = list(_walk(root)) if root.is_dir() else []
+    if not files:
+        raise DataError(f"{root} holds no images; put PNG, JPEG or WebP files in it, or IDX files of the MNIST family.")
+    labels, note = _class_labels(root, files), None
+    if not has_splits and len(files) < HELD_OUT:
+        note = f"With {len(files)} images, none are held out for testing."
+    elif not has_splits:
+        mine = [k for k in range(len(files)) if (k % HELD_OUT == HELD_OUT - 1) == (split == "test")]
+        files, labels = [files[k] for k in mine], None if labels is None else labels[mine]
+    return from_files(folder, origin, files, wanted, labels=labels, note=note)
+
+
+def from_files(
+    folder: Path,
+    origin: Origin,
+    files: Sequence[Path],
+    wanted: Wanted,
+    *,
+    labels: np.ndarray | None = None,
+    note: str | None = None,
+    crop: int | None = None,
+) -> ImageSet:
+    """The images in files, read by several threads; unreadable ones are skipped and named in the note.
+
+    origin: their id and title; crop: only the middle of so many pixels a side is used.
+    """
+    size, channels = wanted.size, wanted.channels
+    keep = spread(len(files), wanted.limit)
+    images = np.empty((len(keep), channels, size, size), np.uint8)
+
+    def read(k: int) -> str | None:
+        """Put file k of `keep` in its place; returns what is wrong with it."""
+        path = files[keep[k]]
+        try:
+            picture = read_image(path)
+            pixels = fit_square(middle_square(picture, crop) if crop else picture, size, channels).pixels
+        except ImageError as error:
+            return f"{path.relative_to(folder)}: {error}"
+        images[k] = np.rint(pixels * 255).transpose(2, 0, 1)
+        return None
+
+    # Threads: decoding and waiting for the disk leave Python's lock to the others.
+    with ThreadPoolExecutor() as pool:
+        problems = list(pool.map(read, range(len(keep))))
+    failures = [problem for problem in problems if problem]
+    notes = [note] if note else []
+    if failures:
+        more = f" And {len(failures) - 5} more." if len(failures) > 5 else ""
+        notes.append(f"{len(failures)} of {len(keep)} files were skipped. " + " ".join(failures[:5]) + more)
+        good = np.array([problem is None for problem in problems])
+        images, keep = images[good], keep[good]
+    if not len(images):
+        raise DataError(f"None of the {len(failures)} image files in {folder} can be read. " + " ".join(failures[:3]))
+    return ImageSet(
+        torch.from_numpy(images),
+        replace(origin, number=len(images), total=len(files), split=wanted.split),
+        " ".join(notes) or None,
+        None if labels is None else torch.from_numpy(labels[keep]),
+    )
