@@ -9,6 +9,7 @@ const own = { forward: "instrument", lesson: "lesson-instrument" }; // whose set
 
 // settings: the instrument's, of the tab on screen; linked: those that a link to the lesson came with, until the
 // lesson takes them.
+/** @type {Record<string, any>} */
 const here = { tab: null, step: null, lang: null, presenter: false, settings: {}, linked: null };
 let timer = null, written = null, silent;
 let note = null, props = null; // the header's
@@ -60,7 +61,10 @@ function read(hash) {
 const pairs = (numbers) => numbers.map((one) => one.join(".")).join(",");
 const short = (value) => String(Number(value.toPrecision(6)));
 
-/** The part of an address after and with the #. */
+/**
+ * The part of an address after and with the #.
+ * @param {Record<string, any>} view
+ */
 export function hash({ tab, step = null, lang = null, settings = {}, presenter = false }) {
   const out = [["tab", tab]];
   if (tab === "lesson") {
@@ -151,7 +155,10 @@ async function apply() {
   say([...problems, ...(await fit(instrument, found.settings))]);
 }
 
-/** What is on the screen: { tab, step, lang, presenter, settings, linked }. */
+/**
+ * What is on the screen: { tab, step, lang, presenter, settings, linked }.
+ * @returns {Record<string, any>}
+ */
 export const now = () => ({ ...here, settings: { ...here.settings } });
 
 /** Some of this has changed. */

@@ -1,3 +1,4 @@
+// @ts-nocheck
 // A small line chart in SVG: linear or log axis, cursor, hover, legend, table of its numbers.
 // PixelViz.chart(host) -> { draw(spec), cursor(x) }.
 // spec: { label, xLabel, yLabel, log, yRange: [low, high] or null, targets: [{y, name}],

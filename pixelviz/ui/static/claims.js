@@ -25,7 +25,7 @@ export function mount({ element, watch }) {
     }
   }
 
-  element.addEventListener("click", (event) => {
+  element.addEventListener("click", (/** @type {any} */ event) => {
     const filter = event.target.closest("[data-show]");
     const all = event.target.closest(".pv-claim-all");
     if (filter) shown = filter.dataset.show;
@@ -39,7 +39,7 @@ export function mount({ element, watch }) {
     if (filter || all) apply();
   });
   // `toggle` does not bubble, but it can be caught on its way down.
-  element.addEventListener("toggle", (event) => {
+  element.addEventListener("toggle", (/** @type {any} */ event) => {
     const card = event.target;
     if (!card.matches(".pv-claim") || card.open === open.has(card.id)) return;
     if (card.open) open.add(card.id);

@@ -14,7 +14,7 @@ export function mount({ element, props, trigger, watch }) {
   const { steps, exercises, languages } = props.plan;
   const END = steps.length; // the closing page comes after the last step
 
-  const remembered = () => { try { return JSON.parse(sessionStorage.getItem(STORE)) || {}; } catch { return {}; } };
+  const remembered = () => { try { return JSON.parse(sessionStorage.getItem(STORE) || "{}"); } catch { return {}; } };
   let choices = remembered(); // step's key to the option committed to
   let outcomes = {}; // step's key to { outcome } or { error }
   let answers = null; // the teacher's
@@ -371,6 +371,7 @@ export function mount({ element, props, trigger, watch }) {
   // An address is taken once: the second time it would come without the view that was linked.
   let begun = false;
   const there = () => find("lesson-stage") && find("lesson-page");
+  /** @param {Record<string, any>} view */
   function restore({ step, lang, linked }) {
     begun = true;
     if (lang) language = lang;

@@ -55,7 +55,7 @@ export const decade = (exponent) => "10" + String(exponent).replace(/./g, (c) =>
 /**
  * Calls `draw` with the parsed value now and after every update; null for no value. A tab that is not open yet has
  * no node: then this runs when it is opened, with the value that it has by then.
- * @param {Component} component
+ * @param {Pick<Component, "props" | "watch">} component
  * @param {(value: any) => void} draw
  */
 export function follow({ props, watch }, draw) {

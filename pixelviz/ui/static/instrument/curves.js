@@ -12,6 +12,7 @@ const dimmed = (model, k) => (model.lit !== null && model.lit !== k ? 0.22 : 1);
 const steps = (T, count) => [...new Set(Array.from({ length: count + 1 }, (_, k) => Math.round(T * (k / count) ** 2)))].filter((i) => i > 0);
 const TIMES = Array.from({ length: 181 }, (_, k) => (k / 180) ** 2).slice(1);
 
+/** @returns {Record<"ours" | "ddpm", [number[], number[]]>} */
 function snrCurves(x0, { state, ddpm }) {
   const some = steps(state.T, 140);
   return {
@@ -55,6 +56,7 @@ export function curves(host, props) {
         const flip = x > (over.left + over.right) / 2;
         D.text(layer, words, x + (flip ? -5 : 5), top + 11, { align: flip ? "right" : "left", color: colors.text, halo: colors.page, font });
       }
+      /** @type {{ k: number, color: string, curves: ReturnType<typeof snrCurves> }[]} */
       const all = pixels.map((pixel) => ({ ...pixel, curves: snrCurves(pixel.x0, model) }));
       for (const { k, color, curves } of all) {
         const alpha = dimmed(model, k), bold = model.lit === k ? 3 : 2;
@@ -109,6 +111,7 @@ export function curves(host, props) {
     if (!sheet.begin()) return;
     const { ink, width, height } = sheet, half = width / 2, { font } = colors;
     const top = 40, bottom = height - 32;
+    /** @type {[string, Record<string, number>, [number, number], number[], number][]} */
     const panels = [
       ["mean", { left: 30, right: half - 14, top, bottom }, [-0.2, 1], [0, 0.5, 1], 0],
       ["variance", { left: half + 22, right: width - 10, top, bottom }, [0, 1.25], [0, 0.5, 1], 1],
@@ -148,7 +151,9 @@ export function curves(host, props) {
     ink.lineTo(map.x(REACH), box.bottom); ink.closePath();
     ink.globalAlpha = colors.dark ? 0.3 : 0.22; ink.fillStyle = colors.quiet; ink.fill(); ink.globalAlpha = 1;
     const bin = (2 * REACH) / BINS;
-    for (const [method, dash] of [["ddpm", DDPM_DASH], ["ours", []]]) {
+    /** @type {[string, number[]][]} */
+    const looks = [["ddpm", DDPM_DASH], ["ours", []]];
+    for (const [method, dash] of looks) {
       const x = model.noisy(method);
       P.histogram(x, -REACH, REACH, counts);
       const xs = [], ys = [];

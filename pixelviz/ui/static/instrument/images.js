@@ -28,6 +28,7 @@ function paint(x, floor, channels, bytes) {
 
 export function frames(host, props) {
   const keys = ["image", "ours", "ddpm", "difference", "ahead", "gap"];
+  /** @type {Record<string, any>} */
   const frames = Object.fromEntries(keys.map((key) => {
     const box = host.querySelector(`[data-view=${key}] .pvi-frame`);
     return [key, { box, canvas: box.querySelector("canvas"), ink: box.querySelector("canvas").getContext("2d"), marks: [] }];

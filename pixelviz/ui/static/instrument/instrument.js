@@ -20,6 +20,7 @@ export function mount({ element, props, trigger, watch }) {
   const host = element.querySelector(".pv-instrument");
   const MAX_PIXELS = props.colours.length;
 
+  /** @type {Record<string, any>} */
   const state = {
     t: 0.16, gamma: 20, T: 200, floor: 0.004, rescaled: false, seed: 0, pixels: [], pair: [0, 1], example: null,
     playing: false, selected: 0,
@@ -46,7 +47,7 @@ export function mount({ element, props, trigger, watch }) {
   };
   const frames = makeFrames(host, props);
   const curves = makeCurves(host, props);
-  const water = makeWater(host, props, curves.range);
+  const water = makeWater(host, curves.range);
   const controls = makeControls(host, props, act);
   const words = makeWords(host, controls.limits);
   const message = host.querySelector(".pvi-message");
@@ -58,6 +59,7 @@ export function mount({ element, props, trigger, watch }) {
 
   // --- From state to numbers
 
+  /** @param {number | null} k */
   function numbers(at, k = null) {
     const [row, col, channel] = at, { index, noise, rows, columns } = picture, place = (channel * rows + row) * columns + col;
     const x0 = model.x0[index[place]], eps = noise[place], { t, i, ddpm } = model, { gamma, T } = state;
@@ -84,7 +86,7 @@ export function mount({ element, props, trigger, watch }) {
       const count = Math.min(T, clamp(Math.floor(CURVE_WORK / levels.length), 24, 72));
       const steps = [...new Set(Array.from({ length: count + 1 }, (_, k) => Math.round(T * (k / count) ** 1.6)))];
       once("ours", `${gamma}|${T}|${state.floor}`, () => { model.curves.ours = P.momentCurves(tallies, x0, steps, (x, i) => P.logBar(x, gamma, i / T)); });
-      once("theirs", `${T}|${state.rescaled}|${state.floor}`, () => { model.curves.ddpm = P.momentCurves(tallies, x0, steps, (x, i) => ddpm[i]); });
+      once("theirs", `${T}|${state.rescaled}|${state.floor}`, () => { model.curves.ddpm = P.momentCurves(tallies, x0, steps, (_, i) => ddpm[i]); });
       model.curves.t = steps.map((i) => i / T);
       model.gap = { ours: P.terminalGap(x0, counts, (x) => P.logBar(x, gamma, 1)), ddpm: P.terminalGap(x0, counts, () => ddpm[T]) };
       model.aheadAtEnd = share((x) => P.ahead(x, gamma, 1, ddpm[T]));
@@ -98,7 +100,7 @@ export function mount({ element, props, trigger, watch }) {
       for (let k = 0; k < x0.length; k++) model.ahead[k] = i > 0 && P.ahead(x0[k], state.gamma, t, log) ? 1 : 0;
       model.aheadShare = share((_, k) => model.ahead[k]);
     }
-    model.pixels = state.pixels.map(numbers);
+    model.pixels = state.pixels.map((at, k) => numbers(at, k));
     const [a, b] = state.pair.map((k) => model.pixels[k]);
     model.tDelta = a && b ? P.tDelta(a.x0, b.x0, state.gamma) : null;
     model.theory = model.i && model.pixels.length ? theory(model.pixels) : null;
@@ -330,7 +332,7 @@ export function mount({ element, props, trigger, watch }) {
     message.textContent = next.error || "";
     if (next.error) return answered(next.request, false);
     const other = !picture || next.example !== state.example || (next.example === null && next.seed === state.seed) || next.shape.join() !== picture.shape.join();
-    picture = { ...P.decode(next), suggested: next.suggested, shape: next.shape };
+    picture = Object.assign(P.decode(next), { suggested: next.suggested, shape: next.shape });
     state.example = next.example; state.seed = next.seed;
     frames.fit(picture);
     const { then } = waiting.get(next.request) || {};
@@ -358,7 +360,7 @@ export function mount({ element, props, trigger, watch }) {
     touch("look");
   }).observe(host);
   const looking = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) if (isIntersecting) away.delete(target.dataset.view); else away.add(target.dataset.view);
+    for (const { target, isIntersecting } of entries) away[isIntersecting ? "delete" : "add"](target.getAttribute("data-view"));
     if (entries.some((entry) => entry.isIntersecting)) touch("look");
   }, { rootMargin: "120px" });
   views.forEach((view) => looking.observe(view));

@@ -89,7 +89,14 @@ export function axes(ink, box, spec, colors) {
   return { x, y, box };
 }
 
-// A curve through (xs, ys), clipped to the frame; numbers that are none, or too large, interrupt it.
+/**
+ * A curve through (xs, ys), clipped to the frame; numbers that are none, or too large, interrupt it.
+ * @param {CanvasRenderingContext2D} ink
+ * @param {any} map what `axes` returned
+ * @param {ArrayLike<number>} xs
+ * @param {ArrayLike<number>} ys
+ * @param {{ color: string, width?: number, dash?: number[], alpha?: number }} look
+ */
 export function curve(ink, map, xs, ys, { color, width = 2, dash = [], alpha = 1 }) {
   const { left, right, top, bottom } = map.box;
   ink.save();
@@ -119,6 +126,14 @@ export function dot(ink, map, x, y, { color, paper, radius = 4, hollow = false, 
   ink.globalAlpha = 1;
 }
 
+/**
+ * @param {CanvasRenderingContext2D} ink
+ * @param {number} x0
+ * @param {number} y0
+ * @param {number} x1
+ * @param {number} y1
+ * @param {{ color: string, width?: number, dash?: number[] }} look
+ */
 export function line(ink, x0, y0, x1, y1, { color, width = 1, dash = [] }) {
   ink.save();
   ink.strokeStyle = color; ink.lineWidth = width; ink.setLineDash(dash);

@@ -1,5 +1,5 @@
 // The process in numbers, for the browser: what pixelviz/process has in Python, in float64, without a page.
-// The Python functions are the reference; tests/test_instrument.py runs these beside them.
+// The Python functions are the reference; tests/test_scripts.py and tests/test_instrument.py run these beside them.
 // Levels are the distinct values of a picture, so that a 256x256 image costs 256 exponentials a step.
 
 const DDPM_BETAS = [1e-4, 0.02], DDPM_STEPS = 1000, BETA_CAP = 0.999;
@@ -210,12 +210,13 @@ function smallest(meets, low, high) {
 export function adviseGamma(levels, counts, tolerance, T, floor, most = LARGEST_GAMMA) {
   const limit = T === 1 ? most : Math.min(T, most);
   const left = meanGap(levels, counts, limit, floor);
-  if (left > tolerance) return { value: null, limit, left };
-  return { value: smallest((g) => meanGap(levels, counts, g, floor) <= tolerance, 0, limit) };
+  const value = left > tolerance ? null : smallest((g) => meanGap(levels, counts, g, floor) <= tolerance, 0, limit);
+  return { value, limit, left };
 }
 export function adviseFloor(levels, counts, tolerance, gamma, most = LARGEST_FLOOR) {
   if (gamma < LEAST_GAMMA_FOR_FLOOR) return { value: null, limit: null, left: null };
   const meets = (floor) => meanGap(levels, counts, gamma, floor) <= tolerance;
-  if (!meets(most)) return { value: null, limit: most, left: meanGap(levels, counts, gamma, most) };
-  return { value: meets(PAPER_FLOOR) ? PAPER_FLOOR : smallest(meets, PAPER_FLOOR, most) };
+  const left = meanGap(levels, counts, gamma, most);
+  if (left > tolerance) return { value: null, limit: most, left };
+  return { value: meets(PAPER_FLOOR) ? PAPER_FLOOR : smallest(meets, PAPER_FLOOR, most), limit: most, left };
 }

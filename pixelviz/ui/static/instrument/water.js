@@ -20,7 +20,7 @@ export function theory(pixels) {
   };
 }
 
-export function water(host, props, range) {
+export function water(host, range) {
   const vessels = D.sheet(host.querySelector("canvas[data-chart=water]"));
   const panels = ["process", "filling", "reverse"].map((name) => D.sheet(host.querySelector(`canvas[data-chart=${name}]`)));
   let phase = 0;
@@ -79,8 +79,15 @@ export function water(host, props, range) {
     }
   }
 
-  // Bars a pixel: `ground` from below, `water` on it, `mark` where the process itself is.
-  function bars(sheet, model, colors, rows, { level = null, high, waterName }) {
+  /**
+   * Bars a pixel: `ground` from below, `water` on it, `mark` where the process itself is.
+   * @param {any} sheet
+   * @param {any} model
+   * @param {any} colors
+   * @param {{ ground?: number, water: number, mark?: number, outline?: number }[]} rows
+   * @param {{ high: number, level?: number | null, waterName?: string }} scale
+   */
+  function bars(sheet, model, colors, rows, { high, level = null, waterName = "" }) {
     if (!sheet.begin()) return;
     const { ink, width, height } = sheet, { font } = colors, n = rows.length;
     const box = { left: 34, right: width - 8, top: 10, bottom: height - 26 };
@@ -109,7 +116,7 @@ export function water(host, props, range) {
       D.text(ink, waterName, box.left + 4, at, { color: colors.text, halo: colors.page, font });
     }
   }
-  const nice = (v) => { const p = 10 ** Math.floor(Math.log10(v)); return [1, 2, 4, 5, 8, 10].find((m) => m * p >= v) * p; };
+  const nice = (v) => { const p = 10 ** Math.floor(Math.log10(v)); return ([1, 2, 4, 5, 8].find((m) => m * p >= v) ?? 10) * p; };
 
   function classical(model, colors) {
     const { theory: found } = model;

@@ -12,7 +12,7 @@ const mn = (v, digits = 3) => {
   const sign = v < 0 ? "<mo>−</mo>" : "", size = Math.abs(v);
   if (size !== 0 && (size < 1e-3 || size >= 1e5)) {
     const [mantissa, exponent] = size.toExponential(digits - 1).split("e");
-    return `${sign}<mn>${mantissa}</mn><mo>×</mo><msup><mn>10</mn><mrow>${Number(exponent) < 0 ? "<mo>−</mo>" : ""}<mn>${Math.abs(exponent)}</mn></mrow></msup>`;
+    return `${sign}<mn>${mantissa}</mn><mo>×</mo><msup><mn>10</mn><mrow>${Number(exponent) < 0 ? "<mo>−</mo>" : ""}<mn>${Math.abs(Number(exponent))}</mn></mrow></msup>`;
   }
   return `${sign}<mn>${size === 0 ? "0" : size.toPrecision(digits)}</mn>`;
 };

@@ -1,0 +1,27 @@
+// The instrument's mathematics in Node, without a browser: each function beside the number that Python has for it.
+// CASES names a JSON file of { name, args, wanted } from tests/test_scripts.py, which runs this.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import * as mathematics from "../../pixelviz/ui/static/instrument/process.js";
+
+const CLOSE = 1e-9; // relative: both sides compute in float64
+
+function same(here, wanted, where) {
+  if (typeof wanted === "number") {
+    assert.ok(Math.abs(here - wanted) <= CLOSE * Math.max(1e-9, Math.abs(wanted)), `${where}: ${here} instead of ${wanted}`);
+  } else if (Array.isArray(wanted)) {
+    assert.equal(here.length, wanted.length, where);
+    wanted.forEach((value, k) => same(here[k], value, `${where}[${k}]`));
+  } else if (wanted && typeof wanted === "object") {
+    for (const [key, value] of Object.entries(wanted)) same(here[key], value, `${where}.${key}`);
+  } else assert.equal(here, wanted, where);
+}
+
+const cases = JSON.parse(readFileSync(process.env.CASES, "utf-8"));
+assert.ok(cases.length, "no cases");
+for (const name of new Set(cases.map((one) => one.name)))
+  test(name, () => {
+    for (const { args, wanted } of cases.filter((one) => one.name === name)) same(mathematics[name](...args), wanted, JSON.stringify(args));
+  });

@@ -1,0 +1,159 @@
+"""The page's scripts: served once from an address of their own, and their mathematics in Node, without a browser."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import gradio as gr
+import httpx
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from fastapi import FastAPI
+
+from pixelviz.process import theory, water
+from pixelviz.process.schedules import LinearBeta, PixelAware
+from pixelviz.service.jobs import TrainingJobs
+from pixelviz.ui import scripts
+from pixelviz.ui.app import build_app, launch_options
+from tests.browser import INSTRUMENT, PATIENCE, watched
+
+REPOSITORY = Path(__file__).parent.parent
+LEVELS = [0.001, 0.004, 0.05, 0.418, 0.8555, 1.0]
+MODULES = sorted(path for path in scripts.STATIC.rglob("*.js"))
+
+
+def schedule_cases():
+    """Both schedules at some steps: log alpha_bar, SNR and its rate, Proposition 2, the gap's KL."""
+    x0 = torch.tensor(LEVELS, dtype=torch.float64)
+    for T, gamma, rescaled in ((2, 0.9, True), (40, 7.5, True), (200, 20.0, False), (1000, 50.0, True)):
+        ours, ddpm = PixelAware(T, gamma), LinearBeta(T, rescaled)
+        steps = torch.arange(T + 1, dtype=torch.float64)
+        table = ddpm.alpha_bar(torch.ones((), dtype=torch.float64), steps).log()
+        yield "ddpmTable", [T, rescaled], table
+        for i in {1, T // 2, T}:
+            yield "ddpmRate", [table.tolist(), i], T * (table[i - 1] - table[i])
+            ahead = theory.who_is_ahead(ours, ddpm, x0, i / T).mean
+            snr, rate = ours.snr(x0, i), ours.snr_derivative(x0, i).abs()
+            for k, x in enumerate(LEVELS):
+                log = -gamma * x * i / T
+                yield "logBar", [x, gamma, i / T], log
+                yield "snr", [x, log], snr[k]
+                yield "snrRate", [x, gamma * x, log], rate[k]
+                yield "snr", [x, table[i].item()], ddpm.snr(x0[k], i)
+                yield "ahead", [x, gamma, i / T, table[i].item()], bool(ahead[k])
+        for x, kl in zip(LEVELS, theory.terminal_gap(ours, x0).kl, strict=True):
+            yield "kl", [x, -gamma * x], kl
+            yield "productOfAlphas", [x, gamma, T], ours.alpha_bar(torch.tensor(x, dtype=torch.float64), T)
+        yield "snrPeak", [gamma, 0.3], theory.snr_peak(gamma, 0.3)
+
+
+def proposition_cases():
+    """Crossings of two pixels, and both ways of pouring water."""
+    for a, b in ((0.1, 0.2), (0.5, 1.0), (0.8, 0.2), (0.004, 1.0), (0.4, 0.4001)):
+        yield "tDelta", [a, b, 20], theory.t_delta(a, b, 20.0)
+    yield "tDelta", [0.5, 0.5, 20], None
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 6):
+        noise, variances = rng.uniform(0.01, 1, n), rng.uniform(0.01, 1, n)
+        for share in (0.01, 0.3, 0.999):
+            distortion = share * variances.sum()
+            for name, values, amount, found in (
+                ("waterFilling", noise, 3 * share, water.water_filling(noise, 3 * share)),
+                ("reverseWaterFilling", variances, distortion, water.reverse_water_filling(variances, distortion)),
+            ):
+                yield name, [values.tolist(), amount], {"level": found.level, "amounts": found.amounts.tolist()}
+
+
+def test_the_mathematics_in_node_is_that_of_python(tmp_path):
+    node = shutil.which("node")
+    if node is None:
+        if os.environ.get("PIXELVIZ_REQUIRE_BROWSER") == "1":
+            pytest.fail("no Node was found; install nodejs")
+        pytest.skip("no Node was found")
+    cases = [
+        {"name": name, "args": args, "wanted": wanted.tolist() if isinstance(wanted, torch.Tensor) else wanted}
+        for name, args, wanted in (*schedule_cases(), *proposition_cases())
+    ]
+    (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
+    run = subprocess.run(
+        [node, "--test", "tests/node/process.test.js"],
+        cwd=REPOSITORY,
+        env={**os.environ, "CASES": str(tmp_path / "cases.json")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    passed = int(re.search(r"^\S+ pass (\d+)$", run.stdout, re.MULTILINE)[1])
+    assert passed >= len({case["name"] for case in cases})
+
+
+# --- How they reach the page
+
+
+def test_every_import_between_the_modules_is_there():
+    for path in MODULES:
+        for name in re.findall(r'^import .*?"(\.[^"]+)";', path.read_text(encoding="utf-8"), re.MULTILINE):
+            assert (path.parent / name).resolve() in MODULES, f"{path.name} imports {name}"
+
+
+def test_a_component_only_names_its_module():
+    assert len(scripts.mounting("picture.js")) < 300
+    with pytest.raises(FileNotFoundError, match="no script nothing"):
+        scripts.mounting("nothing.js")
+
+
+def test_modules_keep_and_nothing_else_is_served(url):
+    there = url.rstrip("/") + scripts.address()
+    found = httpx.get(f"{there}/page.js")
+    assert found.status_code == 200
+    assert "javascript" in found.headers["content-type"]
+    assert "immutable" in found.headers["cache-control"]
+    for elsewhere in ("/../scripts.py", "/%2e%2e/scripts.py", "/nothing.js", "/"):
+        missing = httpx.get(there + elsewhere)
+        assert missing.status_code == 404
+        assert "immutable" not in missing.headers.get("cache-control", "")
+
+
+def test_a_script_goes_out_once(browser, url):
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    complaints, asked = watched(page, url), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url)
+    page.wait_for_function(f"{INSTRUMENT}?.pvInstrument?.ready")
+    page.get_by_role("tab", name="Lesson").click()
+    page.wait_for_function("document.querySelector('#lesson-instrument .pv-instrument')?.pvInstrument?.ready")
+    page.close()
+    modules = [one for one in asked if scripts.address() in one]
+    assert len(modules) == len(set(modules)) >= 12
+    assert not complaints
+
+
+def test_the_app_works_below_a_path(browser, empty):
+    options = launch_options()
+    app = gr.mount_gradio_app(
+        FastAPI(), build_app(empty, TrainingJobs(empty)), path="/lab/pixels", app_kwargs=options["app_kwargs"]
+    )
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.05)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"http://127.0.0.1:{port}/lab/pixels")
+        page.wait_for_function(f"{INSTRUMENT}?.pvInstrument?.ready")
+        page.close()
+    finally:
+        server.should_exit = True
+        thread.join(10)
