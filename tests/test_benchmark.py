@@ -207,7 +207,7 @@ def test_impossible_settings_are_refused(checkpoint, reference, tmp_path):
 def test_the_table_holds_the_rows(results):
     cells = report.table_rows(results)
     assert len(cells) == len(results["rows"])
-    assert all(len(row) == len(report.HEAD) for row in cells)
+    assert all(len(row) == len(report.head(results)) for row in cells)
     first, row = cells[0], results["rows"][0]
     assert first[3] == f"{row['fid']:.2f} ± {row['fid_spread']:.2f}"
     assert first[8] == f"{row['parameters'] / 1e6:.2f}"
@@ -266,6 +266,43 @@ def test_a_goal_is_judged_against_the_peer_at_its_best():
     only = report.verdicts({"checkpoint": "m", "rows": [rows[0], rows[2]]})[0]
     assert "5.00 of DDIM (quadratic)" in only.text
     assert report.verdicts({"checkpoint": "m", "rows": rows[:1]})[0].met is None
+
+
+def test_a_verdict_on_which_two_judges_disagree_is_none():
+    rows = [_row("parallel", 1, 3.0, 0.1), _row("ddim", 10, 4.0, 1.0)]
+    for row, other in zip(rows, (50.0, 60.0), strict=True):
+        row["judge"] = {"fid": other}
+    agreed = report.verdicts({"checkpoint": "m", "rows": rows})[0]
+    assert agreed.met
+    assert "to the other judge 50.00 against 60.00" in agreed.text
+    rows[0]["judge"]["fid"] = 61.0
+    apart = report.verdicts({"checkpoint": "m", "rows": rows})[0]
+    assert apart.met is None
+    assert "which is better depends on the judge" in apart.text
+
+
+def test_a_judge_of_another_kind_has_columns_of_its_own(checkpoint, reference, tmp_path):
+    class Rows(nn.Module):
+        """Sixteen features: the means of the rows."""
+
+        num_features = 16
+
+        def forward(self, images):
+            return images.float().mean((1, 3))
+
+    features = features_of(tiny_images(40).images, Rows())
+    judge = Reference(statistics_of(features), features, Rows(), "means of rows")
+    both = run(checkpoint, tmp_path / "r.json", reference, judge=judge, methods=["ddim:2"]).figures
+    alone = run(checkpoint, tmp_path / "s.json", judge, methods=["ddim:2"]).figures
+    row = both["rows"][0]
+    assert row["judge"]["fid"] == pytest.approx(alone["rows"][0]["fid"], rel=1e-9)
+    assert row["judge"]["fid_spread"] == pytest.approx(alone["rows"][0]["fid_spread"], rel=1e-9)
+    (cells,) = report.table_rows(both)
+    named = dict(zip(report.head(both), cells, strict=True))
+    assert named["FID, other judge"] == report.table_rows(alone)[0][3]
+    assert "the other judge: means of rows" in report.conditions(both)
+    with pytest.raises(BenchmarkError, match="was measured with"):
+        run(checkpoint, tmp_path / "r.json", reference, methods=["ddim:2"])
 
 
 def test_every_method_has_a_mark_of_its_own():

@@ -15,7 +15,8 @@ from pixelviz.config import ConfigError, TrainConfig
 from pixelviz.devices import Compute, choose
 from pixelviz.learning import losses, training
 from pixelviz.measure import evaluation
-from pixelviz.measure.metrics import feature_statistics, ssim
+from pixelviz.measure.judges import Reference
+from pixelviz.measure.metrics import features_of, ssim, statistics_of
 from pixelviz.process.schedules import PixelAware, image_scale
 from pixelviz.samplers import SampleStep
 from pixelviz.samplers.batches import sample_images
@@ -366,14 +367,16 @@ def test_evaluation_measures_every_row(trained):
             return images.float().flatten(1).unflatten(1, (8, -1)).mean(2)
 
     images = tiny_images(20).images
+    features = features_of(images, Mean())
+    reference = Reference(statistics_of(features), features, Mean(), "means")
     *_, last = evaluation.evaluate(
         checkpoints.load(trained),
         choose("cpu"),
         images,
         samples=10,
         passes=(1, 8, 50),
-        reference=feature_statistics(images, Mean()),
-        extractor=Mean(),
+        reference=reference,
+        judge=reference,
     )
     figures = last.figures
     assert list(figures["ssim_x_delta"]) == ["1", "2", "4", "8"]
@@ -381,6 +384,8 @@ def test_evaluation_measures_every_row(trained):
         ("consistent", 1), ("consistent", 8), ("printed", 1), ("printed", 8),
     ]  # fmt: skip
     assert all(math.isfinite(r["fid"]) and r["fid"] >= 0 for r in figures["generation"])
+    assert all(r["judge"]["fid"] == pytest.approx(r["fid"], abs=1e-3) for r in figures["generation"])
+    assert all(0 <= r["judge"]["recall"] <= 1 for r in figures["generation"])
 
 
 def test_figures_reach_the_card(trained, tmp_path):

@@ -22,12 +22,19 @@ from pixelviz.commands.common import (
     write_result,
 )
 from pixelviz.config import PRESETS, ModelConfig, preset
-from pixelviz.data.sets import load_images
-from pixelviz.devices import choose
+from pixelviz.data.sets import load_images, name_of
+from pixelviz.devices import Compute, choose
 from pixelviz.learning import costs
-from pixelviz.measure import benchmark, evaluation, report
+from pixelviz.measure import benchmark, evaluation, judges, report
+from pixelviz.measure.judges import Reference
 from pixelviz.samplers import STARTS, compared
 from pixelviz.store import checkpoints, peers
+
+JUDGED, LEAST_REAL = 10_000, 50  # real images that the judge of another kind compares with: at most, and at least
+Judge = Annotated[
+    bool | None,
+    typer.Option("--judge/--no-judge", help="Also by features of ImageNet (needs the extra judge, then the default)."),
+]
 
 
 def evaluate(
@@ -43,6 +50,7 @@ def evaluate(
     ),
     starts: Annotated[str, typer.Option(help="Starts, with commas.")] = ",".join(STARTS),
     write: Annotated[bool, typer.Option(help="Store the figures in the checkpoint and its card.")] = False,
+    judge: Judge = None,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -62,11 +70,7 @@ def evaluate(
         limit=images,
         allow_download=False,
     )
-    try:
-        reference = benchmark.bundled_reference(loaded, compute)
-    except benchmark.BenchmarkError as reason:  # FID against another data set would mean nothing
-        reference = None
-        console.print(f"No FID: {reason}", style="yellow")
+    reference, second = _judges(loaded, compute, data, judge) if samples else (None, None)
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=None)
         for state in evaluation.evaluate(
@@ -76,8 +80,8 @@ def evaluate(
             samples=samples,
             passes=counts,
             starts=begins,
-            reference=reference.statistics if reference else None,
-            extractor=reference.extractor if reference else None,
+            reference=reference,
+            judge=second,
             seed=seed,
         ):
             progress.update(task, description=state.what, completed=state.done, total=state.total)
@@ -86,6 +90,38 @@ def evaluate(
     if write:
         checkpoints.update_figures(loaded, figures)
     write_result(json_file, {"checkpoint": checkpoint.name, "data": test.name, **figures})
+
+
+def _judges(
+    loaded: checkpoints.Checkpoint, compute: Compute, data: str | None, wanted: bool | None
+) -> tuple[Reference | None, Reference | None]:
+    """The data's own classifier and the judge of another kind, which stands in for it where there is none.
+
+    wanted: None for the second where it is installed. Raises JudgeError where it is asked for and is not.
+    """
+    try:
+        own = benchmark.bundled_reference(loaded, compute)
+    except benchmark.BenchmarkError as reason:  # FID against another data set would mean nothing
+        own = None
+        console.print(f"No FID by a classifier of its own: {reason}", style="yellow")
+    if wanted is None:
+        wanted = judges.installed() and (data is not None or name_of(loaded.record.data) is not None)
+    if not wanted:
+        return own, None
+    config = loaded.model.config
+    real = load_images(
+        data_of(loaded.record, data),
+        split="test",
+        size=config.image_size,
+        channels=config.channels,
+        limit=JUDGED,
+        allow_download=False,
+    )
+    if len(real) < LEAST_REAL:
+        console.print(f"With {len(real)} test images the judge of another kind has nothing to go by.", style="yellow")
+        return own, None
+    judge = judges.imagenet_reference(real, compute)
+    return (own, judge) if own else (judge, None)
 
 
 def _passes(text: str) -> tuple[int, ...]:
@@ -110,6 +146,9 @@ def bench(
         str | None, typer.Option("--preset", help=f"Measure what a model costs; one of: {', '.join(PRESETS)}.")
     ] = None,
     json_file: JsonFile = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set for the judge; by default the one it was trained on.")
+    ] = None,
     samples: Annotated[int, typer.Option(help="Images per row and seed.")] = 10_000,
     seeds: Annotated[int, typer.Option(help="Seeds per row; their spread is given.")] = 3,
     methods: Annotated[
@@ -126,6 +165,7 @@ def bench(
     repeats: Annotated[int, typer.Option(help="With --preset: runs per figure.")] = 5,
     head_attention: Annotated[str | None, typer.Option(help="With --preset: the heads' attention.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU.")] = None,
+    judge: Judge = None,
     device: Device = "auto",
 ) -> None:
     """Compare a checkpoint with its peers (stopped and started again, it goes on), or measure a preset's cost."""
@@ -141,11 +181,19 @@ def bench(
         samples, seeds, methods = benchmark.QUICK_SAMPLES, 1, ",".join(benchmark.quick_methods())
     compute = choose(device)
     loaded = checkpoints.load(checkpoint, compute.device)
+    if judge is None and json_file.exists():  # a file that goes on keeps its judges
+        judge = bool(benchmark.read_results(json_file).get("judge"))
+    reference, second = _judges(loaded, compute, data, judge)
+    if reference is None:
+        raise benchmark.BenchmarkError(
+            "there is nothing to measure with: install the extra judge, or train on known data."
+        )
     run = benchmark.bench(
         loaded,
         compute,
         json_file,
-        benchmark.bundled_reference(loaded, compute),
+        reference,
+        judge=second,
         samples=samples,
         seeds=seeds,
         methods=methods.split(","),
@@ -155,7 +203,9 @@ def bench(
         task = progress.add_task("measuring", total=None)
         for state in run:
             progress.update(task, description=state.what, completed=state.done, total=state.total)
-    table = Table(*report.HEAD, title=f"{checkpoint.name} and its peers", caption=report.conditions(state.figures))
+    table = Table(
+        *report.head(state.figures), title=f"{checkpoint.name} and its peers", caption=report.conditions(state.figures)
+    )
     for cells in report.table_rows(state.figures):
         table.add_row(*cells)
     console.print(table)
@@ -183,7 +233,8 @@ def _figure_tables(figures: dict[str, Any], data: str) -> Iterator[Table]:
                 table.add_row(key, *(f"{value:.3f}" for value in figures[f"ssim_{key}"].values()))
         yield table
     if "generation" in figures:
-        table = Table("start", "passes", "FID", "network evaluations", "s per image", title="Samples")
+        other = [f"{name}, other judge" for name in report.QUALITY] if "judge" in figures else []
+        table = Table("start", "passes", "FID", "network evaluations", "s per image", *other, title="Samples")
         for row in figures["generation"]:
             table.add_row(
                 row["start"],
@@ -191,6 +242,7 @@ def _figure_tables(figures: dict[str, Any], data: str) -> Iterator[Table]:
                 f"{row['fid']:.2f}",
                 str(row["network_evaluations"]),
                 f"{row['seconds_per_image']:.4f}",
+                *(report.quality_cells(row["judge"]) if other else ()),
             )
         yield table
 

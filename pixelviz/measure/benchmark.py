@@ -23,15 +23,8 @@ from torch import Tensor, nn
 from pixelviz.data.sets import DATASETS
 from pixelviz.devices import Compute
 from pixelviz.measure import environment
-from pixelviz.measure.metrics import (
-    FeatureStatistics,
-    features_of,
-    frechet_distance,
-    kid,
-    load_features,
-    load_statistics,
-    precision_recall,
-)
+from pixelviz.measure.judges import Reference, quality
+from pixelviz.measure.metrics import features_of, load_features, load_statistics
 from pixelviz.models.classifier import FeatureExtractor, load_classifier
 from pixelviz.progress import Progress
 from pixelviz.samplers import SAMPLERS, compared, draw
@@ -66,16 +59,6 @@ class Case:
     def key(self) -> str:
         """Different for any two rows."""
         return f"{self.label}@{self.model}"
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The real images' features (N, D), their statistics, and the network that gives them."""
-
-    statistics: FeatureStatistics
-    features: Tensor
-    extractor: nn.Module
-    name: str
 
 
 def bundled_reference(checkpoint: Checkpoint, compute: Compute) -> Reference:
@@ -232,13 +215,13 @@ def _measure_seed(
     compute: Compute,
     case: Case,
     seed: int,
-    reference: Reference,
+    judges: Sequence[Reference],
     unfinished: _Unfinished,
     *,
     samples: int,
     batch: int,
 ) -> Iterator[int | dict[str, Any]]:
-    """Draw the samples of one seed: yields the number of images done, and last the figures."""
+    """Draw the samples of one seed: yields the number of images done, and last the figures, one or two judges'."""
     row = SAMPLERS[case.method]
     settings = {"passes": case.passes, "sampler": case.method, "seed": seed}
     features, figures = unfinished.load()
@@ -249,18 +232,16 @@ def _measure_seed(
         pass
     batches = sample_images(model, compute, samples, done=done, batch=batch, **settings)
     for images in _measured(batches, compute, network, figures):
-        features.append(features_of(images, reference.extractor))
+        features.append(torch.cat([features_of(images, one.extractor) for one in judges], dim=1))
         done += len(images)
         unfinished.save(features, figures)
         yield done
-    found = torch.cat(features)
-    covered = precision_recall(reference.features, found)
+    widths = [one.features.shape[1] for one in judges]
+    first, *other = map(quality, judges, torch.cat(features).split(widths, dim=1))
     yield {
         "seed": seed,
-        "fid": frechet_distance(reference.statistics, found),
-        "kid": kid(reference.features, found),
-        "precision": covered.precision,
-        "recall": covered.recall,
+        **first,
+        **({"judge": other[0]} if other else {}),
         "seconds_per_image": figures["seconds"] / samples,
         "network_evaluations": int(figures["runs"]),
         "peak_memory": figures["peak"],
@@ -314,6 +295,7 @@ def _summary(
         "kid_spread": spread("kid"),
         "precision": mean("precision"),
         "recall": mean("recall"),
+        **({"judge": _judged(seeds)} if "judge" in seeds[0] else {}),
         "seconds_per_image": mean("seconds_per_image"),
         "seconds_spread": spread("seconds_per_image"),
         "parameters": sum(counts[part] for part in row.needs),
@@ -332,6 +314,13 @@ def _summary(
     }
 
 
+def _judged(seeds: list[dict[str, Any]]) -> dict[str, float | None]:
+    """What the judge of another kind says of a row: means over the seeds, and how its FID varies."""
+    every = [seed["judge"] for seed in seeds]
+    spread = statistics.stdev(one["fid"] for one in every) if len(every) > 1 else None
+    return {key: statistics.fmean(one[key] for one in every) for key in every[0]} | {"fid_spread": spread}
+
+
 def bench(
     checkpoint: Checkpoint,
     compute: Compute,
@@ -342,11 +331,13 @@ def bench(
     seeds: int = 3,
     methods: Sequence[str] | None = None,
     peers: Sequence[PeerModel] = (),
+    judge: Reference | None = None,
 ) -> Iterator[Progress]:
     """Measure every method on the checkpoint and its peers, into the JSON file `path`; goes on where that ends.
 
     Args: samples per seed; seeds, 0 to seeds - 1 are used; methods, see `parse_methods`; peers, of the same image
-    shape. Rows of parts that were trained since are measured anew or, if they are not asked for, dropped.
+    shape; judge, of another kind than the reference (`judges`), whose figures every row then has too. Rows of parts
+    that were trained since are measured anew or, if they are not asked for, dropped.
     Yields progress about once a batch, its figures as they are in the file. Raises BenchmarkError.
     """
     least = BATCH // 10
@@ -363,12 +354,14 @@ def bench(
             raise BenchmarkError(f"{peer.name} is the name of two models here; rename its folder.")
         models[peer.name] = (peer, {PART: None})
     chosen = cases(checkpoint, name, methods, peers)
+    every_judge = [reference, judge] if judge else [reference]
     settings = {
         "format": FORMAT,
         "checkpoint": name,
         "weights": digest(checkpoint.folder),
         "data": str(checkpoint.record.data),
         "features": reference.name,
+        "judge": judge.name if judge else None,
         "samples": samples,
         "seeds": seeds,
         "batch": heads_batch(config, BATCH),  # for all alike: that of the model whose heads take most memory
@@ -397,7 +390,7 @@ def bench(
             yield Progress(what, done, total, results())
             unfinished = _Unfinished(path, f"{settings} {case} {seed}")
             steps = _measure_seed(
-                model, compute, case, seed, reference, unfinished, samples=samples, batch=settings["batch"]
+                model, compute, case, seed, every_judge, unfinished, samples=samples, batch=settings["batch"]
             )
             for state in steps:
                 if isinstance(state, dict):

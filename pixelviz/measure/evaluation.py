@@ -12,7 +12,8 @@ from torch import Tensor
 from pixelviz.data.sets import from_unit, to_unit
 from pixelviz.devices import Compute
 from pixelviz.measure.estimate import ask, image_similarity, similarity
-from pixelviz.measure.metrics import FeatureStatistics, fid
+from pixelviz.measure.judges import Reference, quality
+from pixelviz.measure.metrics import features_of, fid
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
 from pixelviz.progress import Progress
@@ -62,6 +63,10 @@ def decode_prior(model: PixelAwareModel, compute: Compute, n: int, *, start: str
     return torch.cat(parts)
 
 
+def _fid(reference: Reference, images: Tensor) -> float:
+    return fid(reference.statistics, images, reference.extractor)
+
+
 def evaluate(
     checkpoint: Checkpoint,
     compute: Compute,
@@ -70,15 +75,15 @@ def evaluate(
     samples: int = 2000,
     passes: tuple[int, ...] = PASSES,
     starts: tuple[str, ...] = tuple(STARTS),
-    reference: FeatureStatistics | None = None,
-    extractor: torch.nn.Module | None = None,
+    reference: Reference | None = None,
+    judge: Reference | None = None,
     seed: int = 0,
 ) -> Iterator[Progress]:
     """Measure what the checkpoint's parts allow; the last Progress carries the figures.
 
     Args: images, uint8 test images (N, C, H, W) for SSIM; samples per row of the FID table, 0 for none; passes, of
-    which those above T are left out; reference and extractor, the real images' feature statistics and their network
-    (None: no FID). Raises EvaluationError.
+    which those above T are left out; reference, the real images' features and their network (None: no FID);
+    judge, another of these, by which FID, KID, precision and recall are given too. Raises EvaluationError.
     """
     if samples and samples < 2:
         raise EvaluationError(f"FID needs at least 2 samples, or 0 for none; they are {samples}.")
@@ -102,9 +107,11 @@ def evaluate(
     if rows:
         figures["fid_samples"] = samples
         figures["prior_fid"] = {
-            s: round(fid(reference, decode_prior(model, compute, samples, start=s, seed=seed), extractor), 3)
-            for s in starts
+            s: round(_fid(reference, decode_prior(model, compute, samples, start=s, seed=seed)), 3) for s in starts
         }
+        figures["features"] = reference.name
+        if judge is not None:
+            figures["judge"] = judge.name
         figures["generation"] = []
     for start, k in rows:
         finished: list[Batch] = []
@@ -112,14 +119,17 @@ def evaluate(
             finished.append(batch)
             done += k * len(batch.images)
             yield Progress(f"{start} start, {k} pass{'es' if k > 1 else ''}", done, total)
+        images_found = torch.cat([batch.images for batch in finished])
+        other = quality(judge, features_of(images_found, judge.extractor)) if judge is not None else {}
         figures["generation"].append(
             {
                 "method": SAMPLERS.first,
                 "start": start,
                 "passes": k,
-                "fid": round(fid(reference, torch.cat([batch.images for batch in finished]), extractor), 3),
+                "fid": round(_fid(reference, images_found), 3),
                 "network_evaluations": finished[-1].network_evaluations,
                 "seconds_per_image": round(sum(batch.seconds for batch in finished) / samples, 5),
+                **({"judge": {key: round(value, 4) for key, value in other.items()}} if other else {}),
             }
         )
     figures["measured_on"] = compute.describe()

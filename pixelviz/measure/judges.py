@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,13 +160,13 @@ def imagenet_reference(images: ImageSet, compute: Compute, extractor: ImageNetFe
     """The judge and its features of real images, at least 4; kept in the user's cache, where that can be written."""
     extractor = extractor or ImageNetFeatures(compute.device)
     path = _cache(images)
-    features = load_features(path) if path.is_file() else features_of(images.images, extractor)
-    if not path.is_file():
-        try:
+    if path.is_file():
+        features = load_features(path)
+    else:
+        features = features_of(images.images, extractor).half().float()  # as they are kept
+        with suppress(OSError, SafetensorError):  # only time is lost
             path.parent.mkdir(parents=True, exist_ok=True)
             save_statistics(features, path)
-        except (OSError, SafetensorError):
-            pass  # only time is lost
     return Reference(statistics_of(features), features, extractor, f"{NAME}, {len(features):,} {_which(images)}")
 
 

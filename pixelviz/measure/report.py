@@ -17,9 +17,10 @@ from pixelviz.samplers import SAMPLERS, Aim, ours
 
 RESULTS = ASSETS / "benchmarks"
 README = ASSETS.parent / "README.md"
+QUALITY = ("FID", "KID × 1000", "Precision", "Recall")  # of one judge
 HEAD = (
-    "Method", "Passes", "Network evaluations", "FID", "KID × 1000", "Precision", "Recall", "Seconds per image",
-    "Parameters (M)", "Images seen", "Peak MiB",
+    "Method", "Passes", "Network evaluations", *QUALITY, "Seconds per image", "Parameters (M)", "Images seen",
+    "Peak MiB",
 )  # fmt: skip
 
 
@@ -52,17 +53,39 @@ def _images_seen(row: dict[str, Any]) -> str:
     return "–" if None in seen else " + ".join(f"{number:,}" for number in seen)
 
 
+def head(results: dict[str, Any]) -> tuple[str, ...]:
+    """The table's head: HEAD, and behind its recall the figures of a judge of another kind, where there is one."""
+    place = HEAD.index("Recall") + 1
+    other = [f"{name}, other judge" for name in QUALITY] if results.get("judge") else []
+    return (*HEAD[:place], *other, *HEAD[place:])
+
+
+def quality_cells(figures: dict[str, Any]) -> list[str]:
+    """FID, KID, precision and recall of one judge, as cells."""
+    return [
+        _with_spread(figures["fid"], figures.get("fid_spread")),
+        _with_spread(figures["kid"], figures.get("kid_spread"), 1000),
+        f"{figures['precision']:.3f}",
+        f"{figures['recall']:.3f}",
+    ]
+
+
+def _other_quality(row: dict[str, Any], results: dict[str, Any]) -> list[str]:
+    """The cells of the judge of another kind: none where no row has one, dashes where this one has not."""
+    if not results.get("judge"):
+        return []
+    return quality_cells(row["judge"]) if row.get("judge") else ["–"] * 4
+
+
 def table_rows(results: dict[str, Any]) -> list[list[str]]:
-    """Cells below HEAD, one list a row."""
+    """Cells below `head`, one list a row."""
     return [
         [
             method_name(row, results),
             f"{row['passes']:,}",
             f"{row['network_evaluations']:,}",
-            _with_spread(row["fid"], row["fid_spread"]),
-            _with_spread(row["kid"], row["kid_spread"], 1000),
-            f"{row['precision']:.3f}",
-            f"{row['recall']:.3f}",
+            *quality_cells(row),
+            *_other_quality(row, results),
             _number(row["seconds_per_image"]),
             f"{row['parameters'] / 1e6:.2f}",
             _images_seen(row),
@@ -85,10 +108,11 @@ def conditions(results: dict[str, Any]) -> str:
     commits = ", ".join(sorted({row["commit"] or "unknown" for row in results["rows"]}))
     versions = ", ".join(f"{name} {number}" for name, number in here["versions"].items())
     seeds = f"{results['seeds']} seeds, ± their standard deviation" if results["seeds"] > 1 else "one seed"
+    judge = f"; the other judge: {results['judge']}" if results.get("judge") else ""
     return (
         f"{results['samples']:,} images per row and seed, {seeds}; batches of {results['batch']}. "
-        f"Features: {results['features']}. Measured on {places}; {results['device']}; commit {commits}; {versions}; "
-        f"{here['date'][:10]}."
+        f"Features: {results['features']}{judge}. Measured on {places}; {results['device']}; commit {commits}; "
+        f"{versions}; {here['date'][:10]}."
     )
 
 
@@ -116,7 +140,7 @@ def goals() -> list[Goal]:
 
 @dataclass(frozen=True)
 class GoalResult:
-    """Whether a goal is met (None: a row is missing), and the sentence that says by how much."""
+    """Whether a goal is met (None: a row is missing, or two judges disagree), and the sentence that says so."""
 
     met: bool | None
     text: str
@@ -129,7 +153,14 @@ def _measured_against(goal: Goal, ours: dict[str, Any], theirs: dict[str, Any]) 
     quick = goal.aim.time_share is None or ratio <= goal.aim.time_share
     peer = f"{SAMPLERS[theirs['method']].title} with {goal.method_passes} steps"
     text = f"FID {ours['fid']:.2f} against {theirs['fid']:.2f} of {peer}{worse}, in {ratio:.2g} of its time"
-    return GoalResult(better and quick, text if quick else f"{text} (aim: {goal.aim.time_share:g})")
+    text = text if quick else f"{text} (aim: {goal.aim.time_share:g})"
+    if not (ours.get("judge") and theirs.get("judge")):
+        return GoalResult(better and quick, text)
+    other = ours["judge"]["fid"], theirs["judge"]["fid"]
+    text += f"; to the other judge {other[0]:.2f} against {other[1]:.2f}"
+    if better != (other[0] <= other[1]):
+        return GoalResult(None, f"{text}: which is better depends on the judge")
+    return GoalResult(better and quick, text)
 
 
 def verdict(goal: Goal, results: dict[str, Any]) -> GoalResult:
@@ -147,7 +178,8 @@ def verdict(goal: Goal, results: dict[str, Any]) -> GoalResult:
     text = f"Ours with {passes}: {each[0].text}."
     if not each[0].met:
         text += "".join(f" {SAMPLERS[r['method']].title}: {v.text}." for r, v in zip(found[1:], each[1:], strict=True))
-    return GoalResult(any(one.met for one in each), text)
+    met = True if any(one.met for one in each) else None if any(one.met is None for one in each) else False
+    return GoalResult(met, text)
 
 
 def verdicts(results: dict[str, Any]) -> list[GoalResult]:
@@ -344,7 +376,8 @@ def markdown(results: dict[str, Any], name: str) -> str:
     lines = [f"**Peers of `checkpoints/{results['checkpoint']}`**, {size}", ""]
     lines += [f"- {mark[one.met]}: {one.text}" for one in verdicts(results)]
     lines += ["", f"![FID over seconds per image](assets/benchmarks/{name}.svg)", ""]
-    lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    titles = head(results)
+    lines += ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     lines += ["| " + " | ".join(cells) + " |" for cells in table_rows(results)]
     return "\n".join([*lines, "", conditions(results)])
 

@@ -94,7 +94,7 @@ def all_measures(results: dict) -> str:
     """A benchmark's table, and on what it was measured, as HTML."""
     title = f"All measures, {_size(results)}"
     note = f'<p class="pv-compare-note">{widgets.escape(report.conditions(results))}</p>'
-    return widgets.table(report.HEAD, report.table_rows(results), title) + note
+    return widgets.table(report.head(results), report.table_rows(results), title) + note
 
 
 def measured(results: dict | None, reason: str, longer: Sequence[dict] = ()) -> tuple[str, str]:
