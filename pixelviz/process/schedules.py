@@ -74,6 +74,10 @@ class Schedule(ABC):
         """beta_i = 1 - alpha_i, by expm1; in [0, 1)."""
         return -torch.expm1(self.log_alpha(x0, i))
 
+    def half_log_odds(self, x0, i) -> Tensor:
+        """lambda = log(abar / (1 - abar)) / 2 at step i, on which all pixels' processes are one; infinite at i = 0."""
+        return -torch.log(torch.expm1(self.log_alpha_bar(x0, i).abs())) / 2  # abs: -0.0 would give NaN
+
     def snr(self, x0, i) -> Tensor:
         """x0^2 alpha_bar / (1 - alpha_bar) (Eq. 11, 16); infinite at i = 0."""
         # alpha_bar / (1 - alpha_bar) = 1 / (e^{-log alpha_bar} - 1), the form that keeps its digits.

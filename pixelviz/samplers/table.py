@@ -9,6 +9,7 @@ from typing import Any
 from pixelviz.config import ModelConfig
 from pixelviz.samplers import baselines
 from pixelviz.samplers.common import SamplerError, SampleStep, Start
+from pixelviz.samplers.multistep import multistep
 from pixelviz.samplers.parallel import boundaries, parallel, passed_through
 from pixelviz.samplers.printed import WHY_IT_DIVERGES, printed
 from pixelviz.samplers.rotation import rotation
@@ -138,6 +139,10 @@ SAMPLERS: Table[Sampler] = Table(
         Sampler(
             "rotation", rotation, "Rotation (no noise, one head a run)", "audit Section 3; Song et al. 2021a",
             "Rotation", head_target="v", compared=(1, 2, 5, 10),
+        ),
+        Sampler(
+            "multistep", multistep, "Multistep (second order, each pixel's own clock)", "Lu et al. 2022",
+            "Multistep", head_target="v", compared=(5, 10, 20),
         ),
         Sampler(
             "printed", printed, "Algorithm 1 as printed (diverges)", "paper Appendix D, Algorithm 1", "As printed",
