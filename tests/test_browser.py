@@ -184,7 +184,7 @@ def test_scale_estimates_and_takes_a_photograph(visit):
     visit.see(visit.page.locator(".pv-cards dt", has_text="SSIM of x̂"))
     # x0, x_i, x_delta, its estimate, that as an image, the twin's, and alpha_bar_i twice.
     expect(visit.page.locator(".pv-figures img").filter(visible=True)).to_have_count(8)
-    visit.see(visit.page.locator(".pv-line-chart svg[role=img]").filter(visible=True))
+    visit.see(visit.page.locator(".pv-chart svg[role=img]").filter(visible=True))
     visit.upload(PHOTOGRAPH, tab="scale")
     visit.see(visit.page.locator(".pv-notes li", has_text="turned into gray").filter(visible=True))
     visit.page.get_by_label("Tiled, at the picture's own size").check()

@@ -1,4 +1,4 @@
-"""Pictures and chart specifications: decoded again with other tools, and compared with what went in."""
+"""Pictures: decoded again with other tools, and compared with what went in."""
 
 import base64
 import io
@@ -148,38 +148,3 @@ def test_sample_sheet_without_images():
     assert payload["sheet"] is None
     assert payload["keep"]
     assert payload["progress"] == 0
-
-
-def test_chart_turns_what_json_cannot_hold_into_null():
-    text = payloads.chart([("a", [0, 1, 2], [np.inf, np.nan, 0.123456789])], label="l", x_label="x", y_label="y")
-    (series,) = json.loads(text, parse_constant=lambda name: pytest.fail(name))["series"]
-    assert series["y"] == [None, None, 0.12346]
-
-
-def test_ssim_chart_has_a_curve_a_checkpoint_and_alpha_bar_of_the_first():
-    curves = {"a": [(0, 0.9, None), (100, 0.8, 0.7)], "b": [(0, 0.95, None), (200, 0.5, 0.4)]}
-    spec = json.loads(payloads.ssim_over_i(curves, 100))
-    assert [(s["x"], s["y"]) for s in spec["series"]] == [
-        ([0, 100], [0.9, 0.8]),
-        ([0, 200], [0.95, 0.5]),
-        ([100], [0.7]),
-    ]
-    assert spec["cursor"] == 100
-    assert [bool(s["dash"]) for s in spec["series"]] == [False, False, True]
-
-
-def test_losses_before_the_first_step():
-    assert payloads.losses({}) is None
-    assert payloads.losses({"vae/kl": []}) is None
-
-
-def test_losses_are_drawn_on_a_log_axis():
-    spec = json.loads(payloads.losses({"scale_vae/kl": [(1, 0.5), (2, 0.25)], "twin/x0": []}))
-    assert spec["log"]
-    assert [(s["x"], s["y"]) for s in spec["series"]] == [([1, 2], [0.5, 0.25])]
-
-
-def test_magnitudes_count_reverse_steps_from_the_start():
-    spec = json.loads(payloads.magnitudes([(4, 1.0), (2, 3.0), (0, 9.0)], {"bound": [1.0, 2.0, 4.0]}))
-    assert [s["x"] for s in spec["series"]] == [[0, 2, 4], [0, 2, 4]]
-    assert [s["y"] for s in spec["series"]] == [[1, 3, 9], [1, 2, 4]]

@@ -66,7 +66,9 @@ def test_the_lesson_from_start_to_end(page, url, language):
             assert page.locator(".pv-lesson-live tbody tr, .pv-lesson-live tr").count() == len(step.scene.wanted) + 1
         else:
             assert not page.locator("#lesson-instrument").is_visible()
-            assert page.locator("#lesson-stage img, #lesson-stage svg").first.is_visible()
+            page.locator("#lesson-stage img, #lesson-stage svg[role=img]").first.wait_for()
+            names = page.locator("#lesson-stage .legendtext").all_inner_texts()
+            assert names == list(texts["steps"][step.key].get("curves", {}).values())
         assert f"step={k}" in page.evaluate(LINK)
         page.get_by_role("button", name=texts["ui"]["finish" if k == len(STEPS) else "next"], exact=True).click()
     score = texts["closing"]["score"].format(right=hits, asked=len(STEPS))

@@ -62,5 +62,5 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         "run_history": False,
         "footer_links": ["api"],
-        "app_kwargs": {"routes": [scripts.route()]},
+        "app_kwargs": {"routes": scripts.routes()},
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from html import escape
 from itertools import groupby
@@ -14,7 +13,7 @@ from latex2mathml.converter import convert
 
 from pixelviz.claims import CLAIMS, VERDICTS, Claim, Verdict
 from pixelviz.service.claims import Subject
-from pixelviz.ui import claim_plot
+from pixelviz.ui import charts
 
 # A shape for each verdict, so that colour is not the only sign; 16x16.
 ICONS = {
@@ -52,13 +51,6 @@ def symbols(text: str) -> str:
     return _POWER.sub(lambda m: f"<sup>{m[1].removeprefix('(').removesuffix(')')}</sup>", text)
 
 
-def plain(text: str) -> str:
-    """The same for a label in a drawing, where nothing can be lowered."""
-    for pattern, symbol in SYMBOLS:
-        text = re.sub(pattern, symbol, text)
-    return text.translate(str.maketrans({"_": ""})).replace("x0", "x₀").replace("ᾱi", "ᾱᵢ")
-
-
 @cache
 def statement(text: str) -> str:
     """Words with LaTeX between dollar signs, as HTML with MathML."""
@@ -77,12 +69,8 @@ def card(claim: Claim, verdict: Verdict) -> str:
     """One claim, folded: its verdict and title; unfolded: statement, numbers, plot and where the code is."""
     rows = "".join(f"<div><dt>{symbols(number.label)}</dt><dd>{number.text}</dd></div>" for number in verdict.numbers)
     numbers = f'<dl class="pv-claim-numbers">{rows}</dl>' if rows else ""
-    plot = ""
-    if verdict.plot:
-        curves = tuple(replace(curve, name=plain(curve.name)) for curve in verdict.plot.curves)
-        axes = {"x_label": plain(verdict.plot.x_label), "y_label": plain(verdict.plot.y_label)}
-        named = replace(verdict.plot, curves=curves, **axes)
-        plot = claim_plot.svg(named)
+    plot = charts.lines(verdict.plot, typeset=symbols, height=230) if verdict.plot else ""
+    drawing = f'<div class="pv-chart" data-figure="{escape(plot)}"></div>' if plot else ""
     return (
         f'<details class="pv-claim" id="claim-{claim.id}" data-verdict="{verdict.verdict}"><summary>'
         f'{badge(verdict.verdict)}<span class="pv-claim-where">{escape(claim.where)}</span>'
@@ -90,7 +78,7 @@ def card(claim: Claim, verdict: Verdict) -> str:
         "</span></summary>"
         f'<div class="pv-claim-body"><div><p class="pv-claim-statement">{statement(claim.statement)}</p>'
         f"<p>{symbols(verdict.text)}</p>{numbers}"
-        f'<p class="pv-claim-code">Computed by <code>pixelviz/{escape(claim.code)}</code></p></div>{plot}</div>'
+        f'<p class="pv-claim-code">Computed by <code>pixelviz/{escape(claim.code)}</code></p></div>{drawing}</div>'
         "</details>"
     )
 

@@ -1,13 +1,16 @@
-"""The page's scripts: ES modules in static/, which a browser loads once and keeps until one of them changes."""
+"""The page's scripts: ES modules in static/, and Plotly's; a browser loads them once and keeps them until one changes."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
-from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -22,7 +25,7 @@ import(location.origin + root + "%s").then((module) => module.mount({ element, p
 @cache
 def address() -> str:
     """Where the modules are, below the app's root: another path as soon as one of them changes."""
-    found = hashlib.sha256()
+    found = hashlib.sha256(version("plotly").encode())
     for path in sorted(STATIC.rglob("*.js")):
         found.update(path.read_bytes())
     return f"/pixelviz/{found.hexdigest()[:12]}"
@@ -44,6 +47,12 @@ class _Kept(StaticFiles):
         return response
 
 
-def route() -> Mount:
-    """Serves the modules; goes to FastAPI beside Gradio's own routes."""
-    return Mount(address(), _Kept(directory=STATIC))
+def _plotly(request: Request) -> FileResponse:
+    """The script that plotly brings; static/plot_widget.js asks for it at the first chart."""
+    path = Path(find_spec("plotly").submodule_search_locations[0], "package_data", "plotly.min.js")
+    return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": KEEP})
+
+
+def routes() -> list[BaseRoute]:
+    """Serve the scripts; they go to FastAPI beside Gradio's own routes."""
+    return [Route(f"{address()}/plotly.min.js", _plotly), Mount(address(), _Kept(directory=STATIC))]

@@ -40,12 +40,6 @@ _SHEET = """
 """
 
 
-def plain_script(template: str, *names: str, **settings: Any) -> gr.HTML:
-    """As `component`, for scripts that are no modules yet."""
-    code = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in ("chart.js", *names))
-    return gr.HTML(html_template=template, js_on_load=code, apply_default_css=False, container=False, **settings)
-
-
 def component(template: str, module: str, value: str | None = None, **settings: Any) -> gr.HTML:
     """A gr.HTML on which a module of static/ is mounted; `settings` are its props, or what gr.HTML takes."""
     return gr.HTML(
@@ -107,9 +101,9 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
     )
 
 
-def line_chart(**settings: Any) -> gr.HTML:
-    """A line chart; value: `payloads.chart`."""
-    return plain_script('<div class="pv-line-chart"></div>', "line_chart.js", **settings)
+def chart(**settings: Any) -> gr.HTML:
+    """A chart; value: a figure of `charts`."""
+    return component('<div class="pv-chart" hidden></div>', "chart.js", **settings)
 
 
 def sample_sheet(**settings: Any) -> gr.HTML:

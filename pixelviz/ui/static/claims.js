@@ -1,5 +1,15 @@
 // The claims: which verdict is shown and what is unfolded outlives an update. Filters are plain buttons.
 
+import { chart } from "./plot_widget.js";
+
+// A card's figure is drawn once it is unfolded.
+function draw(card) {
+  const host = card.querySelector("[data-figure]");
+  if (!host) return;
+  chart(host).draw(JSON.parse(host.dataset.figure));
+  host.removeAttribute("data-figure");
+}
+
 /** @param {import("./page.js").Component} component */
 export function mount({ element, watch }) {
   const open = new Set();
@@ -13,6 +23,7 @@ export function mount({ element, watch }) {
     for (const card of cards) {
       card.hidden = Boolean(shown) && card.dataset.verdict !== shown;
       card.open = open.has(card.id);
+      if (card.open && !card.hidden) draw(card);
     }
     for (const section of element.querySelectorAll(".pv-claim-section")) {
       section.hidden = !section.querySelector(".pv-claim:not([hidden])");

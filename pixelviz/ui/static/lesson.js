@@ -2,9 +2,9 @@
 // props.plan: see lesson.py's `plan`. value: { step, outcome } or { step, error }, or { answers } for the teacher.
 // Events: `input` and `submit` with a step's key (the latter where a network runs), `select` for the answers.
 import * as address from "./address.js";
-import "./chart.js";
 import { ddpmTable, logBar, snr } from "./instrument/process.js";
 import { decimal, follow, node, typeset } from "./page.js";
+import { chart, markup } from "./plot_widget.js";
 
 const STORE = "pixelviz-lesson";
 const CALM = matchMedia("(prefers-reduced-motion: reduce)");
@@ -239,16 +239,23 @@ export function mount({ element, props, trigger, watch }) {
       }
       host.append(sheet);
     }
-    if (outcome.curves.length) {
+    if (outcome.figure) {
       const box = node("div");
       host.append(box);
-      const looks = [["#d6510b", ""], ["#9a7400", "2 3"], ["#12924f", "7 4"]];
-      window.PixelViz.chart(box).draw({
-        label: outcome.curves.map(({ key, y }) => `${text.curves[key]}: ${decimal(Number(y[0].toPrecision(3)))}`).join("; "),
-        xLabel: ui("chart_x"), yLabel: ui("chart_y"), log: true, height: 360, wholeX: true,
-        series: outcome.curves.map(({ key, x, y }, k) => ({ name: text.curves[key], color: looks[k][0], dash: looks[k][1], x, y })),
-      });
+      chart(box).draw(inWords(outcome.figure, text.curves));
     }
+  }
+
+  // A figure whose curves are named by key, in the words of the language.
+  function inWords(figure, names) {
+    const { data, layout } = structuredClone(figure), { meta, xaxis, yaxis } = layout, x = ui("chart_x");
+    const [first, ...curves] = meta.head.map((key, k) => (k ? names[key] : x));
+    Object.assign(meta, { head: [first, ...curves], label: curves.map((name, k) => `${name}: ${meta.rows[0][k + 1]}`).join("; ") });
+    data.forEach((trace, k) => { trace.name = markup(curves[k]); });
+    xaxis.title.text = markup(x);
+    xaxis.unifiedhovertitle.text = `<b>${markup(x)}: %{x}</b>`;
+    yaxis.title.text = markup(ui("chart_y"));
+    return { data, layout };
   }
 
   // --- Pages to print

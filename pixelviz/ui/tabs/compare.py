@@ -264,7 +264,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     )
                 with gr.Column(scale=9, min_width=320):
                     toy_message = gr.HTML(apply_default_css=False)
-                    maps = widgets.plain_script(_TOY, "toy.js", elem_id="toy")
+                    maps = widgets.component(_TOY, "toy.js", elem_id="toy")
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, **quiet}

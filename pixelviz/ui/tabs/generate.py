@@ -13,7 +13,7 @@ from pixelviz.service import payloads
 from pixelviz.service.generation import parse_passes
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Generation, Service, friendly
-from pixelviz.ui import widgets
+from pixelviz.ui import charts, widgets
 
 FRAMES = 12
 MOST_IMAGES = 64
@@ -72,7 +72,7 @@ def trajectory(generation: Generation, k: int) -> str:
 def growth(generation: Generation, schedule: Schedule) -> str:
     """Chart of the values' size, with what an error of the start would have grown to where x0 is 0.5 and 1."""
     bounds = {f"e^(γx₀/2 · (T−i)/T), x₀ = {x0:g}": generation.amplification(schedule, x0) for x0 in (0.5, 1.0)}
-    return payloads.magnitudes(generation.magnitudes, bounds)
+    return charts.magnitudes(generation.magnitudes, bounds)
 
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
@@ -197,7 +197,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             sheet = widgets.sample_sheet(elem_id="sheet")
             cost = gr.HTML(apply_default_css=False)
             film = gr.HTML(apply_default_css=False, elem_id="film")
-            chart = widgets.line_chart()
+            chart = widgets.chart()
 
     settings = [name, n, passes, start, sampler, seed]
     outputs = [sheet, cost, film, chart, generation, message, go, stop]

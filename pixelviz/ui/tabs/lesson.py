@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import gradio as gr
 
+from pixelviz.claims import Curve, Plot
 from pixelviz.lesson.pages import Lesson, plan
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service, friendly
-from pixelviz.ui import instrument, widgets
+from pixelviz.ui import charts, instrument, widgets
 
 INTRO = '<p id="lesson-intro" class="pv-note"></p>'
 STAGE = '<p id="lesson-asleep" class="pv-note" hidden></p><div id="lesson-stage"></div>'
+
+
+def with_figure(outcome: dict[str, Any]) -> dict[str, Any]:
+    """An outcome with the figure of its curves, which are named by their keys: the page has the words."""
+    curves = tuple(Curve(curve["key"], curve["x"], curve["y"]) for curve in outcome["curves"])
+    drawn = charts.lines(Plot("", "i", "error", curves, log=True), whole_x=True, height=360)
+    return {**outcome, "figure": json.loads(drawn or "null")}
 
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
@@ -22,7 +31,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def answer(event: gr.EventData):
         """What is true in the step that was asked about."""
         try:
-            found = {"outcome": lesson.outcome(event.step)}
+            found = {"outcome": with_figure(lesson.outcome(event.step))}
         except Exception as error:
             found = {"error": friendly(error)}
         return json.dumps({"step": event.step, "request": event.request, **found})

@@ -12,7 +12,7 @@ from pixelviz.service import payloads
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.scale import curves as scale_curves
 from pixelviz.service.service import MODEL_QUEUE, Service, friendly
-from pixelviz.ui import widgets
+from pixelviz.ui import charts, widgets
 
 DEFAULT_EXAMPLE = 6
 PATIENCE = 0.7  # seconds without a sign of life
@@ -111,7 +111,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return gr.skip(), gr.skip()
         try:
             found = scale_curves(service, name, source["path"], seed)
-            return found, payloads.ssim_over_i(found, i)
+            return found, charts.ssim_over_i(found, i)
         except Exception as error:
             widgets.warn(friendly(error))
             return gr.skip(), gr.skip()
@@ -179,7 +179,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             gr.HTML(
                 "<h2>SSIM over i, at the checkpoint's size</h2>", apply_default_css=False, elem_classes="pv-heading"
             )
-            chart = widgets.line_chart()
+            chart = widgets.chart()
             gr.Markdown(WHY, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
 
     settings = [name, size, i, seed]
@@ -195,7 +195,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     size.input(**draw, trigger_mode="always_last")
     seed.change(**draw, trigger_mode="always_last").then(**plot)
     i.change(**draw, trigger_mode="always_last").then(
-        lambda found, i: payloads.ssim_over_i(found, i) if found else gr.skip(), [points, i], chart, **quiet
+        lambda found, i: charts.ssim_over_i(found, i) if found else gr.skip(), [points, i], chart, **quiet
     )
     uploader.upload(upload, [uploader, *settings], [source, *outputs], **model).then(**plot)
     picture.input(pick_example, settings, [source, *outputs], **model).then(**plot)

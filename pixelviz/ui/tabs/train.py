@@ -7,10 +7,9 @@ import gradio as gr
 from pixelviz.config import PRESETS
 from pixelviz.data import pictures
 from pixelviz.data.sets import DATASETS
-from pixelviz.service import payloads
 from pixelviz.service.jobs import TrainingJobs, TrainStatus
 from pixelviz.service.service import Service, friendly
-from pixelviz.ui import widgets
+from pixelviz.ui import charts, widgets
 
 POLL_SECONDS = 1.0
 NEW_RUN = "a new model"
@@ -77,7 +76,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         """Everything that follows a run, whether to look again soon, and the runs that can be gone on with."""
         return (
             progress(status),
-            payloads.losses(status.losses),
+            charts.losses(status.losses),
             previews(status),
             gr.Button(interactive=not status.running),
             gr.Button(interactive=status.running),
@@ -151,7 +150,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         with gr.Column(scale=9, min_width=320):
             message = gr.HTML(apply_default_css=False, elem_id="train-message")
             state = gr.HTML(apply_default_css=False, elem_id="train-status")
-            chart = widgets.line_chart()
+            chart = widgets.chart()
             preview = gr.HTML(apply_default_css=False, elem_id="train-preview")
     timer = gr.Timer(POLL_SECONDS, active=False)
 

@@ -1,0 +1,169 @@
+"""The page's charts, from numbers to Plotly's figures as JSON. How they look in a theme: static/plot_widget.js."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import unescape
+from typing import Any
+
+from pixelviz.claims import Curve, Plot
+from pixelviz.data.pictures import PIXEL_COLOURS
+from pixelviz.numerals import in_words
+from pixelviz.paper import SSIM
+from pixelviz.ui.widgets import escape
+
+# A curve has a dash and a symbol of its own, so that colour is never the only sign. The three lists have no common
+# divisor: a pair comes again after thirty curves, and after forty-two points.
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+SYMBOLS = ("circle", "square", "triangle-up", "diamond", "x", "star", "hexagon")
+MOST_ROWS = 24  # of a chart's table; longer curves are thinned in it
+FEW = 8  # whole numbers, which are all marked
+MOST_DECADES = 12  # of a log axis, from the greatest value down
+
+
+def _plain(markup: str) -> str:
+    """Markup for a place that takes text only."""
+    return unescape(re.sub(r"<[^<>]*>", "", markup))
+
+
+def _drawn(values: Iterable[float], log: bool = False) -> list[float | None]:
+    """Five significant digits; None, a gap, for what is not finite, and on a log axis for what is not positive."""
+    return [float(f"{v:.5g}") if math.isfinite(v) and (v > 0 or not log) else None for v in map(float, values)]
+
+
+def _thinned(count: int) -> list[int]:
+    """At most MOST_ROWS indices below `count`, evenly spaced, the first and the last among them."""
+    rows = min(count, MOST_ROWS)
+    return [round(k * (count - 1) / max(1, rows - 1)) for k in range(rows)]
+
+
+def _table(x_label: str, curves: Sequence[tuple[str, Curve]]) -> dict[str, Any]:
+    """The numbers of (name, curve) in words: a row for every x of any curve, thinned where there are too many."""
+    values = [dict(zip(map(float, curve.x), map(float, curve.y), strict=True)) for _, curve in curves]
+    every = sorted({x for column in values for x in column})
+    chosen = [every[k] for k in _thinned(len(every))]
+    rows = [[in_words(x), *(in_words(column[x]) if x in column else "–" for column in values)] for x in chosen]
+    note = f"{len(chosen)} of {len(every)} points" if len(chosen) < len(every) else ""
+    return {"head": [x_label, *(name for name, _ in curves)], "rows": rows, "note": note}
+
+
+def _figure(traces: Sequence[dict[str, Any]], **layout: Any) -> str:
+    """Traces and layout, checked by plotly, as JSON. The page's script adds the theme as a template."""
+    import plotly.graph_objects as go  # here, as the app is to start fast
+
+    return go.Figure(data=list(traces), layout={"template": "none", **layout}).to_json()
+
+
+def lines(
+    plot: Plot,
+    *,
+    typeset: Callable[[str], str] = escape,
+    points: bool = False,
+    whole_x: bool = False,
+    y_range: tuple[float, float] | None = None,
+    targets: Sequence[tuple[float, str]] = (),
+    cursor: float | None = None,
+    height: int = 240,
+) -> str:
+    """Curves over one axis; empty where no value can be drawn.
+
+    typeset: makes markup of names; points: mark them; whole_x: x counts something; targets: horizontal lines
+    (y, name); cursor: a vertical line at that x; height: of the plot without its legend, in pixels.
+    """
+    named = [(typeset(curve.name), curve) for curve in plot.curves]
+    columns = [_drawn(curve.y, plot.log) for curve in plot.curves]
+    there = [y for column in columns for y in column if y is not None]
+    if not there:
+        return ""
+    if plot.log and y_range is None:  # Plotly would show a single vanishing value however far down it is
+        low, high = math.floor(math.log10(min(there))), math.ceil(math.log10(max(there)))
+        y_range = max(low, high - MOST_DECADES), max(high, low + 1)
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers" if points else "lines",
+            "name": name,
+            "x": _drawn(curve.x),
+            "y": column,
+            "line": {"color": PIXEL_COLOURS[k % len(PIXEL_COLOURS)], "dash": DASHES[k % len(DASHES)]},
+            "marker": {"symbol": SYMBOLS[k % len(SYMBOLS)]},
+        }
+        for k, ((name, curve), column) in enumerate(zip(named, columns, strict=True))
+    ]
+    marks = [
+        {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": {"dash": "4px,4px"},
+         "label": {"text": typeset(name), "textposition": "end", "yanchor": "bottom"}}
+        for y, name in targets
+    ]  # fmt: skip
+    if cursor is not None:
+        marks.append({"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": cursor, "x1": cursor})
+    x_label = typeset(plot.x_label)
+    span = max(max(curve.x) for curve in plot.curves) - min(min(curve.x) for curve in plot.curves)
+    whole = {"tickformat": ",~f", **({"dtick": 1} if span < FEW else {})} if whole_x else {}
+    return _figure(
+        traces,
+        height=height,
+        hovermode="x unified",
+        shapes=marks,
+        xaxis={
+            "title": {"text": x_label},
+            "unifiedhovertitle": {"text": f"<b>{x_label} = %{{x}}</b>"},
+            **whole,
+        },
+        yaxis={
+            "title": {"text": typeset(plot.y_label)},
+            "type": "log" if plot.log else "linear",
+            "hoverformat": ".4~g",
+            "nticks": height // 60,
+            **({"range": y_range} if y_range else {}),
+        },
+        meta={"label": plot.label, **_table(_plain(x_label), [(_plain(name), curve) for name, curve in named])},
+    )
+
+
+def ssim_over_i(curves: Mapping[str, Sequence[tuple[int, float, float | None]]], i: int) -> str:
+    """SSIM of x_delta_hat over i for several checkpoints, and of alpha_bar_i for the first; a cursor at i.
+
+    curves: (i, ssim_x_delta, ssim_alpha_bar) points of each checkpoint; the last is None at i = 0.
+    """
+    drawn = [Curve(f"x_δ, {name}", [p[0] for p in points], [p[1] for p in points]) for name, points in curves.items()]
+    first, points = next(iter(curves.items()))
+    there = [(step, bar) for step, _, bar in points if bar is not None]
+    drawn.append(Curve(f"ᾱᵢ, {first}", [step for step, _ in there], [bar for _, bar in there]))
+    lowest = min((y for curve in drawn for y in curve.y if math.isfinite(y)), default=0.0)
+    label = f"SSIM between the true and the estimated scale over the step i, now at i = {i}"
+    return lines(
+        Plot(label, "step i", "SSIM", tuple(drawn)),
+        points=True,
+        whole_x=True,
+        y_range=(min(0.0, lowest), 1.0),
+        targets=[(SSIM[0], f"{SSIM[0]:g}, the paper's lowest")],
+        cursor=i,
+        height=300,
+    )
+
+
+def losses(history: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Losses over steps on a log axis, a curve a loss; empty before the first step."""
+    drawn = tuple(
+        Curve(name.replace("/", ": "), [p[0] for p in points], [p[1] for p in points])
+        for name, points in history.items()
+        if points
+    )
+    label = "Training losses over steps, on a log axis"
+    return lines(Plot(label, "step", "loss", drawn, log=True), whole_x=True, height=300)
+
+
+def magnitudes(points: Sequence[tuple[int, float]], bounds: Mapping[str, Sequence[float]]) -> str:
+    """Root mean square of x_i over the steps left to i = 0, T - i, on a log axis.
+
+    points: (i, rms); bounds: named curves over the same steps.
+    """
+    T = max(i for i, _ in points)
+    done = [T - i for i, _ in points]
+    drawn = [Curve("root mean square of x_i", done, [rms for _, rms in points])]
+    drawn += [Curve(name, done, values) for name, values in bounds.items()]
+    label = "Size of the values along the reverse trajectory, on a log axis"
+    return lines(Plot(label, "reverse steps made, T − i", "size", tuple(drawn), log=True), whole_x=True)
