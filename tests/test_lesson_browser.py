@@ -67,7 +67,7 @@ def test_the_lesson_from_start_to_end(page, url, language):
         else:
             assert not page.locator("#lesson-instrument").is_visible()
             page.locator("#lesson-stage img, #lesson-stage svg[role=img]").first.wait_for()
-            names = page.locator("#lesson-stage .legendtext").all_inner_texts()
+            names = page.locator("#lesson-stage .legendtext").all_text_contents()
             assert names == list(texts["steps"][step.key].get("curves", {}).values())
         assert f"step={k}" in page.evaluate(LINK)
         page.get_by_role("button", name=texts["ui"]["finish" if k == len(STEPS) else "next"], exact=True).click()
