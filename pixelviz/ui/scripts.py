@@ -1,4 +1,4 @@
-"""The page's scripts: ES modules in static/, and Plotly's; a browser loads them once and keeps them until one changes."""
+"""The page's scripts: ES modules in static/, and Plotly's; a browser loads each once and keeps it until one changes."""
 
 from __future__ import annotations
 
