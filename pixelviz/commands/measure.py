@@ -22,7 +22,7 @@ from pixelviz.commands.common import (
     write_result,
 )
 from pixelviz.config import PRESETS, ModelConfig, preset
-from pixelviz.data.sets import load_images, name_of
+from pixelviz.data.sets import DATASETS, load_images
 from pixelviz.devices import Compute, choose
 from pixelviz.learning import costs
 from pixelviz.measure import benchmark, evaluation, judges, report
@@ -105,7 +105,7 @@ def _judges(
         own = None
         console.print(f"No FID by a classifier of its own: {reason}", style="yellow")
     if wanted is None:
-        wanted = judges.installed() and (data is not None or name_of(loaded.record.data) is not None)
+        wanted = judges.installed() and (data is not None or loaded.record.data.id in DATASETS)
     if not wanted:
         return own, None
     config = loaded.model.config
