@@ -140,8 +140,19 @@ class ModelConfig:
 
 
 Part = Literal["scale_vae", "twin", "parallel_unet", "linear_twin"]
+Parts = Annotated[tuple[Part, ...], Field(min_length=1, max_length=4, strict=False)]
 PARTS: tuple[Part, ...] = get_args(Part)
 PAPER_PARTS = PARTS[:3]  # what a new model has; the linear-beta twin is for comparisons
+
+
+@declared(ConfigError)
+class DataConfig:
+    """What a model learns from, as one would ask for it; raises ConfigError."""
+
+    data: str = Field(description="Name of a data set, or a folder of images or IDX files.")
+    images: int | None = Field(None, ge=1, description="At most so many images of it, evenly spread.")
+    title: str | None = Field(None, description="What the model card calls it.")
+    like: str | None = Field(None, description="Of the data sets that have a name, which one a folder holds.")
 
 
 @declared(ConfigError)
@@ -153,7 +164,7 @@ class TrainConfig:
     )
     batch: int = Field(64, ge=1, le=4096, description="Images per step, of all processes together.")
     learning_rate: float = Field(1e-3, gt=0, le=0.1, description="Adam's peak learning rate.")
-    parts: Annotated[tuple[Part, ...], Field(strict=False)] = Field(PAPER_PARTS, description="What to train.")
+    parts: Parts = Field(PAPER_PARTS, description="What to train.")
     ema: float = Field(0.999, ge=0, lt=1, description="Decay of the averaged weights, which are what is saved.")
     clip: float = Field(1.0, gt=0, description="The gradient's norm is clipped to this.")
     warmup: int = Field(200, ge=0, le=10_000_000, description="Steps of linear warm-up, at most a tenth of all.")
@@ -183,11 +194,18 @@ class TrainConfig:
     heads_per_step: int = Field(
         8, ge=1, le=MAX_T, description="Heads trained per image and step, head i always among them."
     )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="Parts that a batch is computed in, one by one: same result, less memory.",
+    )
+    flips: bool = Field(False, description="Mirror half of the images, left to right, at random.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Of the first weights and of all that is drawn.")
 
     @model_validator(mode="after")
     def _fits(self) -> TrainConfig:
-        if not self.parts or len(set(self.parts)) < len(self.parts):
+        if len(set(self.parts)) < len(self.parts):
             raise ConfigError(f"parts must be some of {', '.join(PARTS)}, each once; it is {self.parts}.")
         return self
 

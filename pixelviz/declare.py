@@ -70,22 +70,25 @@ def read_object(text: str | bytes) -> dict[str, Any]:
     return values
 
 
-def checked(kind: Any, values: Any, error: type[Exception]) -> Any:
-    """Values from JSON as `kind`, a declaration or any annotation; raises `error`, in the same words for both."""
+def checked(kind: Any, values: Any, error: type[Exception], name: str = "") -> Any:
+    """Values from JSON as `kind`, a declaration or any annotation; raises `error`, in the same words for both.
+
+    name: what the values are called in a message.
+    """
     if hasattr(kind, "__pydantic_fields__"):
         if not isinstance(values, dict):
-            raise error(f"a configuration must be an object in braces; it is {quoted(values)}.")
+            raise error(f"{name or 'a configuration'} must be an object in braces; it is {quoted(values)}.")
         return kind(**values)
     try:
         return TypeAdapter(kind, config=None if is_typeddict(kind) else CONFIG).validate_python(values)
     except ValidationError as found:
-        raise error(sentence(found, kind)) from None
+        raise error(sentence(found, kind, name)) from None
 
 
 # --- Words
 
 
-def sentence(error: ValidationError, kind: Any) -> str:
+def sentence(error: ValidationError, kind: Any, name: str = "") -> str:
     """What pydantic found wrong with values of a declaration, or of a TypedDict, in one sentence for a person."""
     found = error.errors(include_url=False)
     if extra := _named(found, "unexpected_keyword_argument", "extra_forbidden"):
@@ -96,7 +99,7 @@ def sentence(error: ValidationError, kind: Any) -> str:
     if first["type"] in ("value_error", "assertion_error"):  # a check of several fields, in its own words
         return str(first["ctx"]["error"])
     where = first["loc"]
-    return f"{_path(where)} must be {_wanted(kind, where)}; it is {quoted(first['input'])}."
+    return f"{_path((name, *where) if name else where)} must be {_wanted(kind, where)}; it is {quoted(first['input'])}."
 
 
 def _named(found: Iterable[Mapping[str, Any]], *types: str) -> list[str]:
@@ -105,7 +108,7 @@ def _named(found: Iterable[Mapping[str, Any]], *types: str) -> list[str]:
 
 def _path(where: Sequence[int | str]) -> str:
     """parts, unet_widths[1], figures.generation[0].fid."""
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in where if key != "[key]")
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in where if key not in ("", "[key]"))
     return text.removeprefix(".") or "it"
 
 
@@ -114,12 +117,14 @@ def _wanted(kind: Any, where: Sequence[int | str]) -> str:
     bounds: Sequence[Any] = ()
     for key in where:
         kind, bounds = _bare(kind, bounds)
+        if key == "[key]":  # what was wrong is the key that stands before it
+            break
         if hasattr(kind, "__pydantic_fields__"):
             kind, bounds = kind.__pydantic_fields__[key].annotation, kind.__pydantic_fields__[key].metadata
         elif is_typeddict(kind):
             kind, bounds = get_type_hints(kind, include_extras=True)[str(key)], ()
-        elif args := get_args(kind):  # of a tuple, list or dict: its last, or its only one
-            kind, bounds = [arg for arg in args if arg is not Ellipsis][-1], ()
+        elif args := [arg for arg in get_args(kind) if arg is not Ellipsis]:  # of a tuple, list or dict
+            kind, bounds = args[0 if where[-1] == "[key]" else -1], ()
     return allowed(kind, bounds)
 
 
@@ -149,7 +154,8 @@ def allowed(kind: Any, bounds: Sequence[Any] = ()) -> str:
         low, high = _bound(bounds, "min_length"), _bound(bounds, "max_length")
         item, _ = _bare(args[0], ())
         some = "some of " + ", ".join(get_args(item)) if get_origin(item) is Literal else _PLURALS.get(item, "values")
-        return f"a list of {'' if low is None or high is None else f'{low} to {high} '}{some}"
+        number = "" if low is None or high is None or some.startswith("some") else f"{low} to {high} "
+        return f"a list of {number}{some}"
     if kind in (int, float):
         return f"{_NOUNS[kind]}{limits(bounds)}"
     return _NOUNS.get(kind, "an object in braces")

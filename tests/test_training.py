@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from pixelviz.config import ConfigError, TrainConfig
 from pixelviz.devices import Compute, choose
-from pixelviz.learning import losses, training
+from pixelviz.learning import losses, state, training
 from pixelviz.measure import evaluation
 from pixelviz.measure.judges import Reference
 from pixelviz.measure.metrics import features_of, ssim, statistics_of
@@ -299,11 +299,12 @@ def test_nan_weights_are_refused(trained, tmp_path):
     ("change", "message"),
     [
         (lambda f: (f / "config.json").write_text("{"), "not JSON"),
-        (lambda f: (f / "config.json").write_text("[]"), "lacks something"),
+        (lambda f: (f / "config.json").write_text("[]"), "holds list"),
+        (lambda f: (f / "config.json").write_text(_edited(f)[:-1] + ',"x":' + "[" * 100_000), "recursion limit"),
         (lambda f: (f / "config.json").unlink(), "has no config.json"),
         (lambda f: (f / "model.safetensors").unlink(), "pickles are refused"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04K\x01."), "not a readable safetensors"),
-        (lambda f: (f / "config.json").write_text(_edited(f, parts=["nose"])), "unknown parts"),
+        (lambda f: (f / "config.json").write_text(_edited(f, parts=["nose"])), r"parts\[0\] must be one of scale_vae"),
         (lambda f: (f / "config.json").write_text(_edited(f, format=99)), "format 99"),
         (lambda f: (f / "config.json").write_text(_edited(f, colour=1)), "colour"),
     ],
@@ -420,12 +421,28 @@ def test_settings_out_of_range_are_refused(changes):
         TrainConfig(**changes)
 
 
-@pytest.mark.parametrize("changes", [{"steps": 5}, {"figures": [1]}, {"seconds": "x"}, {"data": None}])
-def test_a_record_of_the_wrong_kind_is_refused(tmp_path, changes):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 5}, "steps must be an object"),
+        ({"steps": {"scale_vae": True}}, r"steps.scale_vae must be a whole number"),
+        ({"steps": {"nose": 1}}, "steps.nose must be one of scale_vae"),
+        ({"images_seen": {"twin": 10**400}}, "images_seen.twin must be a whole number from 0 to"),
+        ({"figures": [1]}, "figures must be"),
+        ({"figures": {"ssim": 5}}, "unknown keys: figures.ssim"),
+        ({"figures": {"ssim_x_delta": {"1": "high"}}}, "figures.ssim_x_delta.1 must be a number; it is 'high'"),
+        ({"figures": {"generation": [{"start": "printed"}]}}, r"lacks figures.generation\[0\].passes"),
+        ({"seconds": "x"}, "seconds must be a number"),
+        ({"data": None}, "of data, it must be an object"),
+        ({"data": {"number": -1}}, "of data, number must be a whole number"),
+        ({"history": [{"data": "x"}]}, "images_seen"),
+    ],
+)
+def test_a_record_of_the_wrong_kind_is_refused(tmp_path, changes, message):
     checkpoints.save(tmp_path / "c", tiny_model(), checkpoints.Record())
     path = tmp_path / "c" / checkpoints.CONFIG
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    with pytest.raises(CheckpointError, match="unknown"):
+    with pytest.raises(CheckpointError, match=message):
         checkpoints.load(tmp_path / "c")
 
 
@@ -433,7 +450,7 @@ def test_the_average_forgets_at_the_rate_it_was_given():
     """At count n the old average has the weight min(decay, (1 + n) / (10 + n))."""
     for count, old in ((0, 0.1), (8, 0.5), (10_000, 0.9)):
         average, value = [torch.tensor([1.0])], [torch.tensor([0.0])]
-        training._average(0.9)(average, value, torch.tensor(count))
+        state.average_weights(0.9)(average, value, torch.tensor(count))
         assert average[0].item() == pytest.approx(old)
 
 
@@ -537,7 +554,7 @@ def test_a_batch_keeps_one_state_in_memory(monkeypatch):
             most.append(len(alive))
             yield SampleStep(i, x, 1)
 
-    monkeypatch.setattr(evaluation, "draw", steps)
+    monkeypatch.setattr("pixelviz.samplers.batches.draw", steps)
     list(sample_images(tiny_model(), Compute(torch.device("cpu"), None), 4))
     assert len(most) == 51
     assert max(most) <= 3

@@ -8,10 +8,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from pixelviz.data.images import LUMA, MNIST_PAD, MNIST_SIDE
+from pixelviz.declare import declared
 
 Split = Literal["train", "test"]
 SPLIT_WORDS = {"train": "training", "test": "test"}
@@ -31,17 +33,17 @@ class Wanted(NamedTuple):
     allow_download: bool = True
 
 
-@dataclass(frozen=True)
+@declared(DataError)
 class Origin:
     """Which images they are: `number` of the `total` in a split of the data set `id` (None: no row of DATASETS).
 
-    title: what a card calls the set; number 0: unknown.
+    title: what a card calls the set; number 0: unknown. Raises DataError.
     """
 
     id: str | None = None
     title: str = "unknown"
-    number: int = 0
-    total: int = 0
+    number: int = Field(0, ge=0, le=2**53)
+    total: int = Field(0, ge=0, le=2**53)
     split: Split = "train"
 
     def __str__(self) -> str:

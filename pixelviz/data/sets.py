@@ -27,6 +27,7 @@ from pixelviz.data.faces import SIDE, STYLES, from_sheets, holds_sheets
 from pixelviz.data.folders import SPLITS, from_files, from_folder
 from pixelviz.data.idx import from_idx, idx_file
 from pixelviz.data.image_set import DataError, ImageSet, Origin, Split, Wanted, fit_batch, spread
+from pixelviz.declare import checked
 from pixelviz.process.forward import raise_to_floor
 from pixelviz.tables import Table
 
@@ -228,7 +229,7 @@ DATASETS: Table[DataSet] = Table("data set", (FASHION_PART, FASHION, FACES_PART,
 
 
 def origin_of(recorded: object) -> Origin:
-    """Which images a checkpoint's config.json says it learnt; raises TypeError.
+    """Which images a checkpoint's config.json says it learnt; raises DataError.
 
     Checkpoints of before had a sentence, such as "CIFAR-10 (JPEG) (50,000 training images)": of the sets whose name it
     begins with it is the one that has as many images as were used, or else as there were in all.
@@ -238,13 +239,7 @@ def origin_of(recorded: object) -> Origin:
         rows = [row for row in DATASETS.values() if origin.number and f"{origin.title} ".startswith(f"{row.called} ")]
         rows.sort(key=lambda row: [row.images[origin.split] != n for n in (origin.number, origin.total)])
         return replace(origin, id=rows[0].name) if rows else origin
-    origin = Origin(**recorded)  # type: ignore[arg-type]
-    for value, kind in ((origin.id, str | None), (origin.title, str), (origin.number, int), (origin.total, int)):
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise TypeError(f"data holds {value!r}")
-    if origin.split not in SPLITS:
-        raise TypeError(f"data is of the split {origin.split!r}")
-    return origin
+    return checked(Origin, recorded, DataError, "it")
 
 
 def load_images(

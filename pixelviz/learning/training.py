@@ -6,45 +6,43 @@ process takes its share of every batch, and the result is that of one process.
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
-from pixelviz.config import ModelConfig, TrainConfig
+from pixelviz.config import DataConfig, ModelConfig, TrainConfig
 from pixelviz.data.sets import ImageSet, from_unit, to_unit
 from pixelviz.devices import Compute, halving, largest_batch, out_of_memory, together
 from pixelviz.learning.losses import Draws, Pairs, TrainingObjective, draw_step, with_ends, with_pairs
+from pixelviz.learning.state import Run, TrainingError, new_run, resume_run, save_run
+from pixelviz.measure.environment import commit
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.prior import fit_mixture
 from pixelviz.models.scale_vae import ScaleVAE
 from pixelviz.samplers import draw, first_fitting
 from pixelviz.store import checkpoints
-from pixelviz.store.checkpoints import Record
-from pixelviz.store.files import write_tensors
+from pixelviz.store.checkpoints import Learnt, Record
+from pixelviz.store.runs import LossLog, Recipe, write_run
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PRIOR_IMAGES = 20_000  # codes that the prior is fitted to, at most
 PREVIEW_IMAGES = 8
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 ENCODED_VALUES = 2**20  # of the images that are encoded at once for the prior
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot start or go on; the message says why and what to change."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,8 @@ def fit_prior(vae: ScaleVAE, images: Tensor, compute: Compute, *, limit: int = P
         for part in chosen.split(n):
             x0 = to_unit(part, vae.config.floor).to(compute.device)
             with compute.autocast():
-                codes.append(vae.encode(x0, torch.zeros(len(x0), dtype=torch.int64, device=x0.device)).sample().float())
+                code = vae.encode(x0, torch.zeros(len(x0), dtype=torch.int64, device=x0.device))
+            codes.append(code.sample(generator).float())
         return codes
 
     # Training that fitted in memory must not be lost because its last step, this one, does not.
@@ -119,111 +118,6 @@ def fit_prior(vae: ScaleVAE, images: Tensor, compute: Compute, *, limit: int = P
         getattr(vae, name).copy_(value)
 
 
-@dataclass
-class Run:
-    """A training run in memory: raw and averaged weights, optimiser, float16's scaler and counters."""
-
-    model: PixelAwareModel
-    average: AveragedModel
-    optimiser: torch.optim.Optimizer
-    record: Record
-    scaler: torch.amp.GradScaler
-    step: int = 0
-
-    @property
-    def averaged(self) -> PixelAwareModel:
-        """The EMA weights as a model."""
-        return self.average.module
-
-
-def _average(decay: float):
-    @torch.no_grad()
-    def blend(averages: list[Tensor], values: list[Tensor], count: Tensor) -> None:
-        # Until `decay` is reached the average spans the whole run so far, not the random start.
-        rate = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averages, values, 1 - rate)
-
-    return blend
-
-
-def _new_run(config: ModelConfig, train: TrainConfig, compute: Compute, record: Record, source=None) -> Run:
-    """Networks with fresh weights, or with those of a model that `source` holds."""
-    present = tuple(dict.fromkeys((*(source.parts if source else ()), *train.parts)))
-    torch.manual_seed(train.seed)
-    model = PixelAwareModel(config, present)
-    if source is not None:
-        model.load_state_dict(source.state_dict(), strict=False)
-    compute.place(model)
-    average = AveragedModel(model, multi_avg_fn=_average(train.ema), use_buffers=False)
-    for part in set(present) - set(train.parts):
-        getattr(model, part).requires_grad_(False)
-    trained = [p for part in train.parts for p in getattr(model, part).parameters()]
-    optimiser = torch.optim.Adam(trained, lr=train.learning_rate, fused=compute.device.type in ("cpu", "cuda"))
-    return Run(model, average, optimiser, record, compute.scaler())
-
-
-def save_run(run: Run, folder: Path) -> None:
-    """Write the checkpoint and, in one atomic file, all that resuming needs."""
-    checkpoints.save(folder, run.averaged, run.record)
-    tensors = {f"model.{k}": v for k, v in run.model.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in run.averaged.state_dict().items()}
-    for index, state in run.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
-    metadata = {
-        "step": str(run.step),
-        "n_averaged": str(int(run.average.n_averaged)),
-        "record": json.dumps(asdict(run.record)),
-        "scaler": json.dumps(run.scaler.state_dict()),
-    }
-    write_tensors(folder / checkpoints.STATE, tensors, metadata)
-
-
-def _resume(folder: Path, train: TrainConfig, compute: Compute) -> Run:
-    """Go on from a folder: exactly, where its training state is there and trains the same parts."""
-    loaded = checkpoints.load(folder)
-    run = _new_run(loaded.model.config, train, compute, loaded.record, loaded.model)
-    if not (folder / checkpoints.STATE).is_file():
-        return run
-    try:
-        return _with_state(run, folder / checkpoints.STATE, train)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
-        raise TrainingError(
-            f"{folder / checkpoints.STATE} is damaged or of another model; delete it to go on from the weights alone."
-        ) from None
-
-
-def _with_state(run: Run, path: Path, train: TrainConfig) -> Run:
-    """The run with the state that a file holds, unless that is of other parts."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-    record = checkpoints.read_record(json.loads(metadata["record"]))
-    if set(record.training.get("parts", ())) != set(train.parts):
-        return run
-    tensors = load_file(path)
-
-    def group(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-    run.model.load_state_dict(group("model."))
-    run.averaged.load_state_dict(group("average."))
-    run.average.n_averaged.fill_(int(metadata["n_averaged"]))
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in group("optimiser.").items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    whole = run.optimiser.state_dict()
-    run.optimiser.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
-    for parameter, moments in run.optimiser.state.items():
-        for name, value in moments.items():
-            if value.shape == parameter.shape:
-                # Fused Adam walks through memory, so the moments need the weights' layout, which a file does not keep.
-                moments[name] = torch.empty_like(parameter).copy_(value)
-    if run.scaler.is_enabled() and (scaler := json.loads(metadata.get("scaler", "{}"))):
-        run.scaler.load_state_dict(scaler)
-    run.record, run.step = record, int(metadata["step"])
-    return run
-
-
 def learning_rate(train: TrainConfig, step: int) -> float:
     """Linear warm-up, then a cosine down to a twentieth at the last step; step counts from 0."""
     warm = min(train.warmup, max(train.steps // 10, 1))
@@ -231,6 +125,18 @@ def learning_rate(train: TrainConfig, step: int) -> float:
         return train.learning_rate * (step + 1) / warm
     share = (step - warm) / max(train.steps - warm, 1)
     return train.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+
+
+def _rows(x0: Tensor, draws: Draws, rows: slice) -> tuple[Tensor, Draws]:
+    """Some rows of a batch and its draws."""
+    from accelerate.utils import slice_tensors
+
+    return x0[rows], slice_tensors(draws, rows)
+
+
+def _flipped(images: Tensor, mirrored: Tensor | None) -> Tensor:
+    """Images (B, C, H, W), those mirrored left to right that `mirrored` (B,) says; None: none."""
+    return images if mirrored is None else torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
 class _Steps:
@@ -271,10 +177,12 @@ class _Steps:
         if train.least_gap and "parallel_unet" in draws:
             draws["parallel_unet"] = with_ends(config, train, draws["parallel_unet"], step)
         indices = batches(len(self.images), train.batch, train.seed, step)
+        mirrored = torch.rand(train.batch, generator=generator) < 0.5 if train.flips else None
         if self.pairs is None:
-            x0 = to_unit(self.images[indices[self.rows]].to(device), config.floor)
+            mirrored = None if mirrored is None else mirrored[self.rows]
+            x0 = to_unit(_flipped(self.images[indices[self.rows]], mirrored).to(device), config.floor)
         else:
-            x0 = to_unit(self.images[indices], config.floor)
+            x0 = to_unit(_flipped(self.images[indices], mirrored), config.floor)
             mine = draws["parallel_unet"]
             x0, draws["parallel_unet"] = with_pairs(config, train, x0, mine, self.pairs, generator)
             x0 = x0[self.rows]
@@ -292,9 +200,8 @@ class _Steps:
 
     def _next(self) -> dict[str, float]:
         run, train, accelerator = self.run, self.train, self.accelerator
-        total, tallies = self.objective(*self.batch)
         self.optimiser.zero_grad()
-        accelerator.backward(run.scaler.scale(total))
+        tallies = self._backward()
         run.scaler.unscale_(run.optimiser)
         norm = accelerator.clip_grad_norm_(self.parameters, train.clip)
         if run.step + 1 < train.steps:
@@ -316,13 +223,25 @@ class _Steps:
         run.step += 1
         for part in train.parts:
             run.record.steps[part] = run.record.steps.get(part, 0) + 1
-            run.record.images_seen[part] = run.record.images_seen.get(part, 0) + train.batch
+            for seen in (run.record.images_seen, run.record.history[-1]["images_seen"]):
+                seen[part] = seen.get(part, 0) + train.batch
         return losses
+
+    def _backward(self) -> dict[str, Tensor]:
+        """The gradient of the batch's mean loss, in `accumulate` parts; returns the tallies of all of it."""
+        (x0, draws), tallies = self.batch, {}
+        rows = torch.arange(len(x0)).tensor_split(min(self.train.accumulate, len(x0)))
+        for part in rows:
+            mine = slice(int(part[0]), int(part[-1]) + 1)
+            last = mine.stop == len(x0)  # processes exchange gradients once a step
+            with nullcontext() if last else self.accelerator.no_sync(self.objective):
+                total, found = self.objective(*((x0, draws) if len(rows) == 1 else _rows(x0, draws, mine)))
+                self.accelerator.backward(self.run.scaler.scale(total * (len(part) / len(x0))))
+            tallies = {key: tallies.get(key, 0) + value for key, value in found.items()}
+        return tallies
 
     def _advice(self) -> str:
         """Which batch would fit, found by trying; the weights are not touched."""
-        from accelerate.utils import slice_tensors
-
         x0, draws = self.batch
         self.optimiser.zero_grad()
         # Adam's two moments are made in the first update.
@@ -330,7 +249,7 @@ class _Steps:
 
         def attempt(n: int) -> None:
             try:
-                total, _ = self.alone(x0[:n], slice_tensors(draws, slice(n)))
+                total, _ = self.alone(*_rows(x0, draws, slice(n)))
                 total.backward()
             finally:
                 self.optimiser.zero_grad()
@@ -339,8 +258,32 @@ class _Steps:
         moments.clear()
         need = f"there is not enough memory for a batch of {self.train.batch} on {self.compute.describe()}"
         if fits:
-            return f"{need}. A batch of {fits} fits: train with that; what was saved before can be resumed."
+            parts = -(-self.train.batch // fits)
+            return (
+                f"{need}. A batch of {fits} fits: train with that, or with this one in {parts} parts (--accumulate "
+                f"{parts}); what was saved before can be resumed."
+            )
         return f"{need}, nor for a single image; choose a smaller preset, or a device with more memory."
+
+
+def _history(record: Record, name: str) -> list[Learnt]:
+    """The data sets of a record, the one that is learnt next at the end, with no images of it yet if it is new."""
+    before = list(record.history)
+    if not before and record.images_seen:  # of a checkpoint from before there was a history
+        before = [Learnt(data=str(record.data), images_seen=record.images_seen)]
+    return before if before and before[-1]["data"] == name else [*before, Learnt(data=name, images_seen={})]
+
+
+def _may_fail(what: str, make: Callable[[], Result]) -> Result | None:
+    """What is derived from the weights; None where it fails, which is logged: the weights are worth keeping alone."""
+    try:
+        return make()
+    except (RuntimeError, ValueError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        log.warning(
+            "%s failed, and is left out; if the training has diverged, lower the learning rate (%s)", what, reason
+        )
+        return None
 
 
 def train(
@@ -354,6 +297,7 @@ def train(
     precision: str = "auto",
     compiled: bool = False,
     pairs: Pairs | None = None,
+    source: DataConfig | None = None,
     preview_every: int = 200,
     save_every_seconds: float = 300.0,
 ) -> Iterator[TrainStep]:
@@ -361,9 +305,10 @@ def train(
 
     Args: images, uint8 (N, C, size, size); config, the model to build (on resume the checkpoint's own
     configuration is used); out, the checkpoint folder, None to keep nothing; resume, go on from `out`;
-    device, precision, compiled, as for `devices.choose`; pairs, which R_phi learns too (`distillation`). Of several
-    processes only the main one writes and draws previews. Closing the generator (or any error in the caller)
-    stops training and saves what there is.
+    device, precision, compiled, as for `devices.choose`; pairs, which R_phi learns too (`distillation`); source, how
+    the images were asked for, which run.yaml then says. Of several processes only the main one writes and draws
+    previews. Closing the generator (or any error in the caller) stops training and saves what there is: the weights
+    first. The prior and previews may fail alone, which is logged.
     Raises TrainingError, CheckpointError, or ConfigError.
     """
     accelerator, compute = together(device, precision, compiled)
@@ -371,7 +316,7 @@ def train(
         raise TrainingError(f"{out} already holds a checkpoint; resume it, or choose another folder.")
     if resume and out is None:
         raise TrainingError("resuming needs the folder of the checkpoint to go on from.")
-    run = _resume(out, training, compute) if resume else _new_run(config, training, compute, Record())
+    run = resume_run(out, training, compute) if resume else new_run(config, training, compute, Record())
     config = run.model.config
     if tuple(images.images.shape[1:]) != config.shape:
         raise TrainingError(f"the images are {tuple(images.images.shape[1:])}, but the model takes {config.shape}.")
@@ -387,27 +332,43 @@ def train(
     run.model.train()
     steps = _Steps(run, images.images, training, compute, accelerator, pairs)
     accelerator.wait_for_everyone()  # the main process writes into `out`, where the others have looked by now
-    record = run.record
     count = f" in each of {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
-    record.data, record.device, record.training = images.origin, compute.describe() + count, asdict(training)
+    run.record = replace(
+        run.record,
+        data=images.origin,
+        device=compute.describe() + count,
+        training=asdict(training),
+        history=_history(run.record, images.name),
+    )
+    recipe, about = Recipe(source, config, training), {"processes": accelerator.num_processes, "commit": commit()}
     fixed = to_unit(images.images[:PREVIEW_IMAGES], config.floor).to(compute.device)
     began = last_save = time.monotonic()
-    before, window = record.seconds, []
+    before, window = run.record.seconds, []
     start = run.step
+    writes = out is not None and accelerator.is_main_process
+    losses_file = LossLog(out, start) if writes else None
 
     def save(final: bool) -> bool:
-        record.seconds = before + time.monotonic() - began
-        if out is None or not accelerator.is_main_process:
+        run.record = replace(run.record, seconds=before + time.monotonic() - began)
+        if not writes:
             return False
-        if final and "scale_vae" in training.parts:
-            # A run that has seen few images is not worth a long fit.
-            limit = min(PRIOR_IMAGES, record.images_seen["scale_vae"])
-            fit_prior(run.averaged.scale_vae, images.images, compute, limit=limit, seed=training.seed)
-            run.model.scale_vae.load_state_dict(
-                {k: v for k, v in run.averaged.scale_vae.state_dict().items() if k.startswith("prior_")}, strict=False
-            )
+        losses_file.flush()
         save_run(run, out)
+        write_run(out, recipe, run.record, **about)
+        if final and "scale_vae" in training.parts and _may_fail("the prior", fit):
+            save_run(run, out)
         return True
+
+    def fit() -> bool:
+        # A run that has seen few images is not worth a long fit.
+        limit = min(PRIOR_IMAGES, run.record.images_seen["scale_vae"])
+        fit_prior(run.averaged.scale_vae, images.images, compute, limit=limit, seed=training.seed)
+        fitted = {k: v for k, v in run.averaged.scale_vae.state_dict().items() if k.startswith("prior_")}
+        run.model.scale_vae.load_state_dict(fitted, strict=False)
+        return True
+
+    def look() -> Tensor:
+        return preview(run.averaged.eval(), fixed, compute)
 
     try:
         while run.step < training.steps:
@@ -416,7 +377,9 @@ def train(
             window = [*window[-50:], now]
             pace = (len(window) - 1) / (now - window[0]) if len(window) > 1 else 1 / (now - began)
             done = run.step == training.steps
-            look = accelerator.is_main_process and (run.step % preview_every == 0 or done or run.step - start == 1)
+            seen = accelerator.is_main_process and (run.step % preview_every == 0 or done or run.step - start == 1)
+            if losses_file is not None:
+                losses_file.add(run.step, losses, pace * training.batch)
             saved = False
             if not done and now - last_save > save_every_seconds:
                 with suppress(checkpoints.CheckpointError, OSError, SafetensorError):  # a full disk may have room soon
@@ -429,7 +392,7 @@ def train(
                 images_per_second=pace * training.batch,
                 eta_seconds=(training.steps - run.step) / pace,
                 seconds=now - began,
-                preview=preview(run.averaged.eval(), fixed, compute) if look else None,
+                preview=_may_fail("the preview", look) if seen else None,
                 saved=saved,
             )
     finally:
@@ -439,3 +402,5 @@ def train(
         elif made:
             with suppress(OSError):  # not empty: another process is at work in it
                 out.rmdir()
+        if losses_file is not None:
+            losses_file.close()

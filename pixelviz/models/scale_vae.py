@@ -20,8 +20,9 @@ class Code(NamedTuple):
     log_variance: Tensor
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """One z per image."""
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        """One z per image, with noise drawn on the generator's device."""
+        device = self.mean.device if generator is None else generator.device
+        noise = torch.randn(self.mean.shape, generator=generator, device=device).to(self.mean)
         return self.mean + torch.exp(self.log_variance / 2) * noise
 
     def kl(self) -> Tensor:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from typing_extensions import NotRequired, TypedDict
 
-from pixelviz.config import PARTS, ConfigError, ModelConfig
-from pixelviz.data.sets import Origin, origin_of
+from pixelviz.config import ConfigError, ModelConfig, Part, Parts
+from pixelviz.data.image_set import DataError, Origin
+from pixelviz.data.sets import origin_of
+from pixelviz.declare import checked, declared, quoted, read_object
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.store.files import write_json, write_tensors, write_text
 
@@ -32,18 +36,61 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message says what does not fit."""
 
 
-@dataclass
-class Record:
-    """What config.json says of a checkpoint besides the model's configuration."""
+Count = Annotated[int, Field(ge=0, le=2**53)]
+_CLOSED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    data: Origin = field(default_factory=Origin)
-    steps: dict[str, int] = field(default_factory=dict)  # optimiser steps, per part
-    images_seen: dict[str, int] = field(default_factory=dict)  # per part
-    seconds: float = 0.0  # of training, all parts together
+
+class Samples(TypedDict):
+    """What `evaluate` says of the samples of one start and number of passes."""
+
+    __pydantic_config__ = _CLOSED  # type: ignore[misc]
+    method: NotRequired[str]
+    start: str
+    passes: Count
+    fid: float
+    network_evaluations: Count
+    seconds_per_image: float
+    judge: NotRequired[dict[str, float]]  # FID, KID, precision and recall by the neutral judge
+
+
+class Figures(TypedDict, total=False):
+    """What `evaluate` measures; SSIM over steps i, FID in the features of a bundled classifier."""
+
+    __pydantic_config__ = _CLOSED  # type: ignore[misc]
+    ssim_images: Count
+    ssim_x_delta: dict[str, float]
+    ssim_alpha_bar: dict[str, float]
+    ssim_x0: dict[str, float]
+    test_images: str
+    fid_samples: Count
+    prior_fid: dict[str, float]
+    generation: list[Samples]
+    features: str  # whose the FID is
+    judge: str
+    measured_on: str
+
+
+class Learnt(TypedDict):
+    """A data set that a model has learnt from, by its name, and how many images of it, per part."""
+
+    __pydantic_config__ = _CLOSED  # type: ignore[misc]
+    data: str
+    images_seen: dict[Part, Count]
+
+
+@declared(CheckpointError)
+class Record:
+    """What config.json says of a checkpoint besides the model's configuration; raises CheckpointError."""
+
+    data: Origin = field(default_factory=Origin)  # the last that it learnt
+    steps: dict[Part, Count] = field(default_factory=dict)  # optimiser steps, per part
+    images_seen: dict[Part, Count] = field(default_factory=dict)  # per part
+    seconds: Annotated[float, Field(ge=0)] = 0.0  # of training, all parts together
     device: str = "unknown"
     training: dict[str, Any] = field(default_factory=dict)  # the last run's TrainConfig, resolved
-    figures: dict[str, Any] = field(default_factory=dict)  # measured by `evaluate`
+    figures: Figures = field(default_factory=dict)  # type: ignore[arg-type]  # measured by `evaluate`
     notes: list[str] = field(default_factory=list)  # what was tried and what it gave
+    history: list[Learnt] = field(default_factory=list)  # all that it learnt, the first first
 
 
 @dataclass
@@ -127,17 +174,12 @@ def save(folder: Path, model: PixelAwareModel, record: Record, dtype: str = "flo
 
 
 def read_record(values: dict[str, Any]) -> Record:
-    """The record that `asdict` made plain values of; raises TypeError where they are not of their kinds."""
-    record = Record(**values)
-    record.data = origin_of(values["data"]) if "data" in values else Origin()
-    for entry in fields(Record):
-        value, kind = getattr(record, entry.name), type(getattr(Record(), entry.name))
-        fits = isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
-        if fits and entry.name in ("steps", "images_seen"):
-            fits = all(isinstance(number, int) for number in value.values())
-        if not fits:
-            raise TypeError(f"{entry.name} is {value!r}")
-    return record
+    """The record that `asdict` made plain values of; raises CheckpointError."""
+    try:
+        origin = origin_of(values["data"]) if "data" in values else Origin()
+    except DataError as error:
+        raise CheckpointError(f"of data, {error}") from None
+    return checked(Record, values | {"data": origin}, CheckpointError)
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, tuple[str, ...], Record]:
@@ -151,20 +193,18 @@ def read_config(folder: Path) -> tuple[ModelConfig, tuple[str, ...], Record]:
         hint = f" It holds pickles ({', '.join(pickles[:3])}), which are refused." if pickles else ""
         raise CheckpointError(f"{folder} has no {CONFIG}.{hint}")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        parts = tuple(values["parts"])
-        config = ModelConfig.from_dict(values["model"])
-        record = read_record({k: v for k, v in values.items() if k not in ("format", "model", "parts")})
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}.") from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} lacks something or has something unknown: {error}.") from None
-    except ConfigError as error:
+        values = read_object(path.read_bytes())
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON of a checkpoint: {error}.") from None
+    version, parts = values.pop("format", None), values.pop("parts", None)
+    if version != FORMAT or isinstance(version, bool):
+        raise CheckpointError(f"{path} has format {quoted(version)}; this version reads format {FORMAT}.")
+    try:
+        parts = checked(Parts, parts, CheckpointError, "parts")
+        config = ModelConfig.from_dict(values.pop("model", None))
+        record = read_record(values)
+    except (ConfigError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from None
-    if values.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {values.get('format')}; this version reads format {FORMAT}.")
-    if not parts or set(parts) - set(PARTS):
-        raise CheckpointError(f"{path} names unknown parts {parts}; there are: {', '.join(PARTS)}.")
     return config, parts, record
 
 

@@ -18,7 +18,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` to write; it takes that place when the block ends, and is removed when the block fails."""
     partial = path.with_name(path.name + ".partial")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         yield partial
+        partial.chmod(mode)  # as readable as its neighbours: safetensors would give it to its owner alone
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)

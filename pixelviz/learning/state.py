@@ -1,0 +1,135 @@
+"""A training run in memory, and on disk: all that going on exactly where it was needs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from pixelviz.config import ModelConfig, TrainConfig
+from pixelviz.devices import Compute
+from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.store import checkpoints
+from pixelviz.store.checkpoints import Record
+from pixelviz.store.files import write_tensors
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot start or go on; the message says why and what to change."""
+
+
+@dataclass
+class Run:
+    """A training run in memory: raw and averaged weights, optimiser, float16's scaler and counters."""
+
+    model: PixelAwareModel
+    average: AveragedModel
+    optimiser: torch.optim.Optimizer
+    record: Record
+    scaler: torch.amp.GradScaler
+    step: int = 0
+
+    @property
+    def averaged(self) -> PixelAwareModel:
+        """The EMA weights as a model."""
+        return self.average.module
+
+
+def average_weights(decay: float):
+    @torch.no_grad()
+    def blend(averages: list[Tensor], values: list[Tensor], count: Tensor) -> None:
+        # Until `decay` is reached the average spans the whole run so far, not the random start.
+        rate = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averages, values, 1 - rate)
+
+    return blend
+
+
+def new_run(config: ModelConfig, train: TrainConfig, compute: Compute, record: Record, source=None) -> Run:
+    """Networks with fresh weights, or with those of a model that `source` holds."""
+    present = tuple(dict.fromkeys((*(source.parts if source else ()), *train.parts)))
+    torch.manual_seed(train.seed)
+    model = PixelAwareModel(config, present)
+    if source is not None:
+        model.load_state_dict(source.state_dict(), strict=False)
+    compute.place(model)
+    average = AveragedModel(model, multi_avg_fn=average_weights(train.ema), use_buffers=False)
+    for part in set(present) - set(train.parts):
+        getattr(model, part).requires_grad_(False)
+    trained = [p for part in train.parts for p in getattr(model, part).parameters()]
+    optimiser = torch.optim.Adam(trained, lr=train.learning_rate, fused=compute.device.type in ("cpu", "cuda"))
+    return Run(model, average, optimiser, record, compute.scaler())
+
+
+def save_run(run: Run, folder: Path) -> None:
+    """Write the checkpoint and, in one atomic file, all that resuming needs.
+
+    Raises TrainingError rather than replace a good checkpoint by one whose weights are not finite.
+    """
+    for model in (run.averaged, run.model):
+        if not all(value.isfinite().all() for value in model.state_dict().values()):
+            raise TrainingError(f"the weights are no longer finite at step {run.step}; those saved before it are kept.")
+    checkpoints.save(folder, run.averaged, run.record)
+    tensors = {f"model.{k}": v for k, v in run.model.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in run.averaged.state_dict().items()}
+    for index, state in run.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    metadata = {
+        "step": str(run.step),
+        "n_averaged": str(int(run.average.n_averaged)),
+        "record": json.dumps(asdict(run.record)),
+        "scaler": json.dumps(run.scaler.state_dict()),
+    }
+    write_tensors(folder / checkpoints.STATE, tensors, metadata)
+
+
+def resume_run(folder: Path, train: TrainConfig, compute: Compute) -> Run:
+    """Go on from a folder: exactly, where its training state is there and trains the same parts."""
+    loaded = checkpoints.load(folder)
+    run = new_run(loaded.model.config, train, compute, loaded.record, loaded.model)
+    if not (folder / checkpoints.STATE).is_file():
+        return run
+    try:
+        return _with_state(run, folder / checkpoints.STATE, train)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+        raise TrainingError(
+            f"{folder / checkpoints.STATE} is damaged or of another model; delete it to go on from the weights alone."
+        ) from None
+
+
+def _with_state(run: Run, path: Path, train: TrainConfig) -> Run:
+    """The run with the state that a file holds, unless that is of other parts."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    record = checkpoints.read_record(json.loads(metadata["record"]))
+    if set(record.training.get("parts", ())) != set(train.parts):
+        return run
+    tensors = load_file(path)
+
+    def group(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    run.model.load_state_dict(group("model."))
+    run.averaged.load_state_dict(group("average."))
+    run.average.n_averaged.fill_(int(metadata["n_averaged"]))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in group("optimiser.").items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    whole = run.optimiser.state_dict()
+    run.optimiser.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
+    for parameter, moments in run.optimiser.state.items():
+        for name, value in moments.items():
+            if value.shape == parameter.shape:
+                # Fused Adam walks through memory, so the moments need the weights' layout, which a file does not keep.
+                moments[name] = torch.empty_like(parameter).copy_(value)
+    if run.scaler.is_enabled() and (scaler := json.loads(metadata.get("scaler", "{}"))):
+        run.scaler.load_state_dict(scaler)
+    run.record, run.step = record, int(metadata["step"])
+    return run
