@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import socket
 from pathlib import Path
 
@@ -33,21 +34,45 @@ RANKS = (
     ("service",),
     ("lesson",),  # its steps ask the service for what networks say
     ("ui", "commands"),
-    ("__main__",),
+    ("__main__", "__init__"),
 )
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 
 
-def imports(path):
-    """Dotted names of all that a file imports, also inside functions."""
+DYNAMIC = {"import_module", "__import__", "find_spec", "find_loader", "run_module", "exec", "eval"}
+ADDRESS = re.compile(r"pixelviz(\.\w+)+(:\w+)?")  # a string that is a module's name, for whoever imports it later
+
+
+def imported(source, module, is_package=False):
+    """Dotted names of all that a module's source imports: anywhere, also relatively, inside functions, or by name.
+
+    Raises ValueError where what is imported is known only as it runs.
+    """
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            names |= {alias.name if "." in alias.name else f"{alias.name}.*" for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            parts = module.split(".")
+            above = parts[: len(parts) - node.level + is_package] if node.level else []
+            names |= {".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and ADDRESS.fullmatch(node.value):
+            names.add(node.value.replace(":", "."))
+        elif isinstance(node, ast.Call):
+            called = getattr(node.func, "id", getattr(node.func, "attr", None))
+            if called in DYNAMIC and node.args:  # a network's .eval() takes none
+                name = getattr(node.args[0], "value", None)
+                if not isinstance(name, str) or name.startswith(".") or called in ("exec", "eval"):
+                    raise ValueError(f"{module}, line {node.lineno}: what {called} imports cannot be read")
+                names.add(name)
     return names
+
+
+def imports(path):
+    """`imported` of a file of the package."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return imported(path.read_text(encoding="utf-8"), module, parts[-1] == "__init__")
 
 
 def room(name):
@@ -66,20 +91,61 @@ def upward(own, names):
 
 
 def test_every_room_has_a_rank():
-    assert set(ROOM_OF.values()) - {"__init__"} == set(RANK)
+    assert set(ROOM_OF.values()) == set(RANK)
 
 
 def test_imports_point_one_way():
-    wrong = {path: found for path, own in ROOM_OF.items() if own in RANK and (found := upward(own, imports(path)))}
+    wrong = {path: found for path, own in ROOM_OF.items() if (found := upward(own, imports(path)))}
     assert not wrong
 
 
-@pytest.mark.parametrize("own", [room for room in RANK if room != "__main__"])
-def test_an_import_that_points_up_is_found(own):
-    for to in RANK:
-        if to != own:
-            planted = upward(own, {f"pixelviz.{to}", f"pixelviz.{to}.part"})
-            assert bool(planted) == (RANK[to] >= RANK[own])
+PLANTED = (
+    "import pixelviz.{to}.part",
+    "import pixelviz.{to}.part as part",
+    "from pixelviz.{to} import part",
+    "from pixelviz import {to}",
+    "from ..{to} import part",
+    "from .. import {to}",
+    "def late():\n    from pixelviz.{to} import part",
+    "if False:\n    import pixelviz.{to}",
+    "__import__('pixelviz.{to}')",
+    "importlib.import_module('pixelviz.{to}.part')",
+    "LATER = {{'part': 'pixelviz.{to}.part:name'}}",
+)
+
+
+@pytest.mark.parametrize("form", PLANTED)
+def test_an_import_that_points_up_is_found_in_whatever_form(form):
+    for own in RANK:
+        for to in set(RANK) - {own}:
+            planted = upward(own, imported(form.format(to=to), f"pixelviz.{own}.module"))
+            assert bool(planted) == (RANK[to] >= RANK[own]), (own, to)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "import_module(name)",
+        "importlib.import_module('pixelviz.' + name)",
+        "import_module('..ui', __package__)",
+        "exec(text)",
+        "__import__(f'pixelviz.{name}')",
+    ],
+)
+def test_an_import_that_cannot_be_read_is_refused(form):
+    with pytest.raises(ValueError, match=r"pixelviz\.process\.walk, line 1"):
+        imported(form, "pixelviz.process.walk")
+
+
+@pytest.mark.parametrize("form", ["import pixelviz", "from pixelviz import *", "from pixelviz import PixelAware"])
+def test_no_room_imports_the_package_s_face(form):
+    assert upward("ui", imported(form, "pixelviz.ui.app"))
+
+
+def test_relative_names_are_those_that_python_finds():
+    assert imported("from . import b\nfrom .c import d", "pixelviz.ui.a") == {"pixelviz.ui.b", "pixelviz.ui.c.d"}
+    assert imported("from .c import d", "pixelviz.ui", is_package=True) == {"pixelviz.ui.c.d"}
+    assert imported("from ..c import d", "pixelviz.ui.tabs", is_package=True) == {"pixelviz.ui.c.d"}
 
 
 def test_only_the_screen_knows_gradio_or_the_screen():
