@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pixelviz.declare import quoted
+
 MAX_PIXELS = 6  # curves that can be told apart in one chart
 
 
@@ -21,13 +23,6 @@ def refuse_on_a_space() -> None:
         raise ServiceError(
             "on a public Space no folder of the server can be named; upload files, or run the app yourself."
         )
-
-
-def quoted(value: Any) -> str:
-    """A value from outside, short enough for a message and without markup."""
-    text = repr(value)
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return text.replace("<", "").replace(">", "")
 
 
 def _subject(name: str) -> str:

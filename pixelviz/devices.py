@@ -170,7 +170,7 @@ def halving(run: Callable[[int], Result], batch: int) -> tuple[Result, int]:
         batch //= 2
 
 
-def batches(
+def in_batches(
     run: Callable[[int, int], Result],
     n: int,
     batch: int,

@@ -13,7 +13,7 @@ import torch
 
 from pixelviz.config import MAX_SEED, PAPER_FLOOR, ConfigError, check_process
 from pixelviz.data.images import Picture, fit
-from pixelviz.data.pictures import RGB_CHANNELS, as_bytes, suggest_pixels
+from pixelviz.data.pictures import RGB_CHANNELS, as_bytes, frame_steps, suggest_pixels
 from pixelviz.data.sets import to_image, to_unit
 from pixelviz.process.forward import walk_both
 from pixelviz.process.schedules import LinearBeta, PixelAware, Schedule
@@ -29,11 +29,6 @@ GRID, GIF_FRAMES, MP4_FRAMES = 25, 40, 100  # states that are kept of a walk: fo
 def shown(x: torch.Tensor, floor: float) -> np.ndarray:
     """(..., C, H, W) as uint8 (..., H, W, C), [floor, 1] shown as black to white."""
     return np.moveaxis(as_bytes(to_image(x, floor).numpy()), -3, -1)
-
-
-def spread(T: int, count: int) -> list[int]:
-    """At most `count` whole steps from 0 to T, both included, evenly spread."""
-    return sorted({round(i) for i in np.linspace(0, T, count)})
 
 
 class Walk(NamedTuple):
@@ -113,7 +108,7 @@ class View:
     @cached_property
     def walk(self) -> Walk:
         """The exact chain from x_0 to x_T, walked once."""
-        kept = {i for count in (GRID, GIF_FRAMES, MP4_FRAMES) for i in spread(self.T, count)}
+        kept = {i for count in (GRID, GIF_FRAMES, MP4_FRAMES) for i in frame_steps(self.T, count)}
         values = {method: np.empty((2, len(self.x0), self.T + 1)) for method in METHODS}
         frames: dict[str, dict[int, np.ndarray]] = {method: {} for method in METHODS}
         for i, states in enumerate(walk_both(list(self.schedules.values()), self.x0.numpy(), self.seed)):

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import socket
+from collections import defaultdict
 from pathlib import Path
 
 import gradio as gr
@@ -160,6 +161,31 @@ def test_what_needs_arrays_only_knows_nothing_else():
     found = {room(name) for name in imports(PACKAGE / "measure" / "metrics.py")} - {None, "data"}
     assert not found
     assert "torch" not in {name.split(".")[0] for name in imports(PACKAGE / "service" / "payloads.py")}
+
+
+SHARED_NAMES = {
+    "build",  # of every tab, from the table of tabs
+    "train", "distill", "tune", "evaluate", "bench", "export",  # a command is called like what it runs
+    "printed",  # the paper's sampler and its start, each in its own table
+    "instrument", "picture", "sample_sheet",  # a component of the page, and the value that it shows
+    "PixelAware",  # the schedule, as the paper calls it; and `pixelviz.PixelAware`, the model for everybody else
+}  # fmt: skip
+
+
+def public_names(path):
+    """Classes and functions that a file defines at its top level, but for those of its own."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return [node.name for node in body if isinstance(node, kinds) and not node.name.startswith("_")]
+
+
+def test_a_name_means_one_thing():
+    where = defaultdict(list)
+    for path in FILES:
+        for name in public_names(path):
+            where[name].append(str(path.relative_to(PACKAGE)))
+    assert {name: paths for name, paths in where.items() if len(paths) > 1 and name not in SHARED_NAMES} == {}
+    assert all(len(where[name]) > 1 for name in SHARED_NAMES), "a name that is no longer shared needs no leave"
 
 
 @pytest.fixture

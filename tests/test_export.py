@@ -18,14 +18,15 @@ from pypdf import PdfReader
 from pixelviz import __main__ as cli
 from pixelviz.config import ConfigError
 from pixelviz.data.images import read_image
+from pixelviz.data.pictures import frame_steps
 from pixelviz.export import film, paper_figures
-from pixelviz.export.archive import EXTRAS, FORMATS, Request, curves, export, film_frames, read_settings
+from pixelviz.export.archive import EXTRAS, FORMATS, Request, curves_csv, export, film_frames, read_settings
 from pixelviz.export.figures import FIGURES, best_fit
 from pixelviz.process.forward import empirical_moments, expected_moments, noise, trajectory
 from pixelviz.progress import Progress
 from pixelviz.service import benches
 from pixelviz.ui.export_panel import Downloads, bar, file_name, read_view
-from pixelviz.view import GIF_FRAMES, IMAGE_FILE, MP4_FRAMES, ExportError, View, spread
+from pixelviz.view import GIF_FRAMES, IMAGE_FILE, MP4_FRAMES, ExportError, View
 from tests.served import photo, png
 from tests.tiny import tiny_config
 
@@ -90,7 +91,7 @@ def test_a_figure_is_laid_out_once():
     sizes = []
     for kind in ("png", "pdf", "png"):
         stream = io.BytesIO()
-        paper_figures.save(figure, stream, kind)
+        paper_figures.save_figure(figure, stream, kind)
         if kind == "png":
             sizes.append(Image.open(stream).size)
     assert sizes[0] == sizes[1]
@@ -112,7 +113,7 @@ def test_figures_name_their_checkpoint_and_settings(made):
 def test_the_gif_runs_from_the_image_to_noise(made):
     view, files, _ = made
     with Image.open(io.BytesIO(files["trajectory.gif"])) as gif:
-        assert gif.n_frames == len(spread(view.T, GIF_FRAMES)) == 31
+        assert gif.n_frames == len(frame_steps(view.T, GIF_FRAMES)) == 31
         assert gif.info["loop"] == 0
         first = np.asarray(gif.convert("RGB")).astype(int)
         gif.seek(gif.n_frames - 1)
@@ -180,7 +181,7 @@ def test_the_settings_make_the_same_view_again(made, tmp_path):
     again, _ = read_settings(tmp_path / "settings.json")
     assert again.settings() == view.settings()
     assert torch.equal(again.x0, view.x0)
-    assert curves(again) == curves(view)
+    assert curves_csv(again) == curves_csv(view)
     assert json.loads(files["settings.json"])["i"] == 12
 
 

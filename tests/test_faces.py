@@ -99,13 +99,13 @@ def test_the_preset_takes_them():
 
 def test_what_drawing_needs_is_said(tmp_path, monkeypatch):
     with pytest.raises(ImageError, match="multiple of 100"):
-        next(faces.draw(tmp_path / "out", 30))
+        next(faces.draw_faces(tmp_path / "out", 30))
     if shutil.which("node"):
         with pytest.raises(ImageError, match=r"npm install @dicebear/core@9\.4\.3"):
-            next(faces.draw(tmp_path / "out", 100, packages=tmp_path))
+            next(faces.draw_faces(tmp_path / "out", 100, packages=tmp_path))
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ImageError, match=r"needs Node\.js"):
-        next(faces.draw(tmp_path / "out", 100, packages=tmp_path))
+        next(faces.draw_faces(tmp_path / "out", 100, packages=tmp_path))
 
 
 @pytest.mark.skipif(
@@ -114,7 +114,7 @@ def test_what_drawing_needs_is_said(tmp_path, monkeypatch):
 )
 def test_the_same_faces_are_drawn_again(tmp_path):
     pytest.importorskip("resvg_py")
-    assert list(faces.draw(tmp_path, 100, packages=PACKAGES)) == [25, 50, 75, 100]
+    assert list(faces.draw_faces(tmp_path, 100, packages=PACKAGES)) == [25, 50, 75, 100]
     for style in faces.STYLES:
         drawn = faces.cut(tmp_path / f"train-{style}-00.webp")
         np.testing.assert_array_equal(drawn, faces.cut(FACES_10K / f"train-{style}-00.webp")[:25])

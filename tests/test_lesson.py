@@ -65,9 +65,9 @@ def test_who_leads_has_four_answers():
 
 def test_noise_share_similarity_and_growth_are_cut_where_the_options_say():
     assert [steps.noise_share(v) for v in (0.95, 0.9, 0.5, 0.25, 0.077)] == ["full", "full", "half", "half", "little"]
-    assert [steps.similarity(s) for s in (0.1, 0.5, 0.9)] == ["lost", "half", "kept"]
+    assert [steps.by_thirds(s) for s in (0.1, 0.5, 0.9)] == ["lost", "half", "kept"]
     # 100 errors of 0.01: 0.1 as a random walk, 1 added up.
-    assert [steps.growth(e, 0.01, 100) for e in (0.005, 0.1, 0.5, 1.0, 70)] == [
+    assert [steps.error_growth(e, 0.01, 100) for e in (0.005, 0.1, 0.5, 1.0, 70)] == [
         "stays",
         "stays",
         "adds",

@@ -52,7 +52,7 @@ def test_a_pipeline_folder_and_a_flat_one_load(pipeline, tmp_path):
     folder, unet = pipeline
     x, t = torch.randn(2, 1, 16, 16), torch.tensor([3, 900])
     for where, name in ((folder, "tiny-ddpm"), (flat(pipeline, tmp_path / "flat"), "flat")):
-        model = peers.load(where)
+        model = peers.load_peer(where)
         assert model.name == name
         assert model.config.shape == (1, 16, 16)
         torch.testing.assert_close(model.linear_twin(x, t), unet(x, t).sample)
@@ -67,7 +67,7 @@ def test_it_draws_as_diffusers_own_pipeline_does(pipeline):
     from diffusers import DDIMScheduler
 
     folder, unet = pipeline
-    states = list(draw(peers.load(folder), CPU, n=2, sampler="ddim", passes=10, seed=4))
+    states = list(draw(peers.load_peer(folder), CPU, n=2, sampler="ddim", passes=10, seed=4))
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", timestep_spacing="trailing", clip_sample=False)
     scheduler.set_timesteps(10)
     x = 2 * states[0].x - 1
@@ -79,14 +79,14 @@ def test_it_draws_as_diffusers_own_pipeline_does(pipeline):
 
 def test_its_own_schedule_is_used(tmp_path):
     save_pipeline(tmp_path / "p", steps=400, beta_start=2e-4, beta_end=0.03)
-    model = peers.load(tmp_path / "p")
+    model = peers.load_peer(tmp_path / "p")
     assert model.linear_twin.training_schedule["num_train_timesteps"] == 400
     assert model.linear_twin.training_schedule["beta_end"] == 0.03
     assert next(draw(model, CPU, n=1, sampler="ddim", passes=10)).i == 400
 
 
 def test_it_takes_part_in_the_benchmark(pipeline, checkpoint, reference, tmp_path):  # noqa: F811
-    model = peers.load(pipeline[0])
+    model = peers.load_peer(pipeline[0])
     found = cases(checkpoint, "tiny", ["ddim:2"], [model])
     assert [(case.method, case.model) for case in found] == [("ddim", "tiny"), ("ddim", "tiny-ddpm")]
     path = tmp_path / "r.json"
@@ -101,7 +101,7 @@ def test_it_takes_part_in_the_benchmark(pipeline, checkpoint, reference, tmp_pat
 def test_another_image_shape_cannot_be_compared(checkpoint, reference, tmp_path):  # noqa: F811
     save_pipeline(tmp_path / "rgb", channels=3)
     with pytest.raises(ValueError, match="cannot be compared"):
-        next(bench(checkpoint, CPU, tmp_path / "r.json", reference, peers=[peers.load(tmp_path / "rgb")]))
+        next(bench(checkpoint, CPU, tmp_path / "r.json", reference, peers=[peers.load_peer(tmp_path / "rgb")]))
 
 
 def _change(folder, name, **values):
@@ -131,14 +131,14 @@ def test_what_is_no_peer_says_why(tmp_path, harm, message):
     save_pipeline(folder)
     harm(folder)
     with pytest.raises(CheckpointError, match=message):
-        peers.load(folder)
+        peers.load_peer(folder)
 
 
 def test_a_folder_is_not_searched_to_its_bottom(tmp_path, monkeypatch):
     """The folder named may be a whole disk."""
     monkeypatch.setattr(Path, "rglob", lambda *args: pytest.fail("it walks through everything"))
     with pytest.raises(CheckpointError, match="has no"):
-        peers.load(tmp_path)
+        peers.load_peer(tmp_path)
 
 
 def test_two_folders_of_one_name_are_two_peers(pipeline, tmp_path):
@@ -161,6 +161,6 @@ def test_values_that_are_not_finite_and_folders_that_are_not_there(tmp_path):
     weights["conv_in.bias"][0] = torch.nan
     save_file(weights, folder / "unet" / peers.WEIGHTS)
     with pytest.raises(CheckpointError, match=r"not finite, first in conv_in\.bias"):
-        peers.load(folder)
+        peers.load_peer(folder)
     with pytest.raises(CheckpointError, match="is not a folder"):
-        peers.load(tmp_path / "absent")
+        peers.load_peer(tmp_path / "absent")

@@ -187,7 +187,7 @@ def _map(payload, form):
 
 @pytest.mark.parametrize("forward_noise", [True, False])
 def test_toy_payload(forward_noise):
-    payload = json.loads(compare_view.toy(None, 0.5, 0.1, forward_noise=forward_noise, head_error=0.05))
+    payload = json.loads(compare_view.toy_maps(None, 0.5, 0.1, forward_noise=forward_noise, head_error=0.05))
     x0 = 0.1 + 0.9 * 0.5
     row, column = payload["steps"].index(1000), 20
     gamma = payload["gammas"][column]
@@ -206,7 +206,7 @@ def test_toy_of_a_picture_and_without_advice(served):
     values = compare_view.brightnesses(picture, 0.5)
     assert len(values) == compare_view.BRIGHTNESSES
     torch.testing.assert_close(values.mean(), picture.tensor().mean(), atol=0.01, rtol=0)
-    hopeless = json.loads(compare_view.toy(None, 0.0, 0.001, tolerance=1e-6))
+    hopeless = json.loads(compare_view.toy_maps(None, 0.0, 0.001, tolerance=1e-6))
     assert hopeless["advised"] is None
     assert "no γ" in hopeless["advice"]
 
@@ -214,7 +214,7 @@ def test_toy_of_a_picture_and_without_advice(served):
 @pytest.mark.parametrize("settings", [{"brightness": 2}, {"floor": 0}, {"head_error": "1"}, {"tolerance": math.nan}])
 def test_toy_refuses_nonsense(settings):
     with pytest.raises(ServiceError, match="must be a number"):
-        compare_view.toy(None, **settings)
+        compare_view.toy_maps(None, **settings)
 
 
 def test_errors_are_put_into_words():

@@ -84,7 +84,7 @@ def fig3(context: Context, network) -> Verdict:
     formula="scale_vae",
     needs=("scale_vae",),
 )
-def ssim_over_i(context: Context, network) -> Verdict:
+def ssim_across_i(context: Context, network) -> Verdict:
     bench, T = context.bench, context.bench.model.config.T
     steps = sorted({1, *(max(1, round(T * k)) for k in (0.1, 0.25, 0.5, 0.75, 1.0))})
     _, scales, bars = map(list, zip(*_points(context, steps, network), strict=True))

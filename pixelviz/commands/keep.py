@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pixelviz.commands.common import Folder, JsonFile, console, progress_bar, write_result
 from pixelviz.config import PRESETS, preset
-from pixelviz.data.faces import draw
+from pixelviz.data.faces import draw_faces
 from pixelviz.measure import assets_build
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.paper import PARAMETERS
@@ -92,6 +92,6 @@ def faces(
     """Draw the data set `faces` anew, with Node.js, DiceBear and resvg-py: about 20 ms a face."""
     with progress_bar() as progress:
         task = progress.add_task("drawing", total=number)
-        for done in draw(out, number, first=first, packages=packages):
+        for done in draw_faces(out, number, first=first, packages=packages):
             progress.update(task, completed=done)
     console.print(f"Saved {out}", soft_wrap=True)

@@ -197,7 +197,7 @@ def bench(
         samples=samples,
         seeds=seeds,
         methods=methods.split(","),
-        peers=[peers.load(folder, compute.device) for folder in peer or ()],
+        peers=[peers.load_peer(folder, compute.device) for folder in peer or ()],
     )
     with progress_bar() as progress:
         task = progress.add_task("measuring", total=None)

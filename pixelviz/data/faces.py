@@ -126,7 +126,7 @@ def paste(faces: np.ndarray) -> Image.Image:
 # --- Drawing them
 
 
-def draw(out: Path, number: int, *, first: int = 0, packages: Path = Path(), effort: int = 4) -> Iterator[int]:
+def draw_faces(out: Path, number: int, *, first: int = 0, packages: Path = Path(), effort: int = 4) -> Iterator[int]:
     """Draw `number` faces, as many of each style, into sheets in `out`: five sixths to train, the rest to test.
 
     Args: number, a multiple of 4 x 25; first, K of the first seed `pv-STYLE-K` (from 1,000,000 on for measuring only);

@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 
 from pixelviz.data.images import read_image
-from pixelviz.data.pictures import as_bytes, to_pil
+from pixelviz.data.pictures import as_bytes, frame_steps, to_pil
 from pixelviz.export import film, paper_figures
 from pixelviz.export.figures import FIGURES, BenchFor
 from pixelviz.process.forward import expected_moments
 from pixelviz.progress import Progress
 from pixelviz.store.files import replacing
-from pixelviz.view import GIF_FRAMES, IMAGE_FILE, METHODS, MP4_FRAMES, NAMES, ExportError, View, spread
+from pixelviz.view import GIF_FRAMES, IMAGE_FILE, METHODS, MP4_FRAMES, NAMES, ExportError, View
 
 FORMATS = ("png", "svg", "pdf")
 EXTRAS = ("gif", "mp4", "csv", "json")
@@ -78,7 +78,7 @@ def read_settings(path: Path, image: Path | None = None) -> tuple[View, Request]
     return view, Request(**{key: tuple(names) for key, names in lists.items()})
 
 
-def curves(view: View) -> str:
+def curves_csv(view: View) -> str:
     """CSV with one row a step: i, t, then SNR of each pixel, and mean and variance of each channel, both methods.
 
     `mean` and `variance` are measured on the walk, `expected_...` are the law they tend to. SNR is `inf` at i = 0.
@@ -108,7 +108,7 @@ def curves(view: View) -> str:
 def film_frames(view: View, count: int, side: int) -> list[Image.Image]:
     """At most `count` frames of the walk from i = 0 to T, evenly spread, both methods side by side."""
     ours, theirs = (view.walk.frames[method] for method in METHODS)
-    return [film.compose(ours[i], theirs[i], NAMES, i, view.T, side) for i in spread(view.T, count)]
+    return [film.compose(ours[i], theirs[i], NAMES, i, view.T, side) for i in frame_steps(view.T, count)]
 
 
 def _tasks(
@@ -126,7 +126,7 @@ def _tasks(
         files = {}
         for kind in request.formats:
             stream = io.BytesIO()
-            paper_figures.save(drawn, stream, kind)
+            paper_figures.save_figure(drawn, stream, kind)
             files[f"figures/figure-{key}.{kind}"] = stream.getvalue()
         return files
 
@@ -142,7 +142,7 @@ def _tasks(
     if "mp4" in request.extras:
         yield "the film as MP4", lambda: movie("mp4", film.write_mp4, MP4_FRAMES, MP4_SIDE)
     if "csv" in request.extras:
-        yield "the curves", lambda: {"curves.csv": curves(view).encode()}
+        yield "the curves", lambda: {"curves.csv": curves_csv(view).encode()}
     if "json" in request.extras:
         settings = {**view.settings(), "figures": list(request.figures), "formats": list(request.formats)}
         settings["extras"] = list(request.extras)

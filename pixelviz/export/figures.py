@@ -10,7 +10,7 @@ import torch
 
 from pixelviz.claims import Bench
 from pixelviz.config import ModelConfig
-from pixelviz.data.pictures import scale_image
+from pixelviz.data.pictures import frame_steps, scale_image
 from pixelviz.export import paper_figures
 from pixelviz.measure.estimate import ask
 from pixelviz.process.forward import expected_moments, noise, trajectory
@@ -18,7 +18,7 @@ from pixelviz.process.reverse import skip_posterior
 from pixelviz.process.schedules import image_scale
 from pixelviz.samplers import ImageNoise, Start
 from pixelviz.samplers.parallel import parallel
-from pixelviz.view import GRID, METHODS, NAMES, View, shown, spread
+from pixelviz.view import GRID, METHODS, NAMES, View, shown
 
 VESSEL_STEPS = 6  # of Fig. 1, after its beginning
 EARLY = 20  # steps of Fig. 5
@@ -66,7 +66,7 @@ def _about(found: Bench) -> str:
 
 
 def _figure_1(view: View, _: Bench | None):
-    steps = sorted({max(1, i) for i in spread(view.T, VESSEL_STEPS + 1)})  # i = 0 has an infinite SNR
+    steps = sorted({max(1, i) for i in frame_steps(view.T, VESSEL_STEPS + 1)})  # i = 0 has an infinite SNR
     x0 = torch.tensor(view.x0_at_pixels, dtype=torch.float64)
     snr = view.schedules["pixel_aware"].snr(x0, torch.tensor(steps)[:, None])
     return paper_figures.snr_vessels(steps, snr.numpy(), view.x0_at_pixels, view.T)
@@ -120,12 +120,12 @@ def _figure_5(view: View, found: Bench):
 
 def _forward_grid(view: View, method: str, caption: str) -> paper_figures.Grid:
     frames = view.walk.frames[method]
-    return paper_figures.Grid(_thin(np.stack([frames[i] for i in spread(view.T, GRID)])), caption)
+    return paper_figures.Grid(_thin(np.stack([frames[i] for i in frame_steps(view.T, GRID)])), caption)
 
 
 def _figure_7(view: View, found: Bench):
     model, config = found.model, found.model.config
-    steps = spread(config.T, GRID)
+    steps = frame_steps(config.T, GRID)
     x_T = trajectory(model.schedule, found.x0, noise(view.seed, found.x0.shape, config.T), [config.T])
     x_delta_hat = ask(model, found.compute, found.x0[None], 0)
     start = Start(x_T.float().to(model.device), x_delta_hat.float().to(model.device))
@@ -144,7 +144,7 @@ def _figure_7(view: View, found: Bench):
 
 
 def _figure_8(view: View, _: Bench | None):
-    schedule, steps = view.schedules["ddpm"], spread(view.T, GRID)
+    schedule, steps = view.schedules["ddpm"], frame_steps(view.T, GRID)
     x = trajectory(schedule, view.x0, noise(view.seed, view.x0.shape, view.T), [view.T])[0]
     fresh = noise(view.seed + 1, view.x0.shape, len(steps))
     back = [x]

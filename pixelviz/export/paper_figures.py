@@ -84,7 +84,7 @@ def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return wrapper
 
 
-def save(figure: Figure, stream, format: str) -> None:
+def save_figure(figure: Figure, stream, format: str) -> None:
     """Write a figure as png, svg or pdf; the files hold no date, so equal figures are equal files."""
     from matplotlib import rc_context
 

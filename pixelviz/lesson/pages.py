@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pixelviz.checks import ServiceError, quoted
+from pixelviz.checks import ServiceError
 from pixelviz.data import pictures
 from pixelviz.data.images import EXAMPLES
 from pixelviz.data.sets import to_image
+from pixelviz.declare import quoted
 from pixelviz.lesson.exercises import EXERCISES
 from pixelviz.lesson.steps import STEPS, Numbers, Outcome, Scene, Step
 from pixelviz.numerals import in_words

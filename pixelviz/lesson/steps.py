@@ -91,7 +91,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class View:
+class Staging:
     """What the instrument shows: its views, the time, up to where the time then runs, and where to look."""
 
     views: tuple[str, ...]
@@ -149,7 +149,7 @@ def noise_share(variance: float) -> str:
     return "full" if variance >= theory.BARELY_NOISY else "half" if variance >= HARDLY_MOVED else "little"
 
 
-def similarity(ssim: float) -> str:
+def by_thirds(ssim: float) -> str:
     """SSIM by thirds."""
     return "lost" if ssim < 1 / 3 else "half" if ssim < 2 / 3 else "kept"
 
@@ -175,7 +175,7 @@ def what_passes_change(one: np.ndarray, many: np.ndarray) -> str:
     return "detail" if ratio > 1.02 else "blur" if ratio < 0.98 else "same"
 
 
-def growth(error: float, head_error: float, T: int) -> str:
+def error_growth(error: float, head_error: float, T: int) -> str:
     """What T head errors became: no more than a random walk of them, no more than their sum, or more than that."""
     return "stays" if error <= math.sqrt(T) * head_error else "adds" if error <= T * head_error else "explodes"
 
@@ -284,7 +284,7 @@ def _scale(scene: Scene, service: Service) -> Outcome:
     path = dict(EXAMPLES)[scene.example]
     low, high = (service.scale(name, path, service.find(name).config.T) for name in (names[0], names[-1]))
     return Outcome(
-        similarity(low.ssim_x_delta),
+        by_thirds(low.ssim_x_delta),
         {
             "ssim": low.ssim_x_delta,
             "ssim_high": high.ssim_x_delta,
@@ -330,7 +330,7 @@ def _diverge(scene: Scene, service: Service) -> Outcome:
     steps = [i for i in steps if i < scene.T]  # at i = T nothing has gone wrong yet
     white = len(x0) - 1
     return Outcome(
-        growth(printed[0, white].item(), HEAD_ERROR, scene.T),
+        error_growth(printed[0, white].item(), HEAD_ERROR, scene.T),
         {
             "error_end": printed[0, white].item(),
             "error_dark": printed[0, 0].item(),
@@ -358,8 +358,8 @@ class Step:
     minutes: int
     options: tuple[str, ...]
     scene: Scene
-    ask: View
-    see: View | None
+    ask: Staging
+    see: Staging | None
     outcome: Callable[[Scene, Service], Outcome]
     tries: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     network: bool = False
@@ -378,42 +378,42 @@ LEVELS = ("dark", "middle", "bright")
 STEPS: tuple[Step, ...] = (
     Step(
         "noise", 4, ("same", "black", "noise"), ONE,
-        View(("image",)), View(("image", "ours", "histogram"), until=1.0, look="ours"), _noise,
+        Staging(("image",)), Staging(("image", "ours", "histogram"), until=1.0, look="ours"), _noise,
     ),
     Step(
         "pouring", 6, LEVELS, THREE,
-        View(("image",)), View(("image", "water"), until=2.5 * POUR_AT, look="water"), _pouring,
+        Staging(("image",)), Staging(("image", "water"), until=2.5 * POUR_AT, look="water"), _pouring,
         {"start": {"t": POUR_AT}, "later": {"t": LATER}}, quoted={"t": POUR_AT, "later": LATER},
     ),
     Step(
         "peak", 5, LEVELS, THREE,
-        View(("image", "water"), t=POUR_AT), View(("image", "snr"), POUR_AT, PEAK_AT, "snr"), _peak,
+        Staging(("image", "water"), t=POUR_AT), Staging(("image", "snr"), POUR_AT, PEAK_AT, "snr"), _peak,
         {"early": {"t": POUR_AT}, "late": {"t": LATE}}, quoted={"t": PEAK_AT, "early": POUR_AT, "late": LATE},
     ),
     Step(
         "ddpm", 6, ("all", "bright", "dark", "none"), THREE,
-        View(("image",)), View(("image", "ours", "ddpm", "ahead"), until=LEAD_AT, look="ahead"), _ddpm,
+        Staging(("image",)), Staging(("image", "ours", "ddpm", "ahead"), until=LEAD_AT, look="ahead"), _ddpm,
         {"end": {"t": 1.0}, "fast": {"gamma": FAST_GAMMA, "t": 1.0}, "slow": {"gamma": THREE.gamma, "t": LEAD_AT}},
         quoted={"t": LEAD_AT, "fast": FAST_GAMMA},
     ),
     Step(
         "gap", 6, ("full", "half", "little"), BOOT,
-        View(("image",)), View(("image", "ours", "gap"), until=1.0, look="gap"), _gap,
+        Staging(("image",)), Staging(("image", "ours", "gap"), until=1.0, look="gap"), _gap,
         {"raise": {"floor": CLOSED_FLOOR, "t": 1.0}, "printed": {"floor": PAPER_FLOOR, "t": 1.0}},
         quoted={"raised": CLOSED_FLOOR, "noisy": theory.BARELY_NOISY, "moved": HARDLY_MOVED},
     ),
     Step(
         "scale", 6, ("lost", "half", "kept"), BOOT,
-        View(("image", "ours"), t=1.0), None, _scale, network=True,
+        Staging(("image", "ours"), t=1.0), None, _scale, network=True,
     ),
     Step(
         "passes", 6, ("other", "detail", "blur", "same"), BOOT,
-        View(("image", "ours"), t=1.0), None, _passes, network=True,
+        Staging(("image", "ours"), t=1.0), None, _passes, network=True,
         quoted={"n": SAMPLES, "passes": MANY, "others": MANY - 1},
     ),
     Step(
         "diverge", 6, ("stays", "adds", "explodes"), BLACK_AND_WHITE,
-        View(("image", "ours"), t=1.0), None, _diverge,
+        Staging(("image", "ours"), t=1.0), None, _diverge,
         quoted={
             "error": HEAD_ERROR,
             "walk": HEAD_ERROR * math.sqrt(BLACK_AND_WHITE.T),

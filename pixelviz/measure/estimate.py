@@ -20,7 +20,7 @@ from pixelviz.config import MAX_SEED, ModelConfig
 from pixelviz.data.images import Picture, fit_between, fit_square
 from pixelviz.data.pictures import last_channel, scale_image, to_bytes
 from pixelviz.data.sets import to_unit
-from pixelviz.devices import Compute, batches
+from pixelviz.devices import Compute, in_batches
 from pixelviz.measure.metrics import scale_range, ssim
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
@@ -187,7 +187,7 @@ def similarities(
         part = steps[first : first + size]
         return ask(model, compute, noised(model.schedule, x0, part, seed), part, network)
 
-    for first, found, _ in batches(run, len(steps), STEPS_AT_ONCE, turn):
+    for first, found, _ in in_batches(run, len(steps), STEPS_AT_ONCE, turn):
         for i, x_delta_hat in zip(steps[first:], found, strict=False):
             yield similarity(model.config, x0, x_delta_hat, i)
 
@@ -240,7 +240,7 @@ def ask_in_tiles(
         cut = [x_i[:, top : top + side, left : left + side] for top, left in corners[first : first + size]]
         return [ask(model, compute, torch.stack(cut), i, name) for name in networks]
 
-    for first, found, took in batches(run, len(corners), TILES_AT_ONCE, turn):
+    for first, found, took in in_batches(run, len(corners), TILES_AT_ONCE, turn):
         seconds += took
         for name, tiles in zip(networks, found, strict=True):
             images = model.rate_x0(tiles) if name == "scale_vae" else tiles

@@ -95,6 +95,11 @@ def table_rows(results: dict[str, Any]) -> list[list[str]]:
     ]
 
 
+def size(results: dict[str, Any]) -> str:
+    """How many images a row rests on."""
+    return f"{results['samples']:,} images" + f" and {results['seeds']} seeds" * (results["seeds"] > 1)
+
+
 def conditions(results: dict[str, Any]) -> str:
     """On what the figures were measured, in one paragraph."""
     here = results["environment"]
@@ -185,6 +190,15 @@ def verdict(goal: Goal, results: dict[str, Any]) -> GoalResult:
 def verdicts(results: dict[str, Any]) -> list[GoalResult]:
     """All goals."""
     return [verdict(goal, results) for goal in goals()]
+
+
+def measured_goals(benchmarks: Sequence[dict[str, Any]]) -> list[tuple[GoalResult, dict[str, Any]]]:
+    """Of each goal what the first benchmark says that has measured it, and that benchmark; else the first of all."""
+    found = []
+    for several in zip(*map(verdicts, benchmarks), strict=True):
+        pairs = list(zip(several, benchmarks, strict=True))
+        found.append(next((pair for pair in pairs if pair[0].met is not None), pairs[0]))
+    return found
 
 
 # --- The plot

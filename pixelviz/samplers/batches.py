@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pixelviz.config import ModelConfig
 from pixelviz.data.sets import from_unit
-from pixelviz.devices import Compute, batches
+from pixelviz.devices import Compute, in_batches
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.samplers.draw import draw
 from pixelviz.samplers.starts import STARTS
@@ -57,5 +57,5 @@ def sample_images(
         last = deque(draw(model, compute, n=size, first=first, **settings), maxlen=1).pop()
         return from_unit(last.x.float().cpu(), model.config.floor), last.network_evaluations
 
-    for _, (images, runs), seconds in batches(run, n, batch or heads_batch(model.config, BATCH), first=done):
+    for _, (images, runs), seconds in in_batches(run, n, batch or heads_batch(model.config, BATCH), first=done):
         yield Batch(images, runs, seconds)

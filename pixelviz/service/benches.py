@@ -10,7 +10,7 @@ from pixelviz.service.service import Service
 from pixelviz.view import View
 
 
-def load(service: Service, name: str, picture: Picture) -> Bench:
+def bench_for(service: Service, name: str, picture: Picture) -> Bench:
     """The checkpoint of that name with the picture; raises ServiceError or CheckpointError."""
     return bench_of(name, service.checkpoint(name), picture, service.compute)
 
@@ -19,4 +19,4 @@ def nearest(service: Service, view: View, needs: tuple[str, ...]) -> Bench | Non
     """The checkpoint with these parts that fits a view best; None where there is none."""
     found = [service.find(name) for name in service.names(*needs)]
     name = best_fit([(one.name, one.config, one.parts) for one in found], needs, view)
-    return load(service, name, view.picture) if name else None
+    return bench_for(service, name, view.picture) if name else None

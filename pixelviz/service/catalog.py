@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelviz.checks import ServiceError, quoted, refuse_on_a_space
+from pixelviz.checks import ServiceError, refuse_on_a_space
 from pixelviz.config import ModelConfig
+from pixelviz.declare import quoted
 from pixelviz.service.errors import friendly
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import CONFIG, PICKLES, WEIGHTS, Checkpoint, CheckpointError

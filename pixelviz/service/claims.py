@@ -71,7 +71,7 @@ def judge_with_models(
         if name is None:
             continue
         if name not in loaded:
-            loaded[name] = benches.load(service, name, service.read(path))
+            loaded[name] = benches.bench_for(service, name, service.read(path))
         with service.turn.foreground():
             verdict = claim.judge(subject.context.on(loaded[name]))
         yield claim.id, verdict

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixelviz.checks import ServiceError, quoted, refuse_on_a_space
+from pixelviz.checks import ServiceError, refuse_on_a_space
 from pixelviz.config import ConfigError
 from pixelviz.data.images import Picture
+from pixelviz.declare import quoted
 from pixelviz.measure import report
 from pixelviz.measure.benchmark import BenchmarkError, read_results
 from pixelviz.process.forward import raise_to_floor
@@ -97,7 +98,7 @@ class PeerShelf:
             folder.is_dir()  # a name too long cannot even be asked for
         except (OSError, RuntimeError) as error:
             raise ServiceError(f"the folder cannot be read ({error}).") from None
-        model = peers.load(folder, self.device)
+        model = peers.load_peer(folder, self.device)
         with self._lock:
             names = itertools.chain([model.name], (f"{model.name}-{k}" for k in itertools.count(2)))
             # The same folder again has the same name: what it holds may have changed.
@@ -130,7 +131,7 @@ def brightnesses(picture: Picture | None, brightness: float) -> torch.Tensor:
     return torch.quantile(values[:: max(1, len(values) // 2**20)], shares)
 
 
-def toy(
+def toy_maps(
     picture: Picture | None,
     brightness: float = 0.5,
     floor: float = 4e-3,

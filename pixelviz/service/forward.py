@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from pixelviz.checks import ServiceError, check_pixels, number, quoted, whole
+from pixelviz.checks import ServiceError, check_pixels, number, whole
 from pixelviz.config import MAX_SEED, MAX_T, check_process
 from pixelviz.data.images import Picture, fit
 from pixelviz.data.sets import to_unit
+from pixelviz.declare import quoted
 from pixelviz.process.forward import noise, walk_both
 from pixelviz.process.schedules import LinearBeta, PixelAware, Schedule
 from pixelviz.service import payloads

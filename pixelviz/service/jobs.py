@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from pixelviz.checks import ServiceError, choice, number, quoted, refuse_on_a_space, whole
+from pixelviz.checks import ServiceError, choice, number, refuse_on_a_space, whole
 from pixelviz.config import PRESETS, ModelConfig, TrainConfig, preset
 from pixelviz.data.pictures import last_channel
 from pixelviz.data.sets import DATASETS, load_images
+from pixelviz.declare import quoted
 from pixelviz.learning.training import TrainStep, train
 from pixelviz.service.errors import friendly
 from pixelviz.service.service import Service

@@ -12,7 +12,7 @@ CURVE_POINTS = 12
 MAX_CURVES = 4
 
 
-def curves(service: Service, name: str, source: Any, seed: int) -> dict[str, list[ScalePoint]]:
+def scale_curves(service: Service, name: str, source: Any, seed: int) -> dict[str, list[ScalePoint]]:
     """SSIM over i of checkpoint `name`, and of others with as many channels, under names that say their floors.
 
     Raises ServiceError, CheckpointError or ImageError.

@@ -94,7 +94,7 @@ def _first(folder: Path, *names: str) -> Path:
     raise CheckpointError(f"{folder} has no {names[0]} (nor {', '.join(names[1:])}).{hint}")
 
 
-def load(folder: Path | str, device: torch.device | str = "cpu") -> PeerModel:
+def load_peer(folder: Path | str, device: torch.device | str = "cpu") -> PeerModel:
     """Load a diffusers folder: a pipeline's (unet/, scheduler/) or a flat one. Raises CheckpointError."""
     folder = Path(folder)
     if not folder.is_dir():

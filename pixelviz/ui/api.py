@@ -14,10 +14,11 @@ from gradio import FileData
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder, is_in_or_equal
 
-from pixelviz.checks import ServiceError, quoted
+from pixelviz.checks import ServiceError
 from pixelviz.config import PAPER_FLOOR
 from pixelviz.data.pictures import to_pil
 from pixelviz.data.sets import DATASETS
+from pixelviz.declare import quoted
 from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service.errors import friendly
 from pixelviz.service.generation import check_generation

@@ -8,7 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from pixelviz.checks import ServiceError, quoted
+from pixelviz.checks import ServiceError
+from pixelviz.declare import quoted
 from pixelviz.service.errors import friendly
 from pixelviz.service.service import Service
 from pixelviz.ui.widgets import EXAMPLE_IDS

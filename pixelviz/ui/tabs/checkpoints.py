@@ -45,7 +45,7 @@ def summary(info: dict) -> str:
     return cards + widgets.table(("Part", "Parameters", "Steps", "Images seen"), rows)
 
 
-def measured(figures: dict) -> str:
+def figure_tables(figures: dict) -> str:
     """Measured figures as tables; empty where there are none."""
     parts = []
     if ssim := figures.get("ssim_x_delta"):
@@ -77,7 +77,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         try:
             info = service.describe(name)
             text = json.dumps(info["config"], indent=2, ensure_ascii=False)
-            return summary(info), measured(info["figures"]), info["card"], text
+            return summary(info), figure_tables(info["figures"]), info["card"], text
         except Exception as error:
             return widgets.alert(friendly(error)), "", "", ""
 

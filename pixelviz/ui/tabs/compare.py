@@ -72,19 +72,14 @@ _TOY = """
 """
 
 
-def _size(results: dict) -> str:
-    return f"{results['samples']:,} images" + f" and {results['seeds']} seeds" * (results["seeds"] > 1)
-
-
-def goals(benchmarks: Sequence[dict]) -> str:
-    """What was aimed for, and whether it is met: of each goal what the first benchmark says that has measured it."""
+def goal_list(benchmarks: Sequence[dict]) -> str:
+    """What was aimed for, and whether it is met, as HTML."""
     marks = {True: ("pv-met", "✓ met"), False: ("pv-missed", "✗ not met"), None: ("", "… open")}
     items = ""
-    for several in zip(*map(report.verdicts, benchmarks), strict=True):
-        which = next((k for k, found in enumerate(several) if found.met is not None), 0)
-        one, size = several[which], ""
+    for one, results in report.measured_goals(benchmarks):
+        size = ""
         if len(benchmarks) > 1 and one.met is not None:  # figures of different sizes stand side by side
-            size = f" <i>{widgets.escape(_size(benchmarks[which]))}.</i>"
+            size = f" <i>{widgets.escape(report.size(results))}.</i>"
         mark = marks[one.met]
         items += f'<li><b class="{mark[0]}">{mark[1]}</b><span>{widgets.escape(one.text)}{size}</span></li>'
     return f'<ul class="pv-goals">{items}</ul>'
@@ -92,7 +87,7 @@ def goals(benchmarks: Sequence[dict]) -> str:
 
 def all_measures(results: dict) -> str:
     """A benchmark's table, and on what it was measured, as HTML."""
-    title = f"All measures, {_size(results)}"
+    title = f"All measures, {report.size(results)}"
     note = f'<p class="pv-compare-note">{widgets.escape(report.conditions(results))}</p>'
     return widgets.table(report.head(results), report.table_rows(results), title) + note
 
@@ -108,7 +103,7 @@ def measured(results: dict | None, reason: str, longer: Sequence[dict] = ()) -> 
         "is both faster and better than those on the dashed line.</p>"
     )
     every = [*longer, results]
-    return goals(every) + plot, "".join(map(all_measures, every))
+    return goal_list(every) + plot, "".join(map(all_measures, every))
 
 
 def paper_tables() -> str:
@@ -191,7 +186,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         try:
             picture = None if source == ONE_BRIGHTNESS else service.read(str(dict(EXAMPLES)[source]))
             return (
-                compare_view.toy(
+                compare_view.toy_maps(
                     picture,
                     brightness,
                     floor,

@@ -52,7 +52,7 @@ def costs(generation: Generation) -> str:
     )
 
 
-def trajectory(generation: Generation, k: int) -> str:
+def trajectory_row(generation: Generation, k: int) -> str:
     """The reverse trajectory of image k as a row of frames."""
     frames = generation.trajectory(k, FRAMES)
     steps = generation.trajectory_steps(FRAMES)
@@ -101,7 +101,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             sheet = payloads.sample_sheet(generation.images, status(generation), chosen=0)
             chart = None if SAMPLERS[sampler].stable else growth(generation, service.checkpoint(name).model.schedule)
             said = widgets.alert(" ".join(generation.notes) or None, "info")
-            yield sheet, costs(generation), trajectory(generation, 0), chart, generation, said, *free
+            yield sheet, costs(generation), trajectory_row(generation, 0), chart, generation, said, *free
         except Exception as error:
             yield (
                 payloads.sample_sheet(None, "", keep=True),
@@ -135,7 +135,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         k = int(np.clip(event.index, 0, generation.n - 1))
         return (
             payloads.sample_sheet(generation.images, status(generation), chosen=k),
-            trajectory(generation, k),
+            trajectory_row(generation, k),
         )
 
     def refresh(name):

@@ -10,7 +10,7 @@ from pixelviz.data.images import EXAMPLES
 from pixelviz.measure.estimate import ScaleResult, Tiling
 from pixelviz.service import payloads
 from pixelviz.service.jobs import TrainingJobs
-from pixelviz.service.scale import curves as scale_curves
+from pixelviz.service.scale import scale_curves
 from pixelviz.service.service import MODEL_QUEUE, Service, friendly
 from pixelviz.ui import charts, widgets
 
@@ -47,7 +47,7 @@ def pictures(result: ScaleResult) -> str:
     return widgets.figure_row(((result.picture(name), title, text) for name, title, text in shown), kind=kind)
 
 
-def progress(done: int, total: int) -> str:
+def tiles_done(done: int, total: int) -> str:
     """How many tiles are done, as HTML."""
     return (
         f'<div class="pv-bar" role="progressbar" aria-label="Tiles" aria-valuemin="0" aria-valuemax="{total}" '
@@ -96,7 +96,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             for result in service.scale_steps(name, source["path"], i, seed, size == TILED):
                 if isinstance(result, Tiling) and time.monotonic() - said > PATIENCE:
                     said = time.monotonic()
-                    yield *same, progress(result.done, result.total)
+                    yield *same, tiles_done(result.done, result.total)
         except Exception as error:
             yield *same, widgets.alert(friendly(error))
             return
