@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NoReturn
 
 # Threads that spin while they wait slow every other process on a small machine; must precede torch.
@@ -12,33 +17,46 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pixelviz.commands import draw, keep, learn, measure
-from pixelviz.devices import out_of_memory
-from pixelviz.learning import training
+# Each command's module, imported only when the command is called: torch takes seconds, --help should not.
+COMMANDS = {
+    "app": "pixelviz.ui.serve",
+    "train": "pixelviz.commands.learn",
+    "distill": "pixelviz.commands.learn",
+    "tune": "pixelviz.commands.learn",
+    "sample": "pixelviz.commands.draw",
+    "scale": "pixelviz.commands.draw",
+    "evaluate": "pixelviz.commands.measure",
+    "bench": "pixelviz.commands.measure",
+    "inspect": "pixelviz.commands.look",
+    "export": "pixelviz.commands.draw",
+    "convert": "pixelviz.commands.keep",
+    "assets": "pixelviz.commands.keep",
+    "faces": "pixelviz.commands.keep",
+}
 
-COMMANDS = (
-    learn.train,
-    learn.distill,
-    learn.tune,
-    draw.sample,
-    draw.scale,
-    measure.evaluate,
-    measure.bench,
-    keep.inspect,
-    draw.export,
-    keep.convert,
-    keep.assets,
-    keep.faces,
-)
 
-cli = typer.Typer(
-    help="PixelViz: diffusion whose noise schedule depends on each pixel.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for command in COMMANDS:
-    cli.command()(command)
+def _docstring(module: str, name: str) -> str:
+    """The docstring of a module's function, read and not imported."""
+    # The package's own spec is searched, because find_spec imports the packages above what it looks for.
+    file = Path(find_spec("pixelviz").submodule_search_locations[0], *module.split(".")[1:]).with_suffix(".py")
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    return next(ast.get_docstring(node) for node in body if isinstance(node, ast.FunctionDef) and node.name == name)
+
+
+def _cli(called: str | None) -> typer.Typer:
+    """The command line, of which only the command that is called can run; the others have a name and a line of help."""
+    cli = typer.Typer(
+        help="PixelViz: diffusion whose noise schedule depends on each pixel.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for name, module in COMMANDS.items():
+        if name == called:
+            cli.command()(getattr(import_module(module), name))
+        else:
+            cli.command(name, help=_docstring(module, name))(lambda: None)
+    return cli
 
 
 def _fail(text: str) -> NoReturn:
@@ -49,10 +67,15 @@ def _fail(text: str) -> NoReturn:
 def main() -> None:
     """Run the command line; a wrong input is one line on stderr and exit status 1, never a traceback."""
     try:
-        cli()
-    except (ValueError, training.TrainingError, OSError) as error:
+        _cli(sys.argv[1] if len(sys.argv) > 1 else None)()
+    except (ValueError, OSError) as error:
         _fail(str(error))
     except (MemoryError, RuntimeError) as error:
+        from pixelviz.devices import out_of_memory
+        from pixelviz.learning.training import TrainingError
+
+        if isinstance(error, TrainingError):
+            _fail(str(error))
         if not out_of_memory(error):
             raise
         _fail("there was not enough memory; ask for fewer images at a time, or choose a smaller preset.")

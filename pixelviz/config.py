@@ -16,6 +16,7 @@ PAPER_FLOOR = 4e-3  # Section 4: "a small epsilon = 4e-3 is added to all x_0"
 MAX_T = 5000
 MAX_SIZE = 1024  # of a width, a latent or an image's side
 BUDGET_GB = 4  # what one image may take in a model's networks, about, and their weights
+PRECISIONS = ("float32", "float16", "bfloat16")  # of products, and of stored weights
 MAX_SEED = 2**32 - 1  # torch's generator on a CPU looks at 32 bits
 
 
@@ -242,6 +243,15 @@ PRESETS: dict[str, ModelConfig] = {
     "celeba":      ModelConfig(128, 3, 500, 50.0, 0.2, (64, 128, 384, 768, 992, 48),     1024, 4,
                                (64, 128, 256, 384, 448, 512),   1, 512, 256, head_attention="shared",
                                i_min=0.02, scale_error=0.08),
+}  # fmt: skip
+
+# Trainable parameters per part, so that showing a preset needs no network to be built.
+PRESET_PARAMETERS: dict[str, dict[str, int]] = {
+    "compact":     {"scale_vae":  1_128_676, "twin":  1_128_676, "parallel_unet":  2_703_144},
+    "compact-rgb": {"scale_vae":  1_786_188, "twin":  1_786_188, "parallel_unet":  5_563_208},
+    "cifar10":     {"scale_vae": 30_540_211, "twin": 30_540_211, "parallel_unet": 41_470_840},
+    "faces":       {"scale_vae":  3_537_840, "twin":  3_537_840, "parallel_unet":  6_143_048},
+    "celeba":      {"scale_vae": 61_229_811, "twin": 61_229_811, "parallel_unet": 84_636_012},
 }  # fmt: skip
 
 

@@ -14,16 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pixelviz.config import ConfigError
+from pixelviz.config import PRECISIONS, ConfigError
 
 if TYPE_CHECKING:  # takes seconds to import, which only training needs
     from accelerate import Accelerator, PartialState
 
-PRECISIONS: dict[str, torch.dtype | None] = {
-    "float32": None,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 Module = TypeVar("Module", bound=nn.Module)
 Result = TypeVar("Result")
 
@@ -56,7 +51,7 @@ class Compute:
     def describe(self) -> str:
         """For a person: device and precision."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type.upper()
-        precision = next(name for name, dtype in PRECISIONS.items() if dtype == self.autocast_dtype)
+        precision = str(self.autocast_dtype or torch.float32).removeprefix("torch.")
         return f"{name}, {precision}"
 
 
@@ -100,7 +95,8 @@ def choose(device: str = "auto", precision: str = "auto", *, compiled: bool = Fa
     if kind == "cuda":
         torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
         torch.backends.cudnn.allow_tf32 = precision != "float32"
-    return Compute(chosen, _best_dtype(chosen) if precision == "auto" else PRECISIONS[precision], compiled)
+    dtype = _best_dtype(chosen) if precision == "auto" else getattr(torch, precision)
+    return Compute(chosen, None if dtype == torch.float32 else dtype, compiled)
 
 
 def processes(device: str = "auto") -> PartialState:

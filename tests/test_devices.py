@@ -24,7 +24,7 @@ IMPOSSIBLE = 2**58  # numbers: more than any machine's memory
         (("cpu:1",), "not available here"),
         (("cuda:99",), "not available here"),
         (("cuda:-1",), "not available here"),
-        (("cpu", "float8"), "auto, float32, bfloat16, float16"),
+        (("cpu", "float8"), "auto, float32, float16, bfloat16"),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(arguments, message):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from scipy.stats import norm
 
 from pixelviz.config import (
+    PRESET_PARAMETERS,
     PRESETS,
     ConfigError,
     HeadAttention,
@@ -85,8 +86,15 @@ def test_the_paper_s_presets_have_its_sizes_and_structure(name):
     assert config.latent > flattened  # "flattened and projected to a larger size latent"
 
 
+@pytest.mark.parametrize("name", PRESET_PARAMETERS)
+def test_a_preset_s_parameters_are_as_written_down(name):
+    with torch.device("meta"):
+        assert PixelAwareModel(preset(name)).parameter_counts() == PRESET_PARAMETERS[name]
+
+
 def test_compact_is_compact():
-    counts = PixelAwareModel(preset("compact")).parameter_counts()
+    assert set(PRESET_PARAMETERS) == set(PRESETS)
+    counts = PRESET_PARAMETERS["compact"]
     assert 2e6 < counts["scale_vae"] + counts["parallel_unet"] < 4e6
 
 

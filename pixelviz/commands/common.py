@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pixelviz.config import MAX_SEED
-from pixelviz.data.sets import DATASETS
-from pixelviz.devices import PRECISIONS
-from pixelviz.store.checkpoints import Record
-from pixelviz.store.files import write_json
+from pixelviz.config import MAX_SEED, PRECISIONS
+
+if TYPE_CHECKING:
+    from pixelviz.store.checkpoints import Record
 
 console = Console(markup=False)  # a path may hold [brackets]
 
@@ -34,11 +33,15 @@ def progress_bar() -> Progress:
 def write_result(path: Path | None, values: dict) -> None:
     """Write values to the JSON file, where one was asked for; its folder is made."""
     if path is not None:
+        from pixelviz.store.files import write_json
+
         write_json(path, values)
 
 
 def data_of(record: Record, given: str | None) -> str:
     """The data set to use with a checkpoint: the one given, otherwise the one it was trained on."""
+    from pixelviz.data.sets import DATASETS
+
     if given is not None:
         return given
     if record.data.id not in DATASETS:

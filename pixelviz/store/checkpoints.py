@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from typing_extensions import NotRequired, TypedDict
 
-from pixelviz.config import ConfigError, ModelConfig, Part, Parts
+from pixelviz.config import PRECISIONS, ConfigError, ModelConfig, Part, Parts
 from pixelviz.data.image_set import DataError, Origin
 from pixelviz.data.sets import origin_of
 from pixelviz.declare import checked, declared, quoted, read_object
@@ -25,7 +25,7 @@ from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.store.files import write_json, write_tensors, write_text
 
 # How weights may be stored; a loaded model always has float32.
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {name: getattr(torch, name) for name in PRECISIONS}
 _FLOATS = {"F64", "F32", "F16", "BF16"}  # safetensors' names
 WEIGHTS, CONFIG, CARD, STATE = "model.safetensors", "config.json", "README.md", "training.safetensors"
 FORMAT = 1
