@@ -14,6 +14,7 @@ from pixelviz.data.sets import DATASETS, FASHION, load_images
 from pixelviz.devices import processes
 from pixelviz.learning import distillation, training, tuning
 from pixelviz.learning.training import TrainStep
+from pixelviz.process.schedules import by_pixel
 from pixelviz.progress import Progress
 from pixelviz.store import checkpoints
 
@@ -58,6 +59,7 @@ def train(
     floor: Annotated[float | None, typer.Option(help="Least pixel value; the paper's is 0.004.")] = None,
     gamma: Annotated[float | None, typer.Option(help="Rate of the process, below T.")] = None,
     steps_of_process: Annotated[int | None, typer.Option("--T", help="Steps of the process.")] = None,
+    schedule: Annotated[str | None, typer.Option(help=f"Of the noise: {' or '.join(by_pixel())}.")] = None,
     heads: Annotated[str | None, typer.Option(help="v, or eps (Eq. 15 as printed).")] = None,
     true_scale: Annotated[bool, typer.Option(help="Train R_phi on the true x_delta, as printed.")] = False,
     i_min: Annotated[float | None, typer.Option(help="Least i that R_phi learns; below 1, between steps.")] = None,
@@ -86,7 +88,7 @@ def train(
 ) -> None:
     """Train a model; Ctrl-C stops and saves, --resume goes on. `accelerate launch` shares it between processes."""
     changes = {"floor": floor, "gamma": gamma, "T": steps_of_process, "head_target": heads}
-    changes |= {"latent": latent, "i_min": i_min}
+    changes |= {"latent": latent, "i_min": i_min, "schedule": schedule}
     config = preset(
         preset_name, true_scale=true_scale, **{key: value for key, value in changes.items() if value is not None}
     )

@@ -105,7 +105,7 @@ def _figure_5(view: View, found: Bench):
     steps = list(range(1, min(EARLY, config.T) + 1))
     x_i = trajectory(found.model.schedule, found.x0, noise(view.seed, found.x0.shape, config.T), steps)
     hat = ask(found.model, found.compute, x_i, steps)
-    share = (torch.tensor(steps) / config.T).double()[:, None, None, None]
+    share = found.model.schedule.clock(torch.tensor(steps).double())[:, None, None, None]
     # Both on the range that alpha_bar_i = x_delta^(i/T) has at that step, so that early steps are not all white.
     real, estimated = (
         np.stack([scale_image(bar, config.gamma * s.item(), config.floor) for bar, s in zip(bars, share, strict=True)])

@@ -18,7 +18,7 @@ from pixelviz.models.parallel_unet import LinearTwin
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.scale_vae import Code, ScaleVAE
 from pixelviz.process.reverse import drift_coefficients, skip_posterior, x0_from_drift
-from pixelviz.process.schedules import LinearBeta, PixelAware, image_scale
+from pixelviz.process.schedules import LinearBeta, Schedule, image_scale, schedule_of
 
 EARLY = 4.0  # power of R_phi's steps for a model that goes on between whole ones: at T = 200, a quarter below i = 1
 WIDE_GAP = 0.5  # share of its angle that a tuned run's first pairs are apart
@@ -132,12 +132,13 @@ def with_ends(config: ModelConfig, train: TrainConfig, draws: UNetDraws, step: i
     """
     gap = WIDE_GAP * (train.least_gap / WIDE_GAP) ** (step / train.steps)
     s = known_deviation(config, train)
-    angle = _angle(PixelAware(config.T, config.gamma), torch.tensor(config.floor), draws.i, s) * (1 - gap)
-    below = torch.log1p((s * torch.tan(angle)).square()) * config.T / (config.gamma * config.floor)
+    schedule = schedule_of(config)
+    angle = _angle(schedule, torch.tensor(config.floor), draws.i, s) * (1 - gap)
+    below = schedule.step_at(torch.log1p((s * torch.tan(angle)).square()) / (config.gamma * config.floor))
     return draws._replace(below=torch.where(below < config.i_min, 0.0, below))
 
 
-def _angle(schedule: PixelAware, x0: Tensor, i: Tensor, s: float) -> Tensor:
+def _angle(schedule: Schedule, x0: Tensor, i: Tensor, s: float) -> Tensor:
     """atan(sigma / s), sigma^2 = (1-abar_i)/abar_i: how far x_i is from saying x0 to saying nothing, 0..pi/2."""
     return torch.atan(torch.expm1(-schedule.log_alpha_bar(x0, i)).sqrt() / s)
 
@@ -228,7 +229,7 @@ def vae_loss(
     return loss + config.kl_weight * parts["kl"], {key: tally(part, len(x0)) for key, part in parts.items()}
 
 
-def head_weight(schedule: PixelAware, rate_x0: Tensor, i: Tensor, deviation: float) -> Tensor:
+def head_weight(schedule: Schedule, rate_x0: Tensor, i: Tensor, deviation: float) -> Tensor:
     """The weight of D^j's square error, relative to V^j's: per pixel, shapes broadcast.
 
     1-abar_i makes it the error of V^i. But V^i varies by 1 at little noise and, where x_delta_hat tells x0 up to

@@ -24,7 +24,7 @@ from pixelviz.devices import Compute, in_batches
 from pixelviz.measure.metrics import scale_range, ssim
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
-from pixelviz.process.schedules import Schedule, image_from_scale, image_scale
+from pixelviz.process.schedules import Schedule, image_from_scale, image_scale, schedule_of
 from pixelviz.samplers import ImageNoise
 
 MOST_SIDE = 256  # of a picture that is estimated in tiles
@@ -87,7 +87,7 @@ class ScaleResult:
 
     @property
     def alpha_bar(self) -> Tensor:
-        """exp(-gamma x0 i/T), Eq. 9."""
+        """exp(-rate x0), Eq. 9."""
         return image_scale(self.x0, self.rate)
 
     @property
@@ -97,8 +97,8 @@ class ScaleResult:
 
     @property
     def rate(self) -> float:
-        """gamma i/T, alpha_bar_i's rate in x0."""
-        return self.config.gamma * self.i / self.config.T
+        """gamma i/T, alpha_bar_i's rate in x0; by another clock than the paper's, gamma times what that shows."""
+        return rate_at(self.config, self.i)
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -127,6 +127,11 @@ class ScaleResult:
             return last_channel(to_bytes(values, self.config.floor))
         rate = self.rate if which.startswith("alpha_bar") else self.config.gamma
         return scale_image(values, rate, self.config.floor)
+
+
+def rate_at(config: ModelConfig, i: float) -> float:
+    """What alpha_bar_i is exp(-rate x0) with."""
+    return config.gamma * schedule_of(config).clock(i).item()
 
 
 def noised(schedule: Schedule, x0: Tensor, steps: Sequence[int], seed: int) -> Tensor:
@@ -158,11 +163,12 @@ def similarity(config: ModelConfig, x0: Tensor, x_delta_hat: Tensor, i: int) -> 
 
     alpha_bar_i = x_delta^(i/T), Eq. 8 and 9.
     """
-    x_delta, share = image_scale(x0, config.gamma), i / config.T
+    x_delta, rate = image_scale(x0, config.gamma), rate_at(config, i)
+    share = rate / config.gamma
     scale = ssim(x_delta, x_delta_hat, scale_range(config.gamma, config.floor)).mean
     if i == 0:
         return ScalePoint(0, scale, None)
-    bar = ssim(x_delta**share, x_delta_hat**share, scale_range(config.gamma, config.floor, i, config.T)).mean
+    bar = ssim(x_delta**share, x_delta_hat**share, scale_range(rate, config.floor)).mean
     return ScalePoint(i, scale, bar)
 
 

@@ -32,15 +32,12 @@ class Ssim(NamedTuple):
     per_image: np.ndarray
 
 
-def scale_range(gamma: float, floor: float, i: float | None = None, T: int | None = None) -> float:
-    """Width of the interval that x_delta = exp(-gamma x0) (Eq. 7) covers for x0 in [floor, 1].
+def scale_range(rate: float, floor: float) -> float:
+    """Width of the interval that exp(-rate x0) covers for x0 in [floor, 1].
 
-    With i and T: of alpha_bar_i = exp(-gamma i x0/T) (Eq. 9). This is SSIM's data range: on a range of 1
+    rate: gamma for x_delta (Eq. 7), gamma i/T for alpha_bar_i (Eq. 9). This is SSIM's data range: on a range of 1
     its constants would drown the differences of a scale that only covers e^(-gamma floor).
     """
-    if (i is None) != (T is None):
-        raise MetricError("give both i and T for alpha_bar_i, or neither for x_delta.")
-    rate = gamma if i is None else gamma * i / T
     # e^-rf - e^-r = -e^-rf expm1(-r(1-f)): keeps its digits at small rates.
     return -math.exp(-rate * floor) * math.expm1(-rate * (1 - floor))
 

@@ -12,7 +12,7 @@ from pixelviz.config import ModelConfig
 from pixelviz.models.blocks import ResidualBlock, TimeMap, group_norm, time_code
 from pixelviz.models.heads import ParallelHeads
 from pixelviz.process.reverse import Affine, drift_preconditioning
-from pixelviz.process.schedules import PixelAware, image_from_scale, image_scale
+from pixelviz.process.schedules import image_from_scale, image_scale, schedule_of
 
 # Numbers of the heads' output that a run without gradients makes at a time: on a CPU what its cache holds, elsewhere
 # what bounds the memory (500 heads at 128x128 are 98 MB for each image, and several tensors lead to them).
@@ -132,7 +132,7 @@ class ParallelUNet(Backbone):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config, scale=True)
-        self.schedule = PixelAware(config.T, config.gamma)
+        self.schedule = schedule_of(config)
         self.heads = ParallelHeads(config.T, config.last_width, config.channels, config.head_attention)
 
     def forward(

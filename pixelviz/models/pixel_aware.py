@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pixelviz.config import PAPER_PARTS, PARTS, ModelConfig
 from pixelviz.models.parallel_unet import LinearTwin, ParallelUNet
 from pixelviz.models.scale_vae import ScaleVAE
-from pixelviz.process.schedules import PixelAware, image_from_scale
+from pixelviz.process.schedules import image_from_scale, schedule_of
 
 
 class MissingPart(ValueError):
@@ -24,7 +24,7 @@ class PixelAwareModel(nn.Module):
     def __init__(self, config: ModelConfig, parts: tuple[str, ...] = PAPER_PARTS) -> None:
         super().__init__()
         self.config = config
-        self.schedule = PixelAware(config.T, config.gamma)
+        self.schedule = schedule_of(config)
         build = {
             "scale_vae": lambda: ScaleVAE(config),
             "twin": lambda: ScaleVAE(config, output="x0"),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pixelviz.config import ConfigError
 from pixelviz.process.reverse import Gaussian
-from pixelviz.process.schedules import LinearBeta, PixelAware, Schedule, as_float
+from pixelviz.process.schedules import Schedule, as_float
 
 
 def raise_to_floor(pixels, floor: float) -> Tensor:
@@ -150,9 +150,9 @@ def _step_factors(schedule: Schedule, x0: np.ndarray) -> Iterator[tuple[np.ndarr
         return torch.exp(log_alpha / 2).numpy(), torch.expm1(log_alpha).neg().sqrt().numpy()
 
     pixels = torch.from_numpy(x0)
-    if isinstance(schedule, PixelAware):  # one image for all steps (Eq. 8)
+    if schedule.stationary:  # one image for all steps (Eq. 8)
         return repeat(roots(schedule.log_alpha(pixels, 1)), schedule.T)
-    if isinstance(schedule, LinearBeta):  # one number a step, whatever the pixel
+    if schedule.uniform:  # one number a step, whatever the pixel
         return zip(*roots(schedule.log_alpha(1.0, torch.arange(1, schedule.T + 1))), strict=True)
     return (roots(schedule.log_alpha(pixels, i)) for i in range(1, schedule.T + 1))
 

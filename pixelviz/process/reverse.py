@@ -135,8 +135,9 @@ def skip_posterior(schedule: Schedule, rate_x0: Tensor, i, j, x_i: Tensor, x0: T
     """
     log_i, log_j = schedule.log_alpha_bar(rate_x0, i), schedule.log_alpha_bar(rate_x0, j)
     noise_i, noise_j = -torch.expm1(log_i), -torch.expm1(log_j)
-    between = -torch.expm1(log_i - log_j)  # the noise that steps j+1..i add
-    skip = torch.exp((log_i - log_j) / 2) * noise_j / noise_i
+    log_between = schedule.log_between(rate_x0, i, j)
+    between = -torch.expm1(log_between)  # the noise that steps j+1..i add
+    skip = torch.exp(log_between / 2) * noise_j / noise_i
     out = torch.exp(log_j / 2) * between / noise_i
     return Gaussian(skip * x_i + out * x0, noise_j * between / noise_i)
 

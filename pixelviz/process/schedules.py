@@ -1,4 +1,4 @@
-"""Noise schedules: one protocol, three of them.
+"""Noise schedules: one protocol, three of them, and the table of those that can be chosen.
 
 A schedule is fixed by one function, log alpha_bar; everything else follows from it here, once.
 `x0` is a tensor of pixel values in (0, 1]; `i` is a step from 0 to T, whole (the paper's discrete
@@ -9,12 +9,15 @@ a tensor keeps its own dtype, so samplers run the same formulas in float32.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from pixelviz.config import check_process
+from pixelviz.config import ConfigError, ModelConfig, check_process
+from pixelviz.tables import Table
 
 DDPM_BETAS = (1e-4, 0.02)  # Ho et al. 2020, over 1000 steps; the paper keeps the range whatever T is
 DDPM_STEPS = 1000
@@ -27,6 +30,11 @@ def as_float(value, like: Tensor | None = None) -> Tensor:
     return torch.as_tensor(
         value, dtype=torch.float64 if like is None else like.dtype, device=None if like is None else like.device
     )
+
+
+def _like(i, x0: Tensor) -> Tensor:
+    """i in the dtype of x0."""
+    return as_float(i, like=x0).to(x0.dtype)
 
 
 def image_scale(x0, gamma: float) -> Tensor:
@@ -44,6 +52,8 @@ class Schedule(ABC):
     """The protocol. Subclasses give T and `log_alpha_bar`, exactly 0 at i = 0 and falling in i."""
 
     T: int
+    stationary: ClassVar[bool] = False  # whether every step is the same
+    uniform: ClassVar[bool] = False  # whether every pixel is the same
 
     @abstractmethod
     def log_alpha_bar(self, x0, i) -> Tensor:
@@ -52,6 +62,10 @@ class Schedule(ABC):
     @abstractmethod
     def rate(self, x0, i) -> Tensor:
         """-d log alpha_bar / dt at t = i/T, twice the SDE's drift Gamma (Eq. 20-26); >= 0, constant within a step."""
+
+    def log_between(self, x0, i, j) -> Tensor:
+        """log abar_i - log abar_j for i > j: what of the signal steps j+1..i leave."""
+        return self.log_alpha_bar(x0, i) - self.log_alpha_bar(x0, j)
 
     def alpha_bar(self, x0, i) -> Tensor:
         """alpha_bar at step i (Eq. 9), in (0, 1]."""
@@ -96,9 +110,10 @@ class Schedule(ABC):
 
 
 @dataclass(frozen=True)
-class PixelAware(Schedule):
-    """The paper's schedule: alpha = exp(-gamma x0 / T) at every step (Eq. 7-11).
+class ByPixel(Schedule):
+    """Schedules whose noise depends on the pixel: log abar_i = -gamma x0 c(i), c the schedule's clock.
 
+    They are all one process (gamma x0 is the rate of Eq. 7), run by different clocks: c(0) = 0, and c rises.
     Args: T, steps; gamma, the rate, 0 < gamma < T. Raises ConfigError otherwise.
     """
 
@@ -107,15 +122,60 @@ class PixelAware(Schedule):
     def __post_init__(self) -> None:
         check_process(self.gamma, self.T)
 
+    @abstractmethod
+    def clock(self, i) -> Tensor:
+        """c(i), shape of i."""
+
+    @abstractmethod
+    def pace(self, i) -> Tensor:
+        """dc/dt at t = i/T, constant within a step, shape of i."""
+
+    @abstractmethod
+    def step_at(self, c: Tensor) -> Tensor:
+        """The i at which the clock shows c, fractional; at most T."""
+
+    def log_alpha_bar(self, x0, i) -> Tensor:
+        """-gamma x0 c(i)."""
+        x0 = as_float(x0)
+        return -self.gamma * x0 * self.clock(_like(i, x0))
+
+    def rate(self, x0, i) -> Tensor:
+        """gamma x0 dc/dt."""
+        x0 = as_float(x0)
+        return self.gamma * x0 * self.pace(_like(i, x0))
+
+    def log_between(self, x0, i, j) -> Tensor:
+        """-gamma x0 (c(i) - c(j))."""
+        x0 = as_float(x0)
+        return -self.gamma * x0 * (self.clock(_like(i, x0)) - self.clock(_like(j, x0)))
+
+
+@dataclass(frozen=True)
+class PixelAware(ByPixel):
+    """The paper's schedule: alpha = exp(-gamma x0 / T) at every step (Eq. 7-11). Its clock is t = i/T."""
+
+    stationary = True
+
+    def clock(self, i) -> Tensor:
+        """t = i/T."""
+        return as_float(i) / self.T
+
+    def pace(self, i) -> Tensor:
+        """1, whatever t is (Eq. 23)."""
+        return 1 + 0 * as_float(i)
+
+    def step_at(self, c: Tensor) -> Tensor:
+        """c T."""
+        return c * self.T
+
     def log_alpha_bar(self, x0, i) -> Tensor:
         """-gamma x0 i/T (Eq. 9)."""
         x0 = as_float(x0)
         return -self.gamma * x0 * as_float(i, like=x0) / self.T
 
-    def rate(self, x0, i) -> Tensor:
-        """gamma x0, whatever t is (Eq. 23)."""
-        x0 = as_float(x0)
-        return self.gamma * x0 + 0 * as_float(i, like=x0)
+    def log_between(self, x0, i, j) -> Tensor:
+        """-gamma x0 (i - j)/T: of as many steps anywhere."""
+        return self.log_alpha_bar(x0, i - j)
 
 
 @dataclass(frozen=True)
@@ -127,6 +187,7 @@ class LinearBeta(Schedule):
     Between whole steps log alpha_bar is interpolated linearly.
     """
 
+    uniform = True
     rescaled: bool = False
 
     def __post_init__(self) -> None:
@@ -160,36 +221,78 @@ class LinearBeta(Schedule):
 
 
 @dataclass(frozen=True)
-class GeneralisedRate(Schedule):
+class GeneralisedRate(ByPixel):
     """The rate gamma beta_t x0, twice Eq. 26's Gamma: the pixel-aware rate on top of DDPM's beta_t.
 
-    Args: T, steps; gamma > 0; rescaled, as for LinearBeta. alpha_i = exp(-gamma beta_i x0).
+    Args: T, gamma; rescaled, as for LinearBeta. alpha_i = exp(-gamma beta_i x0), and the clock sums beta_j.
     """
 
-    gamma: float
     rescaled: bool = True
 
-    def __post_init__(self) -> None:
-        check_process(self.gamma, self.T)
-
-    def _base(self) -> Tensor:
+    def _hands(self, like: Tensor) -> Tensor:
+        """The clock at i = 0..T, (T+1,)."""
         betas = LinearBeta(self.T, self.rescaled).betas
-        return torch.cat([betas.new_zeros(1), betas.cumsum(0)])
+        return torch.cat([betas.new_zeros(1), betas.cumsum(0)]).to(like)
 
-    def log_alpha_bar(self, x0, i) -> Tensor:
-        """-gamma x0 times the sum of beta_j for j <= i."""
-        x0 = as_float(x0)
-        i = as_float(i, like=x0)
-        table = self._base().to(x0)
-        below = i.floor().clamp(0, self.T - 1).long()
-        return -self.gamma * x0 * (table[below] + (table[below + 1] - table[below]) * (i - below))
+    def clock(self, i) -> Tensor:
+        """The sum of beta_j for j <= i, between whole steps linear."""
+        i = as_float(i)
+        hands, below = self._hands(i), i.floor().clamp(0, self.T - 1).long()
+        return hands[below] + (hands[below + 1] - hands[below]) * (i - below)
 
-    def rate(self, x0, i) -> Tensor:
-        """gamma x0 T beta_i, of the step that i lies in."""
-        x0 = as_float(x0)
-        i = as_float(i, like=x0)
-        step = (i.ceil() - 1).clamp(0, self.T - 1).long()
-        return self.gamma * x0 * self.T * LinearBeta(self.T, self.rescaled).betas.to(x0)[step]
+    def pace(self, i) -> Tensor:
+        """T beta_i, of the step that i lies in."""
+        i = as_float(i)
+        return self.T * LinearBeta(self.T, self.rescaled).betas.to(i)[(i.ceil() - 1).clamp(0, self.T - 1).long()]
+
+    def step_at(self, c: Tensor) -> Tensor:
+        """Between whole steps linear, as the clock is."""
+        hands = self._hands(c)
+        below = (torch.searchsorted(hands, c.contiguous()) - 1).clamp(0, self.T - 1)
+        return below + (c - hands[below]) / (hands[below + 1] - hands[below])
 
 
-SCHEDULES = {"pixel-aware": PixelAware, "ddpm": LinearBeta, "generalised": GeneralisedRate}
+@dataclass(frozen=True)
+class ScheduleRow:
+    """A row: a schedule that can be chosen. build: of T and gamma; parameters: which of the two shape it.
+
+    side: of a comparison, "ours" (each pixel at its own rate; a model can have it) or "theirs". The browser's twin of
+    `build` stands in `static/instrument/process.js`, under the same name.
+    """
+
+    name: str
+    title: str
+    build: Callable[[int, float], Schedule]
+    citation: str
+    parameters: tuple[str, ...] = ("T",)
+    side: Literal["ours", "theirs"] = "ours"
+
+
+SCHEDULES: Table[ScheduleRow] = Table(
+    "schedule",
+    (
+        ScheduleRow("pixel-aware", "Pixel-aware", PixelAware, "paper Eq. 7-11", ("T", "gamma")),
+        ScheduleRow("generalised", "Generalised rate", GeneralisedRate, "paper Eq. 26", ("T", "gamma")),
+        ScheduleRow("ddpm", "DDPM, as printed", lambda T, gamma: LinearBeta(T), "Ho et al. 2020", side="theirs"),
+        ScheduleRow(
+            "ddpm-rescaled", "DDPM, rescaled", lambda T, gamma: LinearBeta(T, True), "Ho et al. 2020", side="theirs"
+        ),
+    ),
+    ConfigError,
+)
+
+
+def by_pixel() -> list[str]:
+    """The schedules under which each pixel has its own rate: those that a model can have."""
+    return [name for name, row in SCHEDULES.items() if row.side == "ours"]
+
+
+def schedule_of(config: ModelConfig) -> ByPixel:
+    """The schedule that a model's configuration names; raises ConfigError for none, or one without x0 in it."""
+    row = SCHEDULES.find(config.schedule)
+    if row.side != "ours":
+        raise ConfigError(
+            f"a model cannot have the schedule {row.name}: it is the same for all pixels, and x_delta_hat would say "
+            f"nothing of it. Choose {' or '.join(by_pixel())}."
+        )
+    return row.build(config.T, config.gamma)

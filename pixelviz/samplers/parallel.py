@@ -59,7 +59,7 @@ def parallel(
     model.need("parallel_unet")
     config, schedule = model.config, model.schedule
     x_delta, rate_x0 = start.x_delta, model.rate_x0(start.x_delta)
-    beta = schedule.beta(rate_x0, 1)  # of any whole step: alpha does not depend on i
+    beta = schedule.beta(rate_x0, 1) if schedule.stationary else None  # one for all whole steps
     x = start.x_T
     yield SampleStep(config.T, x, 0)
     steps = boundaries(config.T, passes, config.i_min)
@@ -72,7 +72,8 @@ def parallel(
         for k, (j, to) in enumerate(itertools.pairwise(states)):
             if crossing == "recursion":
                 x0_hat = x0_from_drift(schedule, rate_x0, j, x, drift[:, k])
-            share = beta if j - to == 1 else schedule.noise_variance(rate_x0, j - to)
+            same = beta is not None and j - to == 1
+            share = beta if same else -torch.expm1(schedule.log_between(rate_x0, j, to))
             average = torch.lerp(average, drift[:, k], share)
             x = state_from_average(schedule, rate_x0, to, average)
             if to > below:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.process.forward import marginal
 from pixelviz.samplers.common import ImageNoise, SamplerError, Start
 from pixelviz.tables import Table
 
@@ -20,7 +21,8 @@ def consistent(model: PixelAwareModel, noise: ImageNoise) -> Start:
     z = vae.sample_prior(noise.uniform(), noise.normal(config.latent))
     x_delta = vae.decode(z, model.step_tensor(0, len(noise)))
     x0_hat = model.rate_x0(x_delta)
-    x_T = x_delta.sqrt() * x0_hat + (1 - x_delta).sqrt() * noise.normal(*config.shape)
+    mean, variance = marginal(model.schedule, x0_hat, config.T)
+    x_T = mean + variance.sqrt() * noise.normal(*config.shape)
     return Start(x_T, x_delta)
 
 

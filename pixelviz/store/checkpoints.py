@@ -22,6 +22,7 @@ from pixelviz.data.image_set import DataError, Origin
 from pixelviz.data.sets import origin_of
 from pixelviz.declare import checked, declared, quoted, read_object
 from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.process.schedules import schedule_of
 from pixelviz.store.files import write_json, write_tensors, write_text
 
 # How weights may be stored; a loaded model always has float32.
@@ -202,6 +203,7 @@ def read_config(folder: Path) -> tuple[ModelConfig, tuple[str, ...], Record]:
     try:
         parts = checked(Parts, parts, CheckpointError, "parts")
         config = ModelConfig.from_dict(values.pop("model", None))
+        schedule_of(config)
         record = read_record(values)
     except (ConfigError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from None

@@ -1,0 +1,107 @@
+"""The generalised rate of Eq. 26 as a model's schedule: its marginals by simulation, training, and every sampler."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pixelviz.config import ConfigError, TrainConfig
+from pixelviz.devices import Compute
+from pixelviz.learning.losses import forward_noise
+from pixelviz.learning.training import train
+from pixelviz.process.schedules import GeneralisedRate, PixelAware, by_pixel, schedule_of
+from pixelviz.samplers import SAMPLERS, ImageNoise, Start, draw, ours
+from pixelviz.store import checkpoints
+from tests.test_samplers import Oracle
+from tests.tiny import tiny_config, tiny_images, tiny_model
+
+CPU = Compute(torch.device("cpu"), None)
+
+
+def betas_of(T):
+    """DDPM's betas, rescaled to T steps, from their definition."""
+    return np.clip(np.linspace(1e-4, 0.02, T) * 1000 / T, None, 0.999)
+
+
+def test_a_model_s_forward_process_has_the_marginals_of_the_simulated_chain():
+    """x_i = sqrt(1 - b_i) x_{i-1} + sqrt(b_i) xi with b_i = 1 - exp(-gamma beta_i x0), run 40,000 times in NumPy."""
+    model, x0, n = tiny_model(schedule="generalised", T=40, gamma=1.5), 0.6, 40_000
+    rng, x = np.random.default_rng(0), np.full(40_000, 0.6)
+    for i, beta in enumerate(betas_of(40), start=1):
+        b = 1 - math.exp(-1.5 * beta * x0)
+        x = math.sqrt(1 - b) * x + math.sqrt(b) * rng.standard_normal(n)
+        if i in (1, 10, 40):
+            image = torch.full((1, 1, 200, 200), x0)
+            noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(i))
+            here = forward_noise(model, image, image, torch.tensor([i]), noise)
+            assert here.mean().item() == pytest.approx(x.mean(), abs=0.02)
+            assert here.var().item() == pytest.approx(x.var(), rel=0.04)
+
+
+@pytest.mark.parametrize("schedule", [PixelAware(40, 3.0), GeneralisedRate(40, 3.0)], ids=repr)
+def test_the_clock_is_undone_by_step_at(schedule):
+    i = torch.tensor([0.0, 0.3, 1.0, 7.5, 39.0, 40.0], dtype=torch.float64)
+    torch.testing.assert_close(schedule.step_at(schedule.clock(i)), i)
+    x0 = torch.tensor([0.2, 1.0], dtype=torch.float64)[:, None]
+    between = schedule.log_between(x0, i[1:], i[:-1])
+    torch.testing.assert_close(between.sum(1), schedule.log_alpha_bar(x0, 40)[:, 0])
+    assert (between < 0).all()
+
+
+@pytest.mark.parametrize("passes", [1, 3, 12])
+@pytest.mark.parametrize("sampler", ["parallel", "rotation"])
+def test_perfect_heads_bring_the_image_back(sampler, passes):
+    """The best heads of Eq. 15 leave no error, however the steps differ: a share taken of another step would."""
+    model = tiny_model(schedule="generalised", T=12, gamma=1.0, floor=0.1)
+    x0 = torch.tensor([0.1, 0.3, 0.6, 1.0]).repeat(64).reshape(1, 1, 16, 16)
+    model.parallel_unet = Oracle(model.schedule, x0)
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1))
+    x_T = forward_noise(model, x0, x0, torch.tensor([12]), noise)
+    *_, last = SAMPLERS[sampler].run(model, Start(x_T, torch.exp(-x0)), ImageNoise(0, 1), passes=passes)
+    torch.testing.assert_close(last.x, x0, atol=2e-5, rtol=0)
+
+
+def test_states_within_a_pass_have_the_posterior_mean():
+    """Between its ends one pass gives E[x_j | x_T, x0], which DDPM's posterior knows without any recursion."""
+    model = tiny_model(schedule="generalised", T=12, gamma=1.0, floor=0.1)
+    x0 = torch.full((1, 1, 16, 16), 0.5)
+    model.parallel_unet = Oracle(model.schedule, x0)
+    x_T = torch.randn(x0.shape, generator=torch.Generator().manual_seed(2))
+    bar = np.exp(-0.5 * np.concatenate([[0], betas_of(12).cumsum()]))
+    for step in SAMPLERS["parallel"].run(model, Start(x_T, torch.exp(-x0)), ImageNoise(0, 1), passes=1):
+        j = int(step.i)
+        skip = math.sqrt(bar[12] / bar[j]) * (1 - bar[j]) / (1 - bar[12])
+        out = math.sqrt(bar[j]) * (1 - bar[12] / bar[j]) / (1 - bar[12])
+        torch.testing.assert_close(step.x, skip * x_T + out * x0, atol=1e-5, rtol=0)
+
+
+def test_it_is_trained_saved_and_drawn_from(tmp_path):
+    config = tiny_config(schedule="generalised", gamma=1.0)
+    settings = TrainConfig(steps=3, batch=4, parts=("scale_vae", "parallel_unet"))
+    *_, last = train(tiny_images(), config, settings, tmp_path / "run", device="cpu")
+    assert all(math.isfinite(loss) for loss in last.losses.values())
+    model = checkpoints.load(tmp_path / "run").model
+    assert model.schedule == model.parallel_unet.schedule == GeneralisedRate(8, 1.0)
+    for sampler in ours():
+        *_, step = draw(model, CPU, n=2, sampler=sampler)
+        assert step.x.isfinite().all()
+
+
+def test_an_old_configuration_has_the_paper_s_schedule():
+    values = tiny_config().to_dict()
+    del values["schedule"]
+    assert schedule_of(type(tiny_config()).from_dict(values)) == PixelAware(8, 4.0)
+    assert by_pixel() == ["pixel-aware", "generalised"]
+    for name, message in (("ddpm", "the same for all pixels"), ("cosine", "no schedule 'cosine'")):
+        with pytest.raises(ConfigError, match=message):
+            tiny_model(schedule=name)
+
+
+def test_a_checkpoint_with_an_unknown_schedule_is_refused(tmp_path):
+    model = tiny_model()
+    model.config = dataclasses.replace(model.config, schedule="cosine")
+    checkpoints.save(tmp_path / "odd", model, checkpoints.Record())
+    with pytest.raises(checkpoints.CheckpointError, match="no schedule 'cosine'"):
+        checkpoints.load(tmp_path / "odd")
