@@ -6,7 +6,6 @@ import ast
 import os
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,8 +36,7 @@ COMMANDS = {
 
 def _docstring(module: str, name: str) -> str:
     """The docstring of a module's function, read and not imported."""
-    # The package's own spec is searched, because find_spec imports the packages above what it looks for.
-    file = Path(find_spec("pixelviz").submodule_search_locations[0], *module.split(".")[1:]).with_suffix(".py")
+    file = Path(__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
     body = ast.parse(file.read_text(encoding="utf-8")).body
     return next(ast.get_docstring(node) for node in body if isinstance(node, ast.FunctionDef) and node.name == name)
 
