@@ -25,7 +25,8 @@ from pixelviz.export.figures import FIGURES, best_fit
 from pixelviz.process.forward import empirical_moments, expected_moments, noise, trajectory
 from pixelviz.progress import Progress
 from pixelviz.service import benches
-from pixelviz.ui.export_panel import Downloads, bar, file_name, read_view
+from pixelviz.service.downloads import Downloads, file_name
+from pixelviz.ui.export_panel import bar, read_view
 from pixelviz.view import GIF_FRAMES, IMAGE_FILE, MP4_FRAMES, ExportError, View
 from tests.served import photo, png
 from tests.tiny import tiny_config

@@ -12,7 +12,7 @@ from pixelviz.devices import Compute
 from pixelviz.measure.benchmark import bench, cases, read_results
 from pixelviz.models.pixel_aware import MissingPart
 from pixelviz.samplers import draw
-from pixelviz.service.compare import PeerShelf
+from pixelviz.service.shelf import PeerShelf
 from pixelviz.store import peers
 from pixelviz.store.checkpoints import CheckpointError
 from tests.test_benchmark import checkpoint, reference  # noqa: F401

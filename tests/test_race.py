@@ -11,12 +11,13 @@ import torch
 from pixelviz.checks import ServiceError
 from pixelviz.data.pictures import to_bytes
 from pixelviz.measure import report
-from pixelviz.measure.benchmark import BenchmarkError
+from pixelviz.measure.benchmark import BenchmarkError, Case
 from pixelviz.paper import TABLES
 from pixelviz.process.theory import advise_gamma
 from pixelviz.process.toy import square_error
-from pixelviz.samplers import SamplerError, draw
+from pixelviz.samplers import SAMPLERS, SamplerError, draw
 from pixelviz.service import compare as compare_view
+from pixelviz.service import race
 from pixelviz.service.race import label
 from pixelviz.ui.tabs import compare as tab
 from tests.served import empty_service, train_tiny
@@ -79,7 +80,9 @@ def test_payload_and_words(served):
 
 
 def test_without_a_twin_only_ours_races(served):
-    assert {case.method for case in served.contenders("alone")} == {"parallel", "rotation"}
+    methods = {case.method for case in served.contenders("alone")}
+    assert {"parallel", "rotation"} <= methods
+    assert all(SAMPLERS[method].ours for method in methods)
 
 
 @pytest.mark.parametrize(("n", "seed", "chosen"), [(0, 0, None), (17, 0, None), (2, -1, None), (2, 0, [])])
@@ -140,7 +143,7 @@ def test_only_a_benchmark_of_these_weights_is_shown(served, tmp_path):
     assert plot.count("<svg") == 2
     assert "2.50 ± 0.10" in table
     assert "not measured yet" in plot  # goals whose rows are missing
-    assert tab.fids(results) == {("twin", "parallel", 1): 2.5}
+    assert compare_view.fids(results) == {("twin", "parallel", 1): 2.5}
     path.write_text(json.dumps(_results(served, "twin", weights="other")))
     assert compare_view.results_or_reason(found, tmp_path)[0] is None
     path.write_text("{")
@@ -164,6 +167,17 @@ def test_a_longer_benchmark_stands_before_the_short_one(served, tmp_path):
     assert "<i>10,000 images and 3 seeds.</i>" in plot
     assert plot.count("not measured yet") == 2
     assert tables.index("10,000 images and 3 seeds") < tables.index("All measures, 10 images")
+
+
+def test_a_lineup_keeps_who_was_chosen_and_is_still_there():
+    there = [Case("parallel", 1, "a"), Case("parallel", 7, "a"), Case("ddim", 10, "peer")]
+    usual = race.lineup(there, "a")
+    assert [key for _, key in usual.choices] == ["parallel:1@a", "parallel:7@a", "ddim:10@peer"]
+    assert usual.choices[2][0].endswith(", peer")
+    assert "parallel:7@a" not in usual.chosen  # no pass number that a race begins with
+    assert not usual.alone
+    assert race.lineup(there[:2], "a", ["parallel:7@a", "gone:1@a"])[1:] == (("parallel:7@a",), True)
+    assert race.lineup(there, "a", ["gone:1@a"]).chosen == usual.chosen
 
 
 def test_the_paper_s_tables_as_printed():

@@ -89,7 +89,6 @@ def scale(
         raise typer.BadParameter(f"--out must end in .png; it is {out.name}.")
     compute = choose(device, precision)
     model = checkpoints.load(checkpoint, compute.device).model
-    i = model.config.T // 2 if i is None else i
     with progress_bar() as progress:
         task = progress.add_task("estimating", total=None)
         for result in estimate_scale(model, compute, read_image(image), i, seed, tiled=tiled):
@@ -100,8 +99,9 @@ def scale(
     sheet = np.stack([result.picture(which) for which in result.shown])
     to_pil(tile(sheet, len(sheet))).save(out)
     bar = "" if result.ssim_alpha_bar is None else f", of alpha_bar_i {result.ssim_alpha_bar:.3f}"
-    console.print(f"i = {i}: SSIM of x_delta_hat {result.ssim_x_delta:.3f}{bar}, {result.seconds:.2f} s -> {out}")
-    console.print(f"From left to right: {', '.join(result.shown)}.", *result.notes, sep="\n", soft_wrap=True)
+    said = f"i = {result.i}: SSIM of x_delta_hat {result.ssim_x_delta:.3f}{bar}, {result.seconds:.2f} s -> {out}"
+    shown = f"From left to right: {', '.join(result.shown)}."
+    console.print(said, shown, *result.notes, sep="\n", soft_wrap=True)
     write_result(json_file, {"checkpoint": checkpoint.name, "image": image.name, **result.figures})
 
 

@@ -274,19 +274,19 @@ def estimate_scale(
     model: PixelAwareModel,
     compute: Compute,
     picture: Picture,
-    i: int,
+    i: int | None = None,
     seed: int = 0,
     *,
     tiled: bool = False,
     turn: Turn = nullcontext,
 ) -> Iterator[Tiling | ScaleResult]:
-    """Estimate the scale from x_i of a picture; yields how far it is, and the result last.
+    """Estimate the scale from x_i of a picture (i None: half of T); yields how far it is, and the result last.
 
     tiled: not at the network's size, but in tiles, at the picture's own, up to MOST_SIDE pixels. The turn is taken for
     a batch of tiles at a time. Raises ServiceError, MissingPart or ImageError.
     """
     config = model.config
-    i, seed = whole("i", i, 0, config.T), whole("seed", seed, 0, MAX_SEED)
+    i, seed = whole("i", config.T // 2 if i is None else i, 0, config.T), whole("seed", seed, 0, MAX_SEED)
     model.need("scale_vae")
     x0, notes = fitted(config, picture, tiled=tiled)
     x_i = noised(model.schedule, x0, [i], seed)[0]

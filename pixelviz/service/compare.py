@@ -1,14 +1,10 @@
-"""What the Compare tab shows: a checkpoint's benchmark, the paper's own tables, and the toy experiment."""
+"""What the Compare tab shows: a checkpoint's benchmark, and the toy experiment."""
 
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pixelviz.checks import ServiceError, refuse_on_a_space
+from pixelviz.checks import ServiceError
 from pixelviz.config import ConfigError
 from pixelviz.data.images import Picture
 from pixelviz.declare import quoted
@@ -26,11 +22,9 @@ from pixelviz.process.forward import raise_to_floor
 from pixelviz.process.theory import advise_gamma
 from pixelviz.process.toy import FORMS, error_map
 from pixelviz.service.catalog import Found
-from pixelviz.store import peers
+from pixelviz.service.service import Service
 from pixelviz.store.checkpoints import digest
-from pixelviz.store.peers import PeerModel
 
-MAX_PEERS = 2  # in memory
 BRIGHTNESSES = 24  # of a picture, for the toy experiment: its quantiles
 TOY_GAMMAS = np.geomspace(1, 200, 47)
 TOY_STEPS = (5, 6, 8, *(m * d for d in (1, 10) for m in (10, 12, 15, 20, 25, 30, 40, 50, 60, 80)), 1000)
@@ -64,55 +58,17 @@ def longer_benchmarks(found: Found, folder: Path = report.RESULTS) -> list[dict[
     return results
 
 
-class PeerShelf:
-    """Diffusers models that visitors named, by name; the last few are kept. Thread-safe, shared by all users."""
+def fids(results: dict[str, Any] | None) -> dict[tuple[str, str, int], float]:
+    """FID of a benchmark's rows by (model, method, passes); none without a benchmark."""
+    return {(row["model"], row["method"], row["passes"]): row["fid"] for row in (results or {}).get("rows", ())}
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._lock = threading.Lock()
-        self._models: OrderedDict[str, PeerModel] = OrderedDict()
-        self._folders: dict[str, Path] = {}  # where each was loaded from
 
-    def names(self) -> list[str]:
-        """Those that are loaded."""
-        with self._lock:
-            return list(self._models)
-
-    def get(self, name: str) -> PeerModel:
-        """The model of that name; raises ServiceError."""
-        with self._lock:
-            if name not in self._models:
-                raise ServiceError(f"the peer {quoted(name)} is not loaded any more; load its folder again.")
-            return self._models[name]
-
-    def load(self, path: Any, taken: Collection[str] = ()) -> str:
-        """Load a diffusers folder of this computer; returns its name, which is none of those taken.
-
-        Raises ServiceError or CheckpointError.
-        """
-        if not isinstance(path, str) or not path.strip() or "\0" in path or len(path) > 4096:
-            raise ServiceError(f"name the folder that holds {peers.WEIGHTS}.")
-        refuse_on_a_space()
-        try:
-            folder = Path(path.strip()).expanduser().resolve()
-            folder.is_dir()  # a name too long cannot even be asked for
-        except (OSError, RuntimeError) as error:
-            raise ServiceError(f"the folder cannot be read ({error}).") from None
-        model = peers.load_peer(folder, self.device)
-        with self._lock:
-            names = itertools.chain([model.name], (f"{model.name}-{k}" for k in itertools.count(2)))
-            # The same folder again has the same name: what it holds may have changed.
-            model.name = next(
-                name
-                for name in names
-                if name not in taken and (name not in self._models or self._folders[name] == folder)
-            )
-            self._folders[model.name] = folder
-            self._models[model.name] = model
-            self._models.move_to_end(model.name)
-            while len(self._models) > MAX_PEERS:
-                self._models.popitem(last=False)
-        return model.name
+def comparable(service: Service) -> tuple[list[str], str | None]:
+    """Checkpoints that can draw, and which to show first: one that is measured, or one that has a twin."""
+    twins = service.names("linear_twin")
+    names = list(dict.fromkeys([*service.names("parallel_unet", "scale_vae"), *twins]))
+    best = [name for name in names if results_or_reason(service.find(name))[0] is not None]
+    return names, next(iter(best + twins + names), None)
 
 
 # --- The toy experiment

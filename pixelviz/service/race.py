@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -30,6 +30,22 @@ def label(case: Case, checkpoint: str) -> str:
     row = SAMPLERS[case.method]
     unit = (" pass" if case.passes == 1 else " passes") if row.ours else ""
     return f"{row.short or row.title}, {case.passes}{unit}" + ("" if case.model == checkpoint else f", {case.model}")
+
+
+class Lineup(NamedTuple):
+    """Who can race: (label, `Case.key`) of each, the keys of those who shall, and whether all are ours alone."""
+
+    choices: tuple[tuple[str, str], ...]
+    chosen: tuple[str, ...]
+    alone: bool
+
+
+def lineup(there: Sequence[Case], checkpoint: str, chosen: Sequence[str] = ()) -> Lineup:
+    """Those chosen before who are still there shall race; where there are none, those that a row's `raced` names."""
+    choices = tuple((label(case, checkpoint), case.key) for case in there)
+    kept = tuple(case.key for case in there if case.key in chosen)
+    usual = tuple(case.key for case in there if case.passes in SAMPLERS[case.method].raced)
+    return Lineup(choices, kept or usual, all(SAMPLERS[case.method].ours for case in there))
 
 
 @dataclass

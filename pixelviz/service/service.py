@@ -19,12 +19,12 @@ from pixelviz.measure.benchmark import Case, cases
 from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling, estimate_scale, fitted, similarities
 from pixelviz.samplers import SAMPLERS, STARTS
 from pixelviz.service.catalog import Catalog, Found
-from pixelviz.service.compare import PeerShelf
 from pixelviz.service.errors import friendly
 from pixelviz.service.forward import Forward, build_forward, curves_json, instrument_value
 from pixelviz.service.forward import check_settings as check_forward
 from pixelviz.service.generation import MOST_IMAGES, Generation, check_generation, run_generation
 from pixelviz.service.race import Race, run_race
+from pixelviz.service.shelf import PeerShelf
 from pixelviz.service.turns import ModelTurn
 from pixelviz.store.checkpoints import Checkpoint
 
@@ -152,13 +152,13 @@ class Service:
     # --- models
 
     def scale_steps(
-        self, name: str, source: Any, i: int, seed: int = 0, tiled: bool = False
+        self, name: str, source: Any, i: int | None = None, seed: int = 0, tiled: bool = False
     ) -> Iterator[Tiling | ScaleResult]:
         """G_theta's estimate of x_delta from x_i of a picture, and the twin's of x0; see `estimate_scale`."""
         model, picture = self.checkpoint(name).model, self.read(source)
         return estimate_scale(model, self.compute, picture, i, seed, tiled=tiled, turn=self.turn.foreground)
 
-    def scale(self, name: str, source: Any, i: int, seed: int = 0, tiled: bool = False) -> ScaleResult:
+    def scale(self, name: str, source: Any, i: int | None = None, seed: int = 0, tiled: bool = False) -> ScaleResult:
         """The result of `scale_steps`."""
         return deque(self.scale_steps(name, source, i, seed, tiled), maxlen=1).pop()
 

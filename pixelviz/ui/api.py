@@ -107,7 +107,6 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         ssim_alpha_bar (None at i = 0), and notes of how the image was fitted to the checkpoint.
         """
         name = _or_first(service, checkpoint, "scale_vae")
-        i = service.find(name).config.T // 2 if i is None else i
         result = service.scale(name, _uploaded(image), i, seed)
         files = [_files([result.picture(which)], which)[0] for which in ("x0", "x_delta", "x_delta_hat")]
         answer = {"checkpoint": name, **result.figures}

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 
 import gradio as gr
 
@@ -17,6 +12,7 @@ from pixelviz.export.archive import EXTRAS, FORMATS, Request, export
 from pixelviz.export.figures import FIGURES
 from pixelviz.progress import Progress
 from pixelviz.service import benches
+from pixelviz.service.downloads import Downloads, file_name
 from pixelviz.service.errors import friendly
 from pixelviz.service.forward import check_settings
 from pixelviz.service.instrument_state import READ_STATE, picture_name, read_state
@@ -24,7 +20,6 @@ from pixelviz.service.service import Service
 from pixelviz.ui import widgets
 from pixelviz.view import MAX_SIDE, View
 
-MOST_DOWNLOADS = 16  # prepared zips that are kept, one a visitor
 EXTRA_NAMES = {
     "gif": "Film, GIF",
     "mp4": "Film, MP4",
@@ -34,35 +29,6 @@ EXTRA_NAMES = {
 
 INTRO = """The figures in the layouts of the paper's, the film, the curves and the settings of what the instrument shows
 now, as one zip. Figures 3, 5 and 7 use the checkpoint that fits best, and say which. It takes half a minute or so."""
-
-
-class Downloads:
-    """Prepared zips, one a visitor; the oldest gives way. They are gone with this object, or at exit."""
-
-    def __init__(self, most: int = MOST_DOWNLOADS) -> None:
-        self.most = most
-        self._lock = threading.Lock()
-        self._folder: tempfile.TemporaryDirectory | None = None
-        self._kept: OrderedDict[str, tempfile.TemporaryDirectory] = OrderedDict()
-
-    def place(self, session: str, name: str) -> Path:
-        """Where a visitor's next zip goes; the last one is removed."""
-        with self._lock:
-            self._drop(session)
-            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="pixelviz-export-")
-            self._kept[session] = tempfile.TemporaryDirectory(dir=self._folder.name)
-            while len(self._kept) > self.most:
-                self._drop(next(iter(self._kept)))
-            return Path(self._kept[session].name) / name
-
-    def forget(self, session: str) -> None:
-        """Remove what is kept for a visitor."""
-        with self._lock:
-            self._drop(session)
-
-    def _drop(self, session: str) -> None:
-        if folder := self._kept.pop(session, None):
-            folder.cleanup()
 
 
 def read_view(service: Service, source: dict, text: str | None) -> View:
@@ -75,12 +41,6 @@ def read_view(service: Service, source: dict, text: str | None) -> View:
     pixels = check_pixels(state["pixels"], picture.pixels.transpose(2, 0, 1).shape)
     t = number("t", state["t"])
     return View(picture, picture_name(source), gamma, T, floor, seed, pixels, min(max(t, 0.0), 1.0), rescaled)
-
-
-def file_name(view: View) -> str:
-    """A name for the zip that says what is in it."""
-    slug = re.sub(r"[^a-z0-9]+", "-", view.name.lower()).strip("-") or "picture"
-    return f"pixelviz-{slug}-gamma{view.gamma:g}-T{view.T}.zip"
 
 
 def bar(progress: Progress) -> str:

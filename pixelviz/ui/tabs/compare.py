@@ -11,7 +11,6 @@ import gradio as gr
 from pixelviz import paper
 from pixelviz.data.images import EXAMPLES
 from pixelviz.measure import report
-from pixelviz.samplers import SAMPLERS
 from pixelviz.service import compare as compare_view
 from pixelviz.service import race
 from pixelviz.service.jobs import TrainingJobs
@@ -115,11 +114,6 @@ def paper_tables() -> str:
     return f'<div class="pv-papers">{"".join(tables)}</div>'
 
 
-def fids(results: dict | None) -> dict[tuple[str, str, int], float]:
-    """FID of the benchmark's rows, for the race's lanes."""
-    return {(row["model"], row["method"], row["passes"]): row["fid"] for row in (results or {}).get("rows", ())}
-
-
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
 
@@ -134,11 +128,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def refresh(name):
         """The checkpoints there are now; first of all one that is measured, or that has a twin."""
-        names = service.names("parallel_unet", "scale_vae")
-        twins = service.names("linear_twin")
-        names += [one for one in twins if one not in names]
-        best = [one for one in names if compare_view.results_or_reason(service.find(one))[0] is not None]
-        first = next(iter(best + twins + names), None)
+        names, first = compare_view.comparable(service)
         return gr.Dropdown(choices=names, value=name if name in names else first)
 
     def lineup(name, chosen):
@@ -149,13 +139,9 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             there = service.contenders(name)
         except Exception as error:
             return gr.CheckboxGroup([], value=[]), widgets.alert(friendly(error))
-        choices = [(race.label(case, name), case.key) for case in there]
-        keys = [key for _, key in choices]
-        kept = [key for key in chosen or () if key in keys] or [
-            case.key for case in there if case.passes in SAMPLERS[case.method].raced
-        ]
-        alone = all(SAMPLERS[case.method].ours for case in there)
-        return gr.CheckboxGroup(choices, value=kept), widgets.alert(NO_TWIN if alone else None, "info")
+        line = race.lineup(there, name, chosen or ())
+        said = widgets.alert(NO_TWIN if line.alone else None, "info")
+        return gr.CheckboxGroup(list(line.choices), value=list(line.chosen)), said
 
     def run(name, chosen, n, seed):
         """The race, five times a second."""
@@ -163,7 +149,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         free = gr.Button(interactive=True), gr.Button(interactive=False)
         try:
             yield json.dumps({"status": "Getting ready …"}), "", *busy
-            known = fids(compare_view.results_or_reason(service.find(name))[0])
+            known = compare_view.fids(compare_view.results_or_reason(service.find(name))[0])
             for state in service.race(name, chosen, n, seed):
                 yield state.payload(known), gr.skip(), gr.skip(), gr.skip()
             yield gr.skip(), gr.skip(), *free
