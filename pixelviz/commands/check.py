@@ -1,0 +1,62 @@
+"""The command `check`: one or two checkpoints looked at from all sides."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pixelviz.commands.common import Device, Precision, Seed, console, data_of, progress_bar, write_result
+from pixelviz.data.sets import DATASETS, load_images
+from pixelviz.devices import choose
+from pixelviz.export.check_page import page
+from pixelviz.measure import judges
+from pixelviz.measure.check import REAL, Findings
+from pixelviz.measure.check import check as look_at
+from pixelviz.store import checkpoints
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
+    other: Annotated[Path | None, typer.Argument(help="Folder of another, to be shown beside it.")] = None,
+    out: Annotated[Path, typer.Option(help="The HTML file; its figures go into a JSON file of the same name.")] = Path(
+        "check.html"
+    ),
+    data: Annotated[str | None, typer.Option(help="By default the data set it was trained on.")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Look at a checkpoint in a minute: sheets, reconstructions, nearest training images, figures, red flags."""
+    if out.suffix != ".html":
+        raise typer.BadParameter(f"--out must end in .html; it is {out.name}.")
+    compute, found = choose(device, precision), []
+    began = time.monotonic()
+    for one in filter(None, (folder, other)):
+        loaded = checkpoints.load(one, compute.device)
+        config, which = loaded.model.config, data_of(loaded.record, data)
+        wanted = {"size": config.image_size, "channels": config.channels, "allow_download": False}
+        training = load_images(which, **wanted, limit=10 * REAL)
+        test = load_images(which, **wanted, split="test", limit=REAL)
+        judge = judges.imagenet_reference(test, compute) if judges.installed() and len(test) > 3 else None
+        names = DATASETS[which].classes if which in DATASETS else ()
+        with progress_bar() as progress:
+            task = progress.add_task(one.name, total=None)
+            for state in look_at(loaded, compute, training, test, judge, names=names or (), seed=seed):
+                if isinstance(state, Findings):
+                    found.append(state)
+                else:
+                    text = f"{one.name}: {state.what}"
+                    progress.update(task, description=text, completed=state.done, total=state.total)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(found), encoding="utf-8")
+    figures = {one.name: {**one.figures, "flags": [flag._asdict() for flag in one.flags]} for one in found}
+    write_result(out.with_suffix(".json"), {**figures, "seconds": round(time.monotonic() - began, 1)})
+    for one in found:
+        for flag in one.flags:
+            console.print(f"{one.name}, {flag.name}: {flag.text}", style="yellow")
+        if not one.flags:
+            console.print(f"{one.name}: no red flag was raised.")
+    console.print(f"Saved {out}", soft_wrap=True)

@@ -1,0 +1,50 @@
+"""The nearest training images of any image, by pixels and by features: what is memorised shows here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CHUNK = 2000  # training images at a time
+MARGIN = 0.5  # of the distance that real images keep: what comes nearer than this is no coincidence
+QUANTILE = 0.05  # the real images that keep least are taken as their measure
+
+
+class Nearest(NamedTuple):
+    """Of each image: the index of its nearest training image, int64 (N,), and how far that is, (N,)."""
+
+    index: Tensor
+    distance: Tensor
+
+
+def _nearest(a: Tensor, b: Tensor) -> Nearest:
+    """Nearest row of b (M, D) for each of a (N, D), Euclidean, `CHUNK` rows at a time, uint8 or floats."""
+    best = Nearest(torch.zeros(len(a), dtype=torch.int64), torch.full((len(a),), torch.inf))
+    a = a.float()
+    for first in range(0, len(b), CHUNK):
+        part = torch.cdist(a, b[first : first + CHUNK].float()).min(1)
+        nearer = part.values < best.distance
+        best.index[nearer] = first + part.indices[nearer]
+        best.distance[nearer] = part.values[nearer]
+    return best
+
+
+def nearest_by_pixels(images: Tensor, training: Tensor) -> Nearest:
+    """Of uint8 images (N, C, H, W) among (M, C, H, W); the distance is the root mean square, black to white being 1."""
+    found = _nearest(images.flatten(1), training.flatten(1))
+    return Nearest(found.index, found.distance / (255 * images[0].numel() ** 0.5))
+
+
+def nearest_by_features(features: Tensor, training: Tensor) -> Nearest:
+    """Of features (N, D) among (M, D); the distance is Euclidean."""
+    return _nearest(features, training)
+
+
+def too_near(found: Nearest, real: Nearest) -> Tensor:
+    """Which images are nearer to a training image than real ones that were not trained on ever are; bool (N,).
+
+    Nearer than `MARGIN` times what the nearest `QUANTILE` of the real ones keep.
+    """
+    return found.distance < MARGIN * torch.quantile(real.distance, QUANTILE)
