@@ -10,7 +10,7 @@ from PIL import Image
 from pixelviz import __main__ as cli
 from pixelviz.data.sets import ImageSet
 from pixelviz.devices import choose
-from pixelviz.export.check_page import page
+from pixelviz.export.check_page import check_page
 from pixelviz.measure import check as checks
 from pixelviz.measure.judges import Reference
 from pixelviz.measure.metrics import frechet_distance, statistics_of
@@ -122,7 +122,7 @@ def found():
     features = Means()(images.images)
     judge = Reference(statistics_of(features), features, Means(), "means of rows")
     loaded = checkpoints.Checkpoint(model, checkpoints.Record())
-    *steps, last = checks.check(loaded, CPU, labelled, images, judge, names=("a", "b", "c"))
+    *steps, last = checks.examine(loaded, CPU, labelled, images, judge, names=("a", "b", "c"))
     assert [state.done for state in steps] == sorted(state.done for state in steps)
     assert steps[-1].done == steps[-1].total
     return last
@@ -144,7 +144,7 @@ def test_a_check_looks_from_all_sides(found):
 
 def test_the_page_stands_alone(found):
     other = checks.Findings("<b>other</b>", "squares")
-    html = page([found, other])
+    html = check_page([found, other])
     assert "<b>other</b>" not in html
     assert "&lt;b&gt;other&lt;/b&gt;" in html
     assert not re.search(r"(src|href)=\"(?!data:)", html)
@@ -157,10 +157,10 @@ def test_a_checkpoint_without_R_phi_is_checked_as_far_as_it_goes():
     model = tiny_model()
     model.parallel_unet = None
     loaded = checkpoints.Checkpoint(model, checkpoints.Record())
-    *_, last = checks.check(loaded, CPU, tiny_images(20), tiny_images(20))
+    *_, last = checks.examine(loaded, CPU, tiny_images(20), tiny_images(20))
     assert last.rows
     assert not last.sheets
-    assert "Trained on" in page([last])
+    assert "Trained on" in check_page([last])
 
 
 def test_check_writes_one_page_for_two(tmp_path, monkeypatch, capsys):

@@ -11,10 +11,9 @@ import typer
 from pixelviz.commands.common import Device, Precision, Seed, console, data_of, progress_bar, write_result
 from pixelviz.data.sets import DATASETS, load_images
 from pixelviz.devices import choose
-from pixelviz.export.check_page import page
+from pixelviz.export.check_page import check_page
 from pixelviz.measure import judges
-from pixelviz.measure.check import REAL, Findings
-from pixelviz.measure.check import check as look_at
+from pixelviz.measure.check import REAL, Findings, examine
 from pixelviz.store import checkpoints
 
 
@@ -44,14 +43,14 @@ def check(
         names = DATASETS[which].classes if which in DATASETS else ()
         with progress_bar() as progress:
             task = progress.add_task(one.name, total=None)
-            for state in look_at(loaded, compute, training, test, judge, names=names or (), seed=seed):
+            for state in examine(loaded, compute, training, test, judge, names=names or (), seed=seed):
                 if isinstance(state, Findings):
                     found.append(state)
                 else:
                     text = f"{one.name}: {state.what}"
                     progress.update(task, description=text, completed=state.done, total=state.total)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(found), encoding="utf-8")
+    out.write_text(check_page(found), encoding="utf-8")
     figures = {one.name: {**one.figures, "flags": [flag._asdict() for flag in one.flags]} for one in found}
     write_result(out.with_suffix(".json"), {**figures, "seconds": round(time.monotonic() - began, 1)})
     for one in found:

@@ -68,7 +68,7 @@ def _pictures(found: Findings) -> Iterator[tuple[str, str]]:
         yield title[0].upper() + title[1:], _uri(images, ROW)
 
 
-def page(findings: Sequence[Findings]) -> str:
+def check_page(findings: Sequence[Findings]) -> str:
     """The HTML of one or several checks side by side."""
     folder = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True)

@@ -49,7 +49,7 @@ class Flag(NamedTuple):
 
 @dataclass
 class Findings:
-    """What `check` found; pictures are uint8 (N, C, H, W), missing where the parts to draw them are.
+    """What `examine` found; pictures are uint8 (N, C, H, W), missing where the parts to draw them are.
 
     sheets: by passes, the same seeds; rows: by title, as many images each; nearest: samples, the nearest training
     images by pixels and, with a judge, by features; figures: as JSON; classes: share of the samples by name.
@@ -108,7 +108,7 @@ def roughness(images: Tensor) -> float:
     return (x[..., 1:-1, 1:-1] - around).abs().median().item()
 
 
-def spread(images: Tensor) -> float:
+def variety(images: Tensor) -> float:
     """Mean root mean square distance of two uint8 images, black to white being 1."""
     x = images.flatten(1).float() / 255
     return torch.pdist(x).mean().item() / x.shape[1] ** 0.5
@@ -129,8 +129,8 @@ def look(samples: Tensor, real: Tensor, shares: dict[str, float], memorised: flo
         "contrast_real": real.float().std().item() / 255,
         "roughness": roughness(samples),
         "roughness_real": roughness(real),
-        "spread": spread(samples),
-        "spread_real": spread(real),
+        "spread": variety(samples),
+        "spread_real": variety(real),
         "largest_class": max(shares.values(), default=0.0),
         "classes": len(shares),
         "memorised": memorised,
@@ -163,7 +163,7 @@ def flags(seen: dict[str, float]) -> list[Flag]:
 # --- The check
 
 
-def check(
+def examine(
     checkpoint: Checkpoint,
     compute: Compute,
     training: ImageSet,
