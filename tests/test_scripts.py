@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from pixelviz.process import theory, water
-from pixelviz.process.schedules import LinearBeta, PixelAware
+from pixelviz.process.schedules import SCHEDULES, LinearBeta, PixelAware, by_pixel
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.ui import scripts
 from pixelviz.ui.app import build_app, launch_options
@@ -54,6 +54,29 @@ def schedule_cases():
         yield "snrPeak", [gamma, 0.3], theory.snr_peak(gamma, 0.3)
 
 
+def table_cases():
+    """Every row of SCHEDULES at every step, and the clocks of ours read, paced and undone."""
+    for T, gamma in ((1, 0.5), (40, 7.5), (200, 20.0)):
+        steps = torch.arange(T + 1, dtype=torch.float64)
+        for name, row in SCHEDULES.items():
+            schedule = row.build(T, gamma)
+            for x in (0.004, 0.418, 1.0):
+                yield (
+                    "logBars",
+                    [name, x, gamma, T],
+                    schedule.log_alpha_bar(torch.tensor(x, dtype=torch.float64), steps),
+                )
+            if name not in by_pixel():
+                continue
+            clock = schedule.clock(steps).tolist()
+            for t in (0.0, 0.13, 0.5, 1.0):
+                now = schedule.clock(torch.tensor(t * T, dtype=torch.float64)).item()
+                yield "clockAt", [clock, t], now
+                yield "timeAt", [clock, now], t
+            for i in {1, T}:
+                yield "pace", [clock, i], schedule.pace(torch.tensor(i, dtype=torch.float64)).item()
+
+
 def proposition_cases():
     """Crossings of two pixels, and both ways of pouring water."""
     for a, b in ((0.1, 0.2), (0.5, 1.0), (0.8, 0.2), (0.004, 1.0), (0.4, 0.4001)):
@@ -79,7 +102,7 @@ def test_the_mathematics_in_node_is_that_of_python(tmp_path):
         pytest.skip("no Node was found")
     cases = [
         {"name": name, "args": args, "wanted": wanted.tolist() if isinstance(wanted, torch.Tensor) else wanted}
-        for name, args, wanted in (*schedule_cases(), *proposition_cases())
+        for name, args, wanted in (*schedule_cases(), *table_cases(), *proposition_cases())
     ]
     (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
     run = subprocess.run(

@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from pixelviz.checks import ServiceError, check_pixels, number, whole
+from pixelviz.checks import ServiceError, check_pixels, choice, number, whole
 from pixelviz.config import MAX_SEED, MAX_T, check_process
 from pixelviz.data.images import Picture, fit
 from pixelviz.data.sets import to_unit
 from pixelviz.declare import quoted
 from pixelviz.process.forward import noise, walk_both
-from pixelviz.process.schedules import LinearBeta, PixelAware, Schedule
+from pixelviz.process.schedules import SCHEDULES, LinearBeta, Schedule, by_pixel
 from pixelviz.service import payloads
 
-METHODS = ("pixel_aware", "ddpm")
+THEIRS = "ddpm"  # the other method's name, beside that of our schedule
 MAX_SIDE = 256  # rows and columns; larger pictures are shrunk to this
 MOST_STATES = 300_000_000  # values times steps that are walked for one answer: about half a minute on two cores
 
@@ -33,7 +33,7 @@ def _moments(x: np.ndarray, scratch: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 @dataclass(frozen=True)
 class Forward:
-    """One picture's way into noise, by both METHODS with the same noise.
+    """One picture's way into noise, by our schedule and DDPM's with the same noise.
 
     x0: (C, H, W) float64 in [floor, 1]. mean, variance: per method (C, T+1), over the pixels of the exact
     trajectory. pixels: (row, column, channel) each.
@@ -46,6 +46,7 @@ class Forward:
     floor: float
     seed: int
     rescaled: bool
+    schedule: str
     mean: dict[str, np.ndarray]
     variance: dict[str, np.ndarray]
     pixels: tuple[tuple[int, int, int], ...] = ()
@@ -63,7 +64,7 @@ class Forward:
     @property
     def schedules(self) -> dict[str, Schedule]:
         """The schedule of each method."""
-        return {"pixel_aware": PixelAware(self.T, self.gamma), "ddpm": LinearBeta(self.T, self.rescaled)}
+        return schedules_of(self)
 
     @property
     def t(self) -> np.ndarray:
@@ -94,9 +95,18 @@ class ForwardSettings(NamedTuple):
     floor: float
     seed: int
     rescaled: bool
+    schedule: str = SCHEDULES.first
 
 
-def check_settings(gamma: Any, T: Any, floor: Any, seed: Any, rescaled: Any) -> ForwardSettings:
+def schedules_of(settings: ForwardSettings | Forward) -> dict[str, Schedule]:
+    """Ours, under its name in Python's letters, and DDPM's."""
+    T, name = settings.T, settings.schedule
+    return {name.replace("-", "_"): SCHEDULES[name].build(T, settings.gamma), THEIRS: LinearBeta(T, settings.rescaled)}
+
+
+def check_settings(
+    gamma: Any, T: Any, floor: Any, seed: Any, rescaled: Any, schedule: Any = SCHEDULES.first
+) -> ForwardSettings:
     """Settings that will run; raises ServiceError or ConfigError with what would."""
     if not isinstance(rescaled, bool):
         raise ServiceError(f"whether DDPM's range is rescaled must be true or false; it is {quoted(rescaled)}.")
@@ -106,6 +116,7 @@ def check_settings(gamma: Any, T: Any, floor: Any, seed: Any, rescaled: Any) -> 
         number("floor", floor),
         whole("seed", seed, 0, MAX_SEED),
         rescaled,
+        choice("schedule", schedule, by_pixel()),
     )
     check_process(settings.gamma, settings.T, settings.floor)
     return settings
@@ -113,7 +124,7 @@ def check_settings(gamma: Any, T: Any, floor: Any, seed: Any, rescaled: Any) -> 
 
 def build_forward(picture: Picture, settings: ForwardSettings) -> Forward:
     """Walk both trajectories of a picture, shrunk to at most MAX_SIDE."""
-    gamma, T, floor, seed, rescaled = settings
+    T, floor, seed = settings.T, settings.floor, settings.seed
     fitted = fit(picture, MAX_SIDE)
     notes = fitted.notes
     if fitted is not picture:
@@ -124,19 +135,19 @@ def build_forward(picture: Picture, settings: ForwardSettings) -> Forward:
             f"a picture with {x0.numel():,} values takes too long in {T:,} steps; choose T up to "
             f"{MOST_STATES // x0.numel():,}, or a smaller picture."
         )
-    schedules = dict(zip(METHODS, (PixelAware(T, gamma), LinearBeta(T, rescaled)), strict=True))
+    schedules = schedules_of(settings)
     channels = x0.shape[0]
-    moments = {method: np.empty((2, channels, T + 1)) for method in METHODS}
+    moments = {method: np.empty((2, channels, T + 1)) for method in schedules}
     scratch = np.empty((channels, x0[0].numel()))
     for i, states in enumerate(walk_both(list(schedules.values()), x0.numpy(), seed)):
-        for method, x in zip(METHODS, states, strict=True):
+        for method, x in zip(schedules, states, strict=True):
             moments[method][:, :, i] = _moments(x, scratch)
     return Forward(
         x0=x0.numpy(),
         notes=notes,
         **settings._asdict(),
-        mean={method: moments[method][0] for method in METHODS},
-        variance={method: moments[method][1] for method in METHODS},
+        mean={method: moments[method][0] for method in schedules},
+        variance={method: moments[method][1] for method in schedules},
     )
 
 
@@ -160,7 +171,7 @@ def finite_or_none(values: np.ndarray) -> list:
 def curves_json(forward: Forward) -> dict[str, Any]:
     """The answer of /curves: t, x0, and per method snr, mean and variance."""
     answer: dict[str, Any] = {"t": forward.t.tolist(), "x0": forward.x0_at_pixels.tolist()}
-    for method in METHODS:
+    for method in forward.schedules:
         answer[method] = {
             "snr": finite_or_none(forward.snr[method]),
             "mean": finite_or_none(forward.mean[method]),
@@ -176,6 +187,7 @@ def curves_json(forward: Forward) -> dict[str, Any]:
             "floor": forward.floor,
             "seed": forward.seed,
             "ddpm_rescaled": forward.rescaled,
+            "schedule": forward.schedule,
         },
         "notes": list(forward.notes),
     }

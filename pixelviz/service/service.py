@@ -17,6 +17,7 @@ from pixelviz.data.images import Picture, read_image
 from pixelviz.devices import choose
 from pixelviz.measure.benchmark import Case, cases
 from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling, estimate_scale, fitted, similarities
+from pixelviz.process.schedules import SCHEDULES
 from pixelviz.samplers import SAMPLERS, STARTS
 from pixelviz.service.catalog import Catalog, Found
 from pixelviz.service.errors import friendly
@@ -112,9 +113,10 @@ class Service:
         seed: int = 0,
         pixels: Any = (),
         ddpm_rescaled: bool = False,
+        schedule: str = SCHEDULES.first,
     ) -> Forward:
         """Both trajectories of a picture, with pixels to follow, [row, column, channel] each (JSON text or a list)."""
-        picture, settings = self.read(source), check_forward(gamma, T, floor, seed, ddpm_rescaled)
+        picture, settings = self.read(source), check_forward(gamma, T, floor, seed, ddpm_rescaled, schedule)
         pixels = parse_pixels(pixels)  # before the walk, which takes a second or two for a large picture
         content = hashlib.blake2b(picture.pixels.tobytes(), digest_size=16).digest()
         key = (content, picture.pixels.shape, picture.notes, settings)
@@ -142,10 +144,11 @@ class Service:
         pixels: Any = None,
         seed: int = 0,
         ddpm_rescaled: bool = False,
+        schedule: str = SCHEDULES.first,
     ) -> dict[str, Any]:
         """The answer of /curves; pixels as for `forward`, None for the middle one. None stands for infinity in it."""
         middle = pixels is None
-        found = self.forward(source, gamma, T, floor, seed, () if middle else pixels, ddpm_rescaled)
+        found = self.forward(source, gamma, T, floor, seed, () if middle else pixels, ddpm_rescaled, schedule)
         rows, columns = found.size
         return curves_json(found.with_pixels([[rows // 2, columns // 2, 0]]) if middle else found)
 

@@ -19,6 +19,7 @@ from pixelviz.config import PAPER_FLOOR
 from pixelviz.data.pictures import to_pil
 from pixelviz.data.sets import DATASETS
 from pixelviz.declare import quoted
+from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service.errors import friendly
 from pixelviz.service.generation import check_generation
@@ -27,7 +28,12 @@ from pixelviz.service.service import MODEL_QUEUE, Service
 
 MOST_RUNS = 12_800  # images times passes of one call, which cannot be stopped: 64 images of a closed loop of 200 steps
 
-NAMES = {"data": DATASETS, "starts": STARTS, "samplers": ours()}  # what stands in the endpoints' docstrings for these
+NAMES = {
+    "data": DATASETS,
+    "schedules": by_pixel(),
+    "starts": STARTS,
+    "samplers": ours(),
+}  # what stands in the endpoints' docstrings for these
 
 
 def _speaking(endpoint: Callable) -> Callable:
@@ -87,6 +93,7 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         pixels: list[list[int]] | str | None = None,
         seed: int = 0,
         ddpm_rescaled: bool = False,
+        schedule: str = SCHEDULES.first,
     ) -> dict:
         """SNR of chosen pixels, and mean and variance of the whole image, over time, for both schedules.
 
@@ -94,9 +101,11 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         no side is over 256, otherwise in the picture shrunk to that (the notes say so). Returns t (T+1 values), x0
         (a value per pixel), and under pixel_aware and ddpm: snr (a list per pixel), mean and variance (a list per
         channel, of the exact trajectory). None stands for infinity. DDPM's range is 1e-4 to 0.02 whatever T is,
-        unless ddpm_rescaled.
+        unless ddpm_rescaled. schedule: ours, one of {schedules}; its figures come under its name, with _ for -.
         """
-        return service.curves(_uploaded(image), gamma, T, floor, None if pixels == "" else pixels, seed, ddpm_rescaled)
+        return service.curves(
+            _uploaded(image), gamma, T, floor, None if pixels == "" else pixels, seed, ddpm_rescaled, schedule
+        )
 
     def scale(
         image: FileData, checkpoint: str | None = None, i: int | None = None, seed: int = 0

@@ -8,6 +8,7 @@ import gradio as gr
 
 from pixelviz.lesson.pages import languages
 from pixelviz.lesson.steps import STEPS
+from pixelviz.process.schedules import by_pixel
 from pixelviz.ui import widgets
 
 _HEADER = """
@@ -45,4 +46,5 @@ def build(tabs: Sequence[str]) -> gr.HTML:
         examples=list(widgets.EXAMPLE_IDS),
         steps=len(STEPS) + 1,
         languages=list(languages()),
+        schedules=by_pixel(),
     )

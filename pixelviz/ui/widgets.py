@@ -13,6 +13,7 @@ import numpy as np
 
 from pixelviz.data import pictures
 from pixelviz.data.images import EXAMPLES, fit_square, read_image
+from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.ui import scripts
 from pixelviz.ui.scripts import STATIC
 
@@ -96,6 +97,7 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
         upload_id=upload_id,
         examples=[[name, *example] for name, example in zip(EXAMPLE_IDS, _thumbnails(), strict=True)],
         first=next(iter(EXAMPLE_IDS)),
+        schedules=[(SCHEDULES[name].title, name) for name in by_pixel()],
         colours=list(pictures.PIXEL_COLOURS),
         channels=[list(channel) for channel in (*pictures.RGB_CHANNELS, pictures.GRAY_CHANNEL)],
     )

@@ -43,6 +43,7 @@ const KEYS = {
   presenter: (to, text) => { to.presenter = among(["0", "1"], text) === "1"; },
   image: (to, text) => { to.settings.example = among(props.examples, text); },
   ddpm: (to, text) => { to.settings.rescaled = among(["printed", "rescaled"], text) === "rescaled"; },
+  schedule: (to, text) => { to.settings.schedule = among(props.schedules, text); },
   pixels: (to, text) => { to.settings.pixels = list(text, 3); },
   pair: (to, text) => { [to.settings.pair] = list(text, 2); },
 };
@@ -74,6 +75,7 @@ export function hash({ tab, step = null, lang = null, settings = {}, presenter =
   if (settings.example) out.push(["image", settings.example]);
   for (const key of NUMBERS) if (settings[key] !== undefined) out.push([key, short(settings[key])]);
   if (settings.rescaled !== undefined) out.push(["ddpm", settings.rescaled ? "rescaled" : "printed"]);
+  if (settings.schedule) out.push(["schedule", settings.schedule]);
   if (settings.pixels) out.push(["pixels", pairs(settings.pixels)]);
   if (settings.pair) out.push(["pair", pairs([settings.pair])]);
   if (presenter) out.push(["presenter", "1"]);
@@ -97,8 +99,8 @@ const later = () => { clearTimeout(timer); timer = setTimeout(write, WAIT); };
 
 const instrumentOf = (tab) => nodeOf(own[tab] || own.forward)?.pvInstrument;
 const remember = (state) => {
-  const { example, gamma, T, floor, t, seed, rescaled, pixels, pair } = state;
-  here.settings = { example, gamma, T, floor, t, seed, rescaled, pixels, pair };
+  const { example, gamma, T, floor, t, seed, schedule, rescaled, pixels, pair } = state;
+  here.settings = { example, gamma, T, floor, t, seed, schedule, rescaled, pixels, pair };
 };
 function followInstrument(event) {
   if (instrumentOf(here.tab) !== event.target.pvInstrument) return;

@@ -40,6 +40,9 @@ export function controls(host, props, act) {
     radio.name = `${own}-${name}`;
     radio.addEventListener("change", () => change(radio.value));
   });
+  const schedule = find(".pvi-schedule select");
+  for (const [title, name] of props.schedules) schedule.append(new Option(title, name));
+  schedule.addEventListener("change", () => act.set({ schedule: schedule.value }));
   radios(find(".pvi-range"), "range", (value) => act.set({ rescaled: value === "rescaled" }));
   radios(channel, "channel", (value) => act.channel(Number(value)));
   seed.addEventListener("change", () => act.set({ seed: Number(seed.value) }));
@@ -97,6 +100,7 @@ export function controls(host, props, act) {
       play.classList.toggle("pvi-playing", state.playing);
       play.lastChild.textContent = state.playing ? "Pause" : "Play";
       host.querySelectorAll(".pvi-range input").forEach((radio) => { radio.checked = (radio.value === "rescaled") === state.rescaled; });
+      if (schedule.value !== state.schedule) schedule.value = state.schedule;
       value(seed, state.seed);
       thumbs.forEach((button, id) => button.setAttribute("aria-pressed", String(id === state.example)));
 

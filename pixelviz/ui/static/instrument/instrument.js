@@ -20,9 +20,10 @@ export function mount({ element, props, trigger, watch }) {
   const host = element.querySelector(".pv-instrument");
   const MAX_PIXELS = props.colours.length;
 
+  const titles = Object.fromEntries(props.schedules.map(([title, name]) => [name, title])), schedules = Object.keys(titles);
   /** @type {Record<string, any>} */
   const state = {
-    t: 0.16, gamma: 20, T: 200, floor: 0.004, rescaled: false, seed: 0, pixels: [], pair: [0, 1], example: null,
+    t: 0.16, gamma: 20, T: 200, floor: 0.004, schedule: schedules[0], rescaled: false, seed: 0, pixels: [], pair: [0, 1], example: null,
     playing: false, selected: 0,
   };
   const wished = { gamma: state.gamma }; // what the user asked for; T may not allow it now
@@ -62,9 +63,9 @@ export function mount({ element, props, trigger, watch }) {
   /** @param {number | null} k */
   function numbers(at, k = null) {
     const [row, col, channel] = at, { index, noise, rows, columns } = picture, place = (channel * rows + row) * columns + col;
-    const x0 = model.x0[index[place]], eps = noise[place], { t, i, ddpm } = model, { gamma, T } = state;
-    const logs = { ours: P.logBar(x0, gamma, t), ddpm: ddpm[i] };
-    const rates = { ours: gamma * x0, ddpm: P.ddpmRate(ddpm, i) };
+    const x0 = model.x0[index[place]], eps = noise[place], { c, i, ddpm } = model, { gamma, T } = state;
+    const logs = { ours: P.logBar(x0, gamma, c), ddpm: ddpm[i] };
+    const rates = { ours: gamma * x0 * P.pace(model.clock, i), ddpm: P.ddpmRate(ddpm, i) };
     const of = (m) => ({ log: logs[m], snr: P.snr(x0, logs[m]), rate: P.snrRate(x0, rates[m], logs[m]), x: Math.exp(logs[m] / 2) * x0 + Math.sqrt(-Math.expm1(logs[m])) * eps });
     return { k, row, col, channel, x0, eps, color: k === null ? null : props.colours[k], ours: of("ours"), ddpm: of("ddpm"), T };
   }
@@ -81,28 +82,31 @@ export function mount({ element, props, trigger, watch }) {
     const once = (name, key, make) => { if (model.keys[name] !== key) { model.keys[name] = key; make(); } };
     if (fresh) {
       once("x0", state.floor, () => { model.x0 = P.raised(levels, state.floor); });
+      once("clock", `${state.T}|${state.schedule}`, () => { model.clock = P.CLOCKS[state.schedule](state.T); });
       once("ddpm", `${state.T}|${state.rescaled}`, () => { model.ddpm = P.ddpmTable(state.T, state.rescaled); });
-      const { ddpm, x0 } = model, { gamma, T } = state;
+      const { clock, ddpm, x0 } = model, { gamma, T } = state;
       const count = Math.min(T, clamp(Math.floor(CURVE_WORK / levels.length), 24, 72));
       const steps = [...new Set(Array.from({ length: count + 1 }, (_, k) => Math.round(T * (k / count) ** 1.6)))];
-      once("ours", `${gamma}|${T}|${state.floor}`, () => { model.curves.ours = P.momentCurves(tallies, x0, steps, (x, i) => P.logBar(x, gamma, i / T)); });
+      once("ours", `${gamma}|${T}|${state.floor}|${state.schedule}`, () => { model.curves.ours = P.momentCurves(tallies, x0, steps, (x, i) => P.logBar(x, gamma, clock[i])); });
       once("theirs", `${T}|${state.rescaled}|${state.floor}`, () => { model.curves.ddpm = P.momentCurves(tallies, x0, steps, (_, i) => ddpm[i]); });
       model.curves.t = steps.map((i) => i / T);
-      model.gap = { ours: P.terminalGap(x0, counts, (x) => P.logBar(x, gamma, 1)), ddpm: P.terminalGap(x0, counts, () => ddpm[T]) };
-      model.aheadAtEnd = share((x) => P.ahead(x, gamma, 1, ddpm[T]));
+      model.gap = { ours: P.terminalGap(x0, counts, (x) => P.logBar(x, gamma, clock[T])), ddpm: P.terminalGap(x0, counts, () => ddpm[T]) };
+      model.aheadAtEnd = share((x) => P.ahead(x, gamma, clock[T], ddpm[T]));
     }
+    model.c = model.clock[model.i];
     if (fresh || changed.time) {
-      const { x0, tables, t, i, ddpm } = model, log = ddpm[i];
-      P.marginal(x0, (x) => P.logBar(x, state.gamma, t), tables.ours);
+      const { x0, tables, c, i, ddpm } = model, log = ddpm[i];
+      P.marginal(x0, (x) => P.logBar(x, state.gamma, c), tables.ours);
       P.marginal(x0, () => log, tables.ddpm);
       noise.ours.stale = noise.ddpm.stale = true;
       model.moments = Object.fromEntries(["ours", "ddpm"].map((m) => [m, tallies.map((channel) => P.moments(channel, tables[m]))]));
-      for (let k = 0; k < x0.length; k++) model.ahead[k] = i > 0 && P.ahead(x0[k], state.gamma, t, log) ? 1 : 0;
+      for (let k = 0; k < x0.length; k++) model.ahead[k] = i > 0 && P.ahead(x0[k], state.gamma, c, log) ? 1 : 0;
       model.aheadShare = share((_, k) => model.ahead[k]);
     }
     model.pixels = state.pixels.map((at, k) => numbers(at, k));
     const [a, b] = state.pair.map((k) => model.pixels[k]);
-    model.tDelta = a && b ? P.tDelta(a.x0, b.x0, state.gamma) : null;
+    const crossing = a && b ? P.tDelta(a.x0, b.x0, state.gamma) : null;
+    model.tDelta = crossing === null ? null : P.timeAt(model.clock, crossing);
     model.theory = model.i && model.pixels.length ? theory(model.pixels) : null;
     model.lit = lit !== null && lit < model.pixels.length ? lit : null;
     model.probe = probe;
@@ -148,6 +152,7 @@ export function mount({ element, props, trigger, watch }) {
     controls.draw(model, wished);
     caption("ahead", model.i ? `ours: ${(100 * model.aheadShare).toFixed(0)} %` : "no one at t = 0");
     caption("gap", `${decimal(Number(model.gap.ours.mean.toPrecision(3)))} nats`);
+    caption("ours", state.schedule === schedules[0] ? "" : titles[state.schedule]);
     if (whole.picture) caption("image", `${picture.columns} × ${picture.rows}`);
     const first = !api.ready;
     api.ready = true;
@@ -251,16 +256,17 @@ export function mount({ element, props, trigger, watch }) {
 
   const api = {
     ready: false,
-    state: () => ({ t: state.t, gamma: state.gamma, T: state.T, floor: state.floor, rescaled: state.rescaled, seed: state.seed,
+    state: () => ({ t: state.t, gamma: state.gamma, T: state.T, floor: state.floor, schedule: state.schedule, rescaled: state.rescaled, seed: state.seed,
       pixels: state.pixels.map((p) => [...p]), pair: [...state.pair], example: state.example, playing: state.playing }),
     set(partial) {
-      const { T, floor, gamma } = controls.limits, before = JSON.stringify([state.gamma, state.T, state.floor, state.rescaled]);
+      const { T, floor, gamma } = controls.limits, before = JSON.stringify([state.gamma, state.T, state.floor, state.schedule, state.rescaled]);
       if (number(partial.T)) state.T = Math.round(clamp(partial.T, T.min, T.max));
       if (number(partial.gamma)) wished.gamma = clamp(partial.gamma, gamma.min, gamma.max);
       fitGamma();
       if (number(partial.floor)) state.floor = clamp(partial.floor, floor.min, floor.max);
+      if (typeof partial.schedule === "string" && partial.schedule in P.CLOCKS) state.schedule = partial.schedule;
       if (typeof partial.rescaled === "boolean") state.rescaled = partial.rescaled;
-      if (before !== JSON.stringify([state.gamma, state.T, state.floor, state.rescaled])) touch("process");
+      if (before !== JSON.stringify([state.gamma, state.T, state.floor, state.schedule, state.rescaled])) touch("process");
       if (number(partial.t)) { state.t = clamp(partial.t, 0, 1); touch("time"); }
       const other = partial.example !== undefined && partial.example !== state.example && (props.examples || []).some(([id]) => id === partial.example);
       const noise = number(partial.seed) && Number.isInteger(partial.seed) && partial.seed >= 0 && partial.seed < 2 ** 32 && partial.seed !== state.seed;

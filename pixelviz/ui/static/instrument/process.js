@@ -21,17 +21,40 @@ export const U_PEAK = lastTrue((u) => u < -2 * Math.expm1(-u), 1, 2); // SNR pea
 
 // --- Schedules: both are told by log alpha_bar
 
-export const logBar = (x0, gamma, t) => -gamma * x0 * t; // Eq. 9
+export const logBar = (x0, gamma, c) => -gamma * x0 * c; // Eq. 9, where c = t
 
-// log alpha_bar of DDPM at i = 0..T; the range as printed, or rescaled by 1000/T.
-export function ddpmTable(T, rescaled) {
+// The sums of f(beta_1..i) for i = 0..T, DDPM's range as printed, or rescaled by 1000/T.
+function overBetas(T, rescaled, f) {
   const table = new Float64Array(T + 1), factor = rescaled ? DDPM_STEPS / T : 1;
   for (let i = 1; i <= T; i++) {
     const share = T > 1 ? (i - 1) / (T - 1) : 0;
-    const beta = Math.min(BETA_CAP, (DDPM_BETAS[0] + (DDPM_BETAS[1] - DDPM_BETAS[0]) * share) * factor);
-    table[i] = table[i - 1] + Math.log1p(-beta);
+    table[i] = table[i - 1] + f(Math.min(BETA_CAP, (DDPM_BETAS[0] + (DDPM_BETAS[1] - DDPM_BETAS[0]) * share) * factor));
   }
   return table;
+}
+// log alpha_bar of DDPM at i = 0..T.
+export const ddpmTable = (T, rescaled) => overBetas(T, rescaled, (beta) => Math.log1p(-beta));
+
+// The schedules by name (process/schedules.py, SCHEDULES). Ours are one process by different clocks: c(i) at i = 0..T,
+// with log abar_i = -gamma x0 c(i); where the paper has t, `logBar` and all that follows take c.
+export const CLOCKS = {
+  "pixel-aware": (T) => Float64Array.from({ length: T + 1 }, (_, i) => i / T),
+  generalised: (T) => overBetas(T, true, (beta) => beta), // Eq. 26
+};
+export const THEIRS = { ddpm: (T) => ddpmTable(T, false), "ddpm-rescaled": (T) => ddpmTable(T, true) };
+// What log abar_i is by a schedule of either side, for x0 and every i.
+export function logBars(name, x0, gamma, T) {
+  return name in CLOCKS ? Array.from(CLOCKS[name](T), (c) => logBar(x0, gamma, c)) : Array.from(THEIRS[name](T));
+}
+// c at time t, linear between steps; its slope dc/dt in step i; and the t at which the clock shows c, or would.
+export function clockAt(clock, t) {
+  const T = clock.length - 1, i = Math.min(T - 1, Math.floor(t * T));
+  return clock[i] + (clock[i + 1] - clock[i]) * (t * T - i);
+}
+export const pace = (clock, i) => (clock.length - 1) * (clock[Math.max(1, i)] - clock[Math.max(1, i) - 1]);
+export function timeAt(clock, c) {
+  const T = clock.length - 1, above = clock.findIndex((value) => value >= c), i = above < 0 ? T : Math.max(1, above);
+  return (i - 1 + (c - clock[i - 1]) / (clock[i] - clock[i - 1])) / T;
 }
 
 export const snr = (x0, log) => x0 ** 2 / Math.expm1(Math.abs(log)); // Eq. 11, 16; infinite at t = 0 (abs: not -Infinity)

@@ -43,19 +43,27 @@ export function words(host, limits) {
     if (!pixel) { formulas.textContent = "Pick a pixel to see its numbers."; badge.hidden = true; return; }
     const { gamma, T } = state, { x0, eps } = pixel, bar = Math.exp(pixel.ours.log);
     const g = plain(gamma), x = mn(x0), n = `<mn>${T}</mn>`, step = `<mn>${i}</mn>`;
-    const rate = Math.exp((-gamma * x0) / T), scale = Math.exp(-gamma * x0);
-    const lines = [
-      ["image scale (Eq. 7)", math(row(mi("x", "δ"), EQ, exp(mi("γ"), mi("x", "0"))), row(EQ, exp(g, TIMES, x)), row(EQ, mn(scale)))],
+    const { clock, c } = model, k = Math.max(1, i), passed = clock[k] - clock[k - 1], rate = Math.exp(-gamma * x0 * passed);
+    const scale = Math.exp(-gamma * x0), steady = Math.abs(clock[1] * T - 1) < EQUAL && Math.abs(clock[T] - 1) < EQUAL;
+    const sum = "<munder><mo>∑</mo><mrow><mi>j</mi><mo>≤</mo><mi>i</mi></mrow></munder>", beta = (index) => mi("β", index);
+    const walked = steady ? [
       ["one step (Eq. 8)", math(row(mi("α"), EQ, exp(mi("γ"), mi("x", "0"), OVER, mi("T"))), row(EQ, exp(g, TIMES, x, OVER, n)), row(EQ, mn(rate)))],
       ["i steps (Eq. 9)", math(row(ABAR, EQ, exp(mi("γ"), mi("x", "0"), mi("i"), OVER, mi("T"))), row(EQ, exp(g, TIMES, x, TIMES, step, OVER, n)), row(EQ, mn(bar)))],
+    ] : [
+      ["one step (Eq. 26)", math(row(mi("α", "i"), EQ, exp(mi("γ"), mi("x", "0"), beta("i"))), row(EQ, exp(g, TIMES, x, TIMES, mn(passed))), row(EQ, mn(rate)))],
+      ["i steps", math(row(ABAR, EQ, exp(mi("γ"), mi("x", "0"), sum, beta("j"))), row(EQ, exp(g, TIMES, x, TIMES, mn(c))), row(EQ, mn(bar)))],
+    ];
+    const lines = [
+      ["image scale (Eq. 7)", math(row(mi("x", "δ"), EQ, exp(mi("γ"), mi("x", "0"))), row(EQ, exp(g, TIMES, x)), row(EQ, mn(scale)))],
+      ...walked,
       ["noisy pixel (Eq. 9)", math(row(mi("x", "i"), EQ, sqrt(ABAR), mi("x", "0"), "<mo>+</mo>", sqrt("<mn>1</mn><mo>−</mo>", ABAR), mi("ε")),
         row(EQ, mn(Math.sqrt(bar)), TIMES, x, "<mo>+</mo>", mn(Math.sqrt(-Math.expm1(pixel.ours.log))), TIMES, eps < 0 ? "<mo>(</mo>" : "", mn(eps), eps < 0 ? "<mo>)</mo>" : ""), row(EQ, mn(pixel.ours.x)))],
-      ["SNR (Eq. 11)", math(row(mi("SNR"), EQ, frac(`<msubsup><mi>x</mi><mn>0</mn><mn>2</mn></msubsup>`, row("<mi>exp</mi><mo>(</mo>", mi("γ"), mi("t"), mi("x", "0"), "<mo>)</mo><mo>−</mo><mn>1</mn>"))),
-        row(EQ, frac(`<msup>${row(x)}<mn>2</mn></msup>`, row("<mi>exp</mi><mo>(</mo>", g, TIMES, plain(t), TIMES, x, "<mo>)</mo><mo>−</mo><mn>1</mn>"))), row(EQ, mn(pixel.ours.snr)))],
+      ["SNR (Eq. 11)", math(row(mi("SNR"), EQ, frac(`<msubsup><mi>x</mi><mn>0</mn><mn>2</mn></msubsup>`, row("<mi>exp</mi><mo>(</mo>", mi("γ"), steady ? mi("t") : row(sum, beta("j")), mi("x", "0"), "<mo>)</mo><mo>−</mo><mn>1</mn>"))),
+        row(EQ, frac(`<msup>${row(x)}<mn>2</mn></msup>`, row("<mi>exp</mi><mo>(</mo>", g, TIMES, steady ? plain(t) : mn(c), TIMES, x, "<mo>)</mo><mo>−</mo><mn>1</mn>"))), row(EQ, mn(pixel.ours.snr)))],
     ];
     formulas.innerHTML = lines.map(([name, body]) => `<div><span>${name}</span>${body}</div>`).join("");
     const product = P.productOfAlphas(x0, gamma, T), apart = Math.abs(product / scale - 1), equal = apart < EQUAL;
-    badge.hidden = false;
+    badge.hidden = !steady; // by another clock the alphas multiply to another scale
     badge.classList.toggle("pvi-wrong", !equal);
     badge.replaceChildren(typeset(`${equal ? "✓" : "✗"} The product of the ${T} alphas is ${product.toPrecision(6)}, ${equal ? "which is x_δ" : "but x_δ is " + scale.toPrecision(6)}${apart ? ` (apart by ${apart.toExponential(0)} of it, rounding)` : " to the last digit"}.`));
   }
@@ -84,15 +92,15 @@ export function words(host, limits) {
 
   // Some fifty passes over all levels, so only once the hand rests.
   function writeAdvice(model) {
-    const { picture, state } = model, { levels, counts } = picture;
-    const gamma = P.adviseGamma(levels, counts, TOLERANCE, state.T, state.floor, limits.gamma.max);
-    const floor = P.adviseFloor(levels, counts, TOLERANCE, state.gamma, limits.floor.max);
+    const { picture, state } = model, { levels, counts } = picture, end = model.clock[state.T]; // what matters is gamma c(T)
+    const gamma = P.adviseGamma(levels, counts, TOLERANCE, state.T === 1 ? 1 : state.T * end, state.floor, limits.gamma.max * end);
+    const floor = P.adviseFloor(levels, counts, TOLERANCE, state.gamma * end, limits.floor.max);
     const ways = [];
-    if (gamma.value !== null) ways.push(`γ = ${gamma.value.toPrecision(3)} at this floor`);
+    if (gamma.value !== null) ways.push(`γ = ${(gamma.value / end).toPrecision(3)} at this floor`);
     if (floor.value !== null) ways.push(`floor ${Number(floor.value.toPrecision(3))} at this γ`);
     const notes = [];
-    if (gamma.value === null) notes.push(`No γ up to ${Number(gamma.limit.toPrecision(4))} is enough at this floor: ${gamma.left.toPrecision(3)} nats would remain. Raise the floor${state.T < limits.gamma.max ? " or T" : ""}.`);
-    if (floor.value === null) notes.push(floor.limit === null ? `A floor helps from γ = ${P.LEAST_GAMMA_FOR_FLOOR} on.` : `No floor up to ${floor.limit} is enough at this γ: ${floor.left.toPrecision(3)} nats would remain. Raise γ.`);
+    if (gamma.value === null) notes.push(`No γ up to ${Number((gamma.limit / end).toPrecision(4))} is enough at this floor: ${gamma.left.toPrecision(3)} nats would remain. Raise the floor${state.T < limits.gamma.max ? " or T" : ""}.`);
+    if (floor.value === null) notes.push(floor.limit === null ? `A floor helps from γ = ${Number((P.LEAST_GAMMA_FOR_FLOOR / end).toPrecision(3))} on.` : `No floor up to ${floor.limit} is enough at this γ: ${floor.left.toPrecision(3)} nats would remain. Raise γ.`);
     set(advice, [ways.length ? `For a terminal gap of ${TOLERANCE} nats this image needs at least ${ways.join(" or ")}.` : "", ...notes].filter(Boolean).join(" "));
   }
 
@@ -111,7 +119,7 @@ export function words(host, limits) {
       line.classList.toggle("pvi-lit", model.lit === k);
       line.style.setProperty("--pixel", p.color);
       const cells = [`${k + 1}: ${where(p, picture)}`, n(p.x0), n(Math.exp(p.ours.log)), n(p.ours.snr), n(p.ddpm.snr), n(p.ours.rate),
-        i === 0 ? "no one" : p.ours.log < p.ddpm.log ? "ours" : "DDPM", n(p.ours.x), n(p.ddpm.x), n(P.kl(p.x0, P.logBar(p.x0, state.gamma, 1)))];
+        i === 0 ? "no one" : p.ours.log < p.ddpm.log ? "ours" : "DDPM", n(p.ours.x), n(p.ddpm.x), n(P.kl(p.x0, P.logBar(p.x0, state.gamma, model.clock[state.T])))];
       cells.forEach((text, c) => set(line.children[c], text));
     });
     const list = (method, name) => model.moments[method].map((c) => c[name].toFixed(3)).join(" / ");
