@@ -11,6 +11,7 @@ from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service
 from pixelviz.ui import header, scripts
 from pixelviz.ui.api import register_api
+from pixelviz.ui.markup import render
 from pixelviz.ui.tabs import checkpoints, claims, compare, forward, generate, lesson, scale, train
 from pixelviz.ui.theme import theme
 
@@ -57,7 +58,7 @@ def launch_options() -> dict[str, Any]:
         "theme": theme(),
         "css_paths": [scripts.STATIC / name for name in STYLES],
         # Rules about the whole page; Gradio would put its own prefix before them.
-        "head": f"<style>{(scripts.STATIC / 'page.css').read_text(encoding='utf-8')}</style>",
+        "head": str(render("page_style")),
         "max_file_size": MAX_UPLOAD,
         "ssr_mode": False,
         "run_history": False,

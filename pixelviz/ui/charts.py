@@ -12,7 +12,7 @@ from pixelviz.claims import Curve, Plot
 from pixelviz.data.pictures import PIXEL_COLOURS
 from pixelviz.numerals import in_words
 from pixelviz.paper import SSIM
-from pixelviz.ui.widgets import escape
+from pixelviz.ui import markup
 
 # A curve has a dash and a symbol of its own, so that colour is never the only sign. The three lists have no common
 # divisor: a pair comes again after thirty curves, and after forty-two points.
@@ -23,9 +23,9 @@ FEW = 8  # whole numbers, which are all marked
 MOST_DECADES = 12  # of a log axis, from the greatest value down
 
 
-def _plain(markup: str) -> str:
+def _plain(text: str) -> str:
     """Markup for a place that takes text only."""
-    return unescape(re.sub(r"<[^<>]*>", "", markup))
+    return unescape(re.sub(r"<[^<>]*>", "", text))
 
 
 def _drawn(values: Iterable[float], log: bool = False) -> list[float | None]:
@@ -59,7 +59,7 @@ def _figure(traces: Sequence[dict[str, Any]], **layout: Any) -> str:
 def lines(
     plot: Plot,
     *,
-    typeset: Callable[[str], str] = escape,
+    typeset: Callable[[str], str] = markup.typeset,
     points: bool = False,
     whole_x: bool = False,
     y_range: tuple[float, float] | None = None,

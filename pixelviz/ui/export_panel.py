@@ -45,12 +45,7 @@ def read_view(service: Service, source: dict, text: str | None) -> View:
 
 def bar(progress: Progress) -> str:
     """How far the zip is, as HTML."""
-    share = round(100 * progress.done / max(1, progress.total))
-    return (
-        f'<div class="pv-bar" role="progressbar" aria-label="Preparing the download" aria-valuemin="0" '
-        f'aria-valuemax="100" aria-valuenow="{share}"><i style="width:{share}%"></i></div>'
-        f'<p class="pv-status" aria-live="polite">{progress.what} …</p>'
-    )
+    return widgets.share_bar("Preparing the download", progress.done / max(1, progress.total), f"{progress.what} …")
 
 
 def build(demo: gr.Blocks, source: gr.State, service: Service) -> None:

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from html import escape as _escape
 from typing import Any, Literal
 
 import gradio as gr
 import numpy as np
+from markupsafe import escape
 
 from pixelviz.data import pictures
 from pixelviz.data.images import EXAMPLES, fit_square, read_image
 from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.ui import scripts
-from pixelviz.ui.scripts import STATIC
+from pixelviz.ui.markup import render
 
 THUMBNAIL_SIDE = 48
 IMAGE_TYPES = ["image"]
 EXAMPLE_IDS = {path.stem: path for _, path in EXAMPLES}  # as events and addresses name them
 LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
-
-_PICTURE = """
-<div class="pv-picture">
-  <canvas role="img" aria-label="The picture" hidden></canvas>
-  <p class="pv-drop-hint">Upload, drop or paste a picture, or choose an example.</p>
-  <div class="pv-thumbs" role="group" aria-label="Examples"></div>
-</div>
-"""
-
-_SHEET = """
-<div class="pv-sheet">
-  <div class="pv-bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" hidden>
-    <i></i>
-  </div>
-  <p class="pv-status" aria-live="polite"></p>
-  <div class="pv-samples" role="group" aria-label="Samples"></div>
-</div>
-"""
 
 
 def component(template: str, module: str, value: str | None = None, **settings: Any) -> gr.HTML:
@@ -71,7 +52,7 @@ def picture(upload_id: str, value: str | None = None) -> gr.HTML:
     Events: `select` with row and col of a click, `input` with the index of an example.
     """
     return component(
-        _PICTURE, "picture.js", value=value, upload_id=upload_id, examples=[list(e) for e in _thumbnails()]
+        render("picture"), "picture.js", value=value, upload_id=upload_id, examples=[list(e) for e in _thumbnails()]
     )
 
 
@@ -91,7 +72,7 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
     carries the same request. Scripts find it as `pvInstrument` of the node `.pv-instrument`.
     """
     return component(
-        (STATIC / "instrument" / "template.html").read_text(encoding="utf-8"),
+        render("instrument"),
         "instrument/instrument.js",
         elem_id=elem_id,
         upload_id=upload_id,
@@ -105,71 +86,52 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
 
 def chart(**settings: Any) -> gr.HTML:
     """A chart; value: a figure of `charts`."""
-    return component('<div class="pv-chart" hidden></div>', "chart.js", **settings)
+    return component(render("chart"), "chart.js", **settings)
 
 
 def sample_sheet(**settings: Any) -> gr.HTML:
     """A grid of samples with a progress bar; value: `payloads.sample_sheet`. Event: `select` with an index."""
-    return component(_SHEET, "sheet.js", **settings)
+    return component(render("sheet"), "sheet.js", **settings)
+
+
+def heading(title: str) -> gr.HTML:
+    """A heading between a tab's components."""
+    return gr.HTML(render("titled", title=title, parts=()), apply_default_css=False, elem_classes="pv-heading")
 
 
 # --- Pieces of HTML
 
-# One letter of the paper's, perhaps with a hat or bar, and its index: x_T, x̂_δ, R_φ.
-_INDEXED = re.compile(r"(?<!\w)([A-Za-zαγ][\u0302\u0304]?)_([A-Za-z0-9δθφ])(?!\w)")
-
-
-def escape(text: str) -> str:
-    """Text as HTML, with the symbols' indices lowered."""
-    return _INDEXED.sub(r"\1<sub>\2</sub>", _escape(text))
-
 
 def warn(message: str) -> None:
     """A message that slides in. Gradio shows it as HTML, and it may quote what a visitor sent."""
-    gr.Warning(_escape(message))
+    gr.Warning(str(escape(message)))
 
 
 def alert(message: str | None, kind: str = "error") -> str:
     """A message for a person; kind error, info or good. Empty for None."""
-    role = "alert" if kind == "error" else "status"
-    return f'<p class="pv-alert pv-{kind}" role="{role}">{escape(message)}</p>' if message else ""
+    return render("alert", message=message, kind=kind) if message else ""
 
 
-def notes(lines: Iterable[str]) -> str:
+def notes(lines: Sequence[str]) -> str:
     """What was done to a picture, as a quiet list; empty for none."""
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f'<ul class="pv-notes">{items}</ul>' if items else ""
+    return render("notes", lines=lines) if lines else ""
+
+
+def share_bar(label: str, share: float, text: str = "") -> str:
+    """How far something is, from 0 to 1, as a bar with a line of text."""
+    return render("progress", label=label, share=share, text=text)
 
 
 def cards(values: Iterable[tuple[str, str, str]]) -> str:
     """Numbers to read at a glance: (label, value, explanation)."""
-    items = "".join(
-        f'<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd><dd class="pv-why">{escape(text)}</dd></div>'
-        for label, value, text in values
-    )
-    return f'<dl class="pv-cards">{items}</dl>'
+    return render("cards", values=values)
 
 
 def figure_row(items: Iterable[tuple[np.ndarray, str, str]], *, kind: str = "large") -> str:
     """Images uint8 (H, W, C) in a row, each with a title and a smaller line; kind large, wide or small."""
-    cells = "".join(
-        f'<figure><img src="{pictures.data_uri(image)}" alt="{_escape(title)}">'
-        f"<figcaption><b>{escape(title)}</b><span>{escape(text)}</span></figcaption></figure>"
-        for image, title, text in items
-    )
-    return f'<div class="pv-figures pv-{kind}">{cells}</div>'
+    return render("figures", kind=kind, items=((pictures.data_uri(image), *words) for image, *words in items))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
     """A plain table; the first cell of a row is its heading."""
-    columns = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    lines = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
-        for first, *rest in rows
-    )
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    # Where it scrolls sideways, the keyboard must reach it.
-    return (
-        f'<div class="pv-table" tabindex="0" role="group" aria-label="Table"><table>{title}'
-        f"<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table></div>"
-    )
+    return render("table", head=head, rows=rows, caption=caption)

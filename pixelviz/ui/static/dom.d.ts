@@ -11,6 +11,3 @@ interface Document {
   readonly activeElement: any;
   addEventListener(type: "pv:ready" | "pv:state" | "pv:address", act: (event: any) => void, options?: object): void;
 }
-interface Window {
-  PixelViz: any;
-}

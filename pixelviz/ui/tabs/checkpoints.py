@@ -9,6 +9,7 @@ import gradio as gr
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service, friendly
 from pixelviz.ui import widgets
+from pixelviz.ui.markup import joined, render
 
 NO_CHECKPOINT = "There is no checkpoint yet. Train one in the Train tab, or load one below."
 KINDS = {"bundled": "bundled with the app", "trained": "trained here", "loaded": "loaded"}
@@ -42,7 +43,7 @@ def summary(info: dict) -> str:
         (PARTS[part], f"{count:,}", f"{info['steps'].get(part, 0):,}", f"{info['images_seen'].get(part, 0):,}")
         for part, count in info["parts"].items()
     ]
-    return cards + widgets.table(("Part", "Parameters", "Steps", "Images seen"), rows)
+    return joined(cards, widgets.table(("Part", "Parameters", "Steps", "Images seen"), rows))
 
 
 def figure_tables(figures: dict) -> str:
@@ -64,7 +65,7 @@ def figure_tables(figures: dict) -> str:
             for row in made
         ]
         parts.append(widgets.table(("Samples", "FID", "Network evaluations", "Seconds per image"), rows))
-    return "<h2>Measured</h2>" + "".join(parts) if parts else ""
+    return render("titled", title="Measured", parts=parts) if parts else ""
 
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
@@ -84,7 +85,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def listed(name):
         """The list, with `name` chosen where it is there, and folders that could not be read."""
         names = service.names()
-        broken = "".join(widgets.alert(f"{folder}: {why}") for folder, why in service.problems())
+        broken = joined(*(widgets.alert(f"{folder}: {why}") for folder, why in service.problems()))
         return gr.Radio(choices=names, value=name if name in names else next(iter(names), None)), broken
 
     def load(read):

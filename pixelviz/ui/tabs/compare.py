@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 
 import gradio as gr
+from markupsafe import Markup
 
 from pixelviz import paper
 from pixelviz.data.images import EXAMPLES
@@ -16,6 +17,7 @@ from pixelviz.service import race
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service, friendly
 from pixelviz.ui import widgets
+from pixelviz.ui.markup import joined, render
 
 ONE_BRIGHTNESS = "one brightness"
 FORWARD, HEADS = "forward", "heads"
@@ -43,66 +45,30 @@ run the reverse recursion with them. The error that is left tells how stable it 
 $\\gamma$ and $T$, from the closed form; at the white line it is as large as an image's whole range, 1.
 The paper excludes $\\gamma \\ge T$, so there the maps are blank."""
 
-_RACE = '<div class="pv-race"><p class="pv-status" aria-live="polite"></p><ol class="pv-lanes"></ol></div>'
-_TOY = """
-<div class="pv-toy">
-  <div class="pv-maps">
-    <figure class="pv-map" data-form="printed">
-      <figcaption><b>Algorithm 1 as printed</b><span class="pv-reading"></span></figcaption>
-      <canvas role="img" aria-label="Heat map of the printed form's error over gamma and T"></canvas>
-    </figure>
-    <figure class="pv-map" data-form="v">
-      <figcaption><b>v-form</b><span class="pv-reading"></span></figcaption>
-      <canvas role="img" aria-label="Heat map of the v-form's error over gamma and T"></canvas>
-    </figure>
-  </div>
-  <div class="pv-scale" aria-hidden="true">
-    <canvas></canvas><div><span>0.0001</span><span>root mean square error of x₀</span><span>100,000</span></div>
-  </div>
-  <div class="pv-toy-at">
-    <label>γ <input class="pv-at-gamma" type="range" min="0" max="1" step="1" aria-label="gamma of the point">
-      <output></output></label>
-    <label>T <input class="pv-at-T" type="range" min="0" max="1" step="1" aria-label="T of the point">
-      <output></output></label>
-  </div>
-  <p class="pv-toy-said" aria-live="polite"></p>
-  <p class="pv-toy-advice"></p>
-</div>
-"""
-
 
 def goal_list(benchmarks: Sequence[dict]) -> str:
     """What was aimed for, and whether it is met, as HTML."""
-    marks = {True: ("pv-met", "✓ met"), False: ("pv-missed", "✗ not met"), None: ("", "… open")}
-    items = ""
-    for one, results in report.measured_goals(benchmarks):
-        size = ""
-        if len(benchmarks) > 1 and one.met is not None:  # figures of different sizes stand side by side
-            size = f" <i>{widgets.escape(report.size(results))}.</i>"
-        mark = marks[one.met]
-        items += f'<li><b class="{mark[0]}">{mark[1]}</b><span>{widgets.escape(one.text)}{size}</span></li>'
-    return f'<ul class="pv-goals">{items}</ul>'
+    several = len(benchmarks) > 1  # figures of different sizes stand side by side
+    shown = [
+        (goal, report.size(results) if several and goal.met is not None else "")
+        for goal, results in report.measured_goals(benchmarks)
+    ]
+    return render("goals", goals=shown)
 
 
 def all_measures(results: dict) -> str:
     """A benchmark's table, and on what it was measured, as HTML."""
-    title = f"All measures, {report.size(results)}"
-    note = f'<p class="pv-compare-note">{widgets.escape(report.conditions(results))}</p>'
-    return widgets.table(report.head(results), report.table_rows(results), title) + note
+    table = widgets.table(report.head(results), report.table_rows(results), f"All measures, {report.size(results)}")
+    return render("measures", table=table, conditions=report.conditions(results))
 
 
 def measured(results: dict | None, reason: str, longer: Sequence[dict] = ()) -> tuple[str, str]:
     """Plot with goals, and tables, of a checkpoint's benchmarks as HTML; or the reason why there is none."""
     if results is None:
         return widgets.alert(reason, "info"), ""
-    wide, narrow = report.pareto_svg(results), report.pareto_svg(results, 360, 380)
-    plot = (
-        f'<div class="pv-pareto"><div class="pv-wide">{wide}</div><div class="pv-narrow">{narrow}</div></div>'
-        '<p class="pv-compare-note">Further left is faster, lower is better; the numbers are passes. No other method '
-        "is both faster and better than those on the dashed line.</p>"
-    )
+    wide, narrow = (Markup(report.pareto_svg(results, *size)) for size in ((), (360, 380)))
     every = [*longer, results]
-    return goal_list(every) + plot, "".join(map(all_measures, every))
+    return joined(goal_list(every), render("pareto", wide=wide, narrow=narrow)), joined(*map(all_measures, every))
 
 
 def paper_tables() -> str:
@@ -111,7 +77,7 @@ def paper_tables() -> str:
         widgets.table(paper.HEAD, [row.cells for row in rows], f"Table {k}: {data}")
         for k, (data, rows) in enumerate(paper.TABLES.items(), 1)
     )
-    return f'<div class="pv-papers">{"".join(tables)}</div>'
+    return render("papers", tables=tables)
 
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
@@ -194,7 +160,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 with gr.Column(scale=8, min_width=320):
                     plot = gr.HTML(apply_default_css=False, elem_id="pareto")
                 with gr.Column(scale=5, min_width=300):
-                    gr.HTML("<h2>The paper's tables</h2>", apply_default_css=False, elem_classes="pv-heading")
+                    widgets.heading("The paper's tables")
                     gr.Markdown(PAPER, elem_classes="pv-intro")
                     gr.HTML(paper_tables(), apply_default_css=False, elem_id="paper-tables")
             table = gr.HTML(apply_default_css=False, elem_id="compare-table")
@@ -209,7 +175,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 go = gr.Button("Start the race", variant="primary", elem_id="race-go", scale=2, min_width=160)
                 stop = gr.Button("Stop", variant="stop", interactive=False, min_width=80)
             message = gr.HTML(apply_default_css=False, elem_id="race-message")
-            lanes = widgets.component(_RACE, "race.js", elem_id="race")
+            lanes = widgets.component(render("race"), "race.js", elem_id="race")
             with gr.Accordion("Race a diffusers model as well", open=False):
                 with gr.Row(equal_height=True):
                     folder = gr.Textbox(
@@ -245,7 +211,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     )
                 with gr.Column(scale=9, min_width=320):
                     toy_message = gr.HTML(apply_default_css=False)
-                    maps = widgets.component(_TOY, "toy.js", elem_id="toy")
+                    maps = widgets.component(render("toy"), "toy.js", elem_id="toy")
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, **quiet}

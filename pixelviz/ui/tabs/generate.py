@@ -14,6 +14,7 @@ from pixelviz.service.generation import parse_passes
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Generation, Service, friendly
 from pixelviz.ui import charts, widgets
+from pixelviz.ui.markup import render
 
 FRAMES = 12
 MOST_IMAGES = 64
@@ -63,10 +64,7 @@ def trajectory_row(generation: Generation, k: int) -> str:
         ),
         kind="small",
     )
-    return (
-        f"<h2>How image {k + 1} was made</h2>{row}"
-        "<p class='pv-note'>Each frame is stretched to its own range; the last is the image as it is.</p>"
-    )
+    return render("film", number=k + 1, frames=row)
 
 
 def growth(generation: Generation, schedule: Schedule) -> str:

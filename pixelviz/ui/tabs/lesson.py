@@ -12,9 +12,7 @@ from pixelviz.lesson.pages import Lesson, plan
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service, friendly
 from pixelviz.ui import charts, instrument, widgets
-
-INTRO = '<p id="lesson-intro" class="pv-note"></p>'
-STAGE = '<p id="lesson-asleep" class="pv-note" hidden></p><div id="lesson-stage"></div>'
+from pixelviz.ui.markup import render
 
 
 def with_figure(outcome: dict[str, Any]) -> dict[str, Any]:
@@ -41,16 +39,14 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         return json.dumps({"answers": lesson.answers(), "request": event.request})
 
     source = gr.State(instrument.first_source())
-    gr.HTML(INTRO, apply_default_css=False, elem_classes="pv-intro")
+    gr.HTML(render("lesson_intro"), apply_default_css=False, elem_classes="pv-intro")
     with gr.Row(elem_classes="pv-columns", elem_id="lesson-row"):
         with gr.Column(scale=8, min_width=320, elem_classes="pv-lesson-stage"):
-            gr.HTML(STAGE, apply_default_css=False)
+            gr.HTML(render("lesson_stage"), apply_default_css=False)
             viewer = widgets.instrument(elem_id="lesson-instrument")
         with gr.Column(scale=5, min_width=300):
-            card = widgets.component(
-                '<section class="pv-lesson" aria-label="Lesson"></section>', "lesson.js", plan=plan()
-            )
-    gr.HTML('<article id="lesson-page" hidden></article>', apply_default_css=False)
+            card = widgets.component(render("lesson"), "lesson.js", plan=plan())
+    gr.HTML(render("lesson_page"), apply_default_css=False)
     instrument.connect(viewer, source, service)
 
     # "multiple": the next question is asked while the answer to the last one is being drawn.

@@ -49,11 +49,7 @@ def pictures(result: ScaleResult) -> str:
 
 def tiles_done(done: int, total: int) -> str:
     """How many tiles are done, as HTML."""
-    return (
-        f'<div class="pv-bar" role="progressbar" aria-label="Tiles" aria-valuemin="0" aria-valuemax="{total}" '
-        f'aria-valuenow="{done}"><i style="width:{100 * done / total:.1f}%"></i></div>'
-        f'<p class="pv-status" role="status">{done} of {total} tiles</p>'
-    )
+    return widgets.share_bar("Tiles", done / total, f"{done} of {total} tiles")
 
 
 def numbers(result: ScaleResult) -> str:
@@ -176,9 +172,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             message = gr.HTML(apply_default_css=False, elem_id="scale-message")
             shown = gr.HTML(apply_default_css=False)
             score = gr.HTML(apply_default_css=False)
-            gr.HTML(
-                "<h2>SSIM over i, at the checkpoint's size</h2>", apply_default_css=False, elem_classes="pv-heading"
-            )
+            widgets.heading("SSIM over i, at the checkpoint's size")
             chart = widgets.chart()
             gr.Markdown(WHY, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
 

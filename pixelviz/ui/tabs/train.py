@@ -10,6 +10,7 @@ from pixelviz.data.sets import DATASETS
 from pixelviz.service.jobs import TrainingJobs, TrainStatus
 from pixelviz.service.service import Service, friendly
 from pixelviz.ui import charts, widgets
+from pixelviz.ui.markup import joined, render
 
 POLL_SECONDS = 1.0
 NEW_RUN = "a new model"
@@ -38,10 +39,7 @@ def progress(status: TrainStatus) -> str:
         "idle": "Nothing is running. Start a training: its losses, previews and the time left appear here.",
         "preparing": "Preparing the data …",
     }.get(status.state, status.message or status.state)
-    bar = (
-        f'<div class="pv-bar" role="progressbar" aria-label="Training" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-valuenow="{100 * share:.0f}"><i style="width:{100 * share:.2f}%"></i></div>'
-    )
+    bar = widgets.share_bar("Training", share)
     if status.error:
         return widgets.alert(status.error)
     if status.state == "idle":
@@ -58,7 +56,7 @@ def progress(status: TrainStatus) -> str:
         ]
     )
     kind = "info" if status.running else "good"
-    return bar + widgets.alert(state, kind) + cards
+    return joined(bar, widgets.alert(state, kind), cards)
 
 
 def previews(status: TrainStatus) -> str:
@@ -66,7 +64,7 @@ def previews(status: TrainStatus) -> str:
     if status.preview is None:
         return ""
     rows = [(pictures.tile(row, len(row)), title, "") for row, title in zip(status.preview, PREVIEW_ROWS, strict=False)]
-    return "<h2>Preview</h2>" + widgets.figure_row(rows, kind="rows")
+    return render("titled", title="Preview", parts=[widgets.figure_row(rows, kind="rows")])
 
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:

@@ -1,0 +1,61 @@
+"""HTML is made here and nowhere else: Jinja2 templates in templates/, which escape every value they are given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+FOLDERS = [Path(__file__).with_name(name) for name in ("templates", "static")]  # a template may include a style sheet
+
+# One letter of the paper's, perhaps with a hat or bar, and its index: x_T, x̂_δ, R_φ.
+_INDEX = re.compile(r"(?<!\w)(?P<letter>[A-Za-zαγ][\u0302\u0304]?)_(?P<index>[A-Za-z0-9δθφ])(?!\w)")
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(FOLDERS),
+        autoescape=True,
+        undefined=StrictUndefined,  # a misspelt name is an error, not an empty place
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["typeset"] = typeset
+    return made
+
+
+def render(name: str, **values: Any) -> Markup:
+    """The template of this name, filled in. Values are text and are escaped, unless they come from here themselves."""
+    return Markup(_environment().get_template(f"{name}.html").render(values))
+
+
+def joined(*parts: str) -> Markup:
+    """Pieces of HTML one after the other; what was not made here is escaped."""
+    return Markup("").join(parts)
+
+
+def pieces(text: str, pattern: re.Pattern) -> Iterator[tuple[str, str, str]]:
+    """Text, cut where `pattern` finds something to lower or raise: (text before it, _ or ^, what is there).
+
+    The pattern's groups: letter and index for what is lowered, or power.
+    """
+    end = 0
+    for found in pattern.finditer(text):
+        groups = found.groupdict()
+        before = text[end : found.start()] + (groups["letter"] or "")
+        end = found.end()
+        yield (before, "_", groups["index"]) if groups["index"] else (before, "^", groups["power"])
+    yield text[end:], "", ""
+
+
+def typeset(text: str) -> Markup:
+    """Text with the symbols' indices lowered."""
+    if not _INDEX.search(text):
+        return escape(text)
+    return render("typeset", pieces=pieces(text, _INDEX))
