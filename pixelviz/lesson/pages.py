@@ -23,19 +23,39 @@ LESSONS = Path(__file__).with_name("words")
 FIRST_LANGUAGE = "en"
 
 
-def _filled(texts: Any, fallback: Any) -> Any:
-    """`texts` with what it lacks taken from `fallback`, at every depth."""
-    if not isinstance(fallback, dict) or not isinstance(texts, dict):
+class LanguageError(ValueError):
+    """A file of texts that cannot be used; the message says where it differs from the English one."""
+
+
+def _filled(texts: Any, fallback: Any, where: str) -> Any:
+    """`texts` with what it lacks taken from `fallback`, at every depth. Raises LanguageError."""
+    if type(texts) is not type(fallback):
+        kind = {dict: "texts in braces", list: "a list", str: "text"}.get(type(fallback), type(fallback).__name__)
+        raise LanguageError(f"{where} must be {kind}, as in {FIRST_LANGUAGE}.json; it is {texts!r:.60}.")
+    if not isinstance(fallback, dict):
         return texts
-    return {key: _filled(texts[key], value) if key in texts else value for key, value in fallback.items()}
+    return {
+        key: _filled(texts[key], value, f"{where}, {key},") if key in texts else value
+        for key, value in fallback.items()
+    }
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LanguageError(f"{path.name} is not JSON ({error}).") from None
 
 
 @cache
 def languages() -> dict[str, dict[str, Any]]:
-    """The texts by language code: every file in words/, English first; what a file lacks is English."""
-    read = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(LESSONS.glob("*.json"))}
+    """The texts by language code: every file in words/, English first; what a file lacks is English.
+
+    Raises LanguageError.
+    """
+    read = {path.stem: _read(path) for path in sorted(LESSONS.glob("*.json"))}
     english = read.pop(FIRST_LANGUAGE)
-    return {FIRST_LANGUAGE: english} | {code: _filled(texts, english) for code, texts in read.items()}
+    return {FIRST_LANGUAGE: english} | {code: _filled(texts, english, f"{code}.json") for code, texts in read.items()}
 
 
 def _sentences(numbers: Numbers) -> dict[str, str]:
