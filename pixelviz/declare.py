@@ -116,7 +116,7 @@ def _wanted(kind: Any, where: Sequence[int | str]) -> str:
     """In words, what may stand at a place inside of a type."""
     bounds: Sequence[Any] = ()
     for key in where:
-        kind, bounds = _bare(kind, bounds)
+        kind, bounds = bare(kind, bounds)
         if key == "[key]":  # what was wrong is the key that stands before it
             break
         if hasattr(kind, "__pydantic_fields__"):
@@ -128,7 +128,7 @@ def _wanted(kind: Any, where: Sequence[int | str]) -> str:
     return allowed(kind, bounds)
 
 
-def _bare(kind: Any, bounds: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
+def bare(kind: Any, bounds: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
     """A type without Annotated, Required and `| None`, and what bounds it."""
     while True:
         args = get_args(kind)
@@ -144,7 +144,7 @@ def _bare(kind: Any, bounds: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
 
 def allowed(kind: Any, bounds: Sequence[Any] = ()) -> str:
     """What a type takes, in words: "a whole number from 1 to 8", "one of v, eps"; `bounds`: of annotated_types."""
-    kind, bounds = _bare(kind, bounds)
+    kind, bounds = bare(kind, bounds)
     origin, args = get_origin(kind), get_args(kind)
     if origin is Literal:
         return f"one of {', '.join(map(str, args))}"
@@ -152,7 +152,7 @@ def allowed(kind: Any, bounds: Sequence[Any] = ()) -> str:
         return " or ".join(dict.fromkeys(map(allowed, args)))
     if origin in (tuple, list):
         low, high = _bound(bounds, "min_length"), _bound(bounds, "max_length")
-        item, _ = _bare(args[0], ())
+        item, _ = bare(args[0], ())
         some = "some of " + ", ".join(get_args(item)) if get_origin(item) is Literal else _PLURALS.get(item, "values")
         number = "" if low is None or high is None or some.startswith("some") else f"{low} to {high} "
         return f"a list of {number}{some}"

@@ -73,7 +73,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, name):
 
 def test_run_yaml_says_what_made_the_checkpoint_and_is_read_again(tmp_path):
     source = DataConfig(data="fotos [1]", images=24, title="Größe: 5")
-    go(tmp_path / "a", replace(FAST, learning_rate=5e-5), source=source)
+    go(tmp_path / "a", replace(FAST, learning_rate=5e-5), data=source)
     path = tmp_path / "a" / runs.RUN
     assert runs.read_run(path) == runs.Recipe(source, tiny_config(), replace(FAST, learning_rate=5e-5))
     text = path.read_text(encoding="utf-8")

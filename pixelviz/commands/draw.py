@@ -28,6 +28,9 @@ from pixelviz.samplers.batches import Batch, sample_images
 from pixelviz.store import checkpoints
 from pixelviz.view import View
 
+# A backslash: typer would take brackets for markup.
+PIXELS_HELP = "Pixels, as JSON [\\[row, column, channel], ...]; else suggested."
+
 
 def sample(
     checkpoint: Folder,
@@ -124,7 +127,7 @@ def export(
     floor: Annotated[float, typer.Option(help="Least pixel value; the paper's is 0.004.")] = PAPER_FLOOR,
     seed: Seed = 0,
     t: Annotated[float, typer.Option(help="The time on the screen, 0 to 1.")] = 0.16,
-    pixels: Annotated[str, typer.Option(help="Pixels, as JSON [[row, column, channel], ...]; else suggested.")] = "[]",
+    pixels: Annotated[str, typer.Option(help=PIXELS_HELP)] = "[]",
     ddpm_rescaled: Annotated[bool, typer.Option(help="Multiply DDPM's range by 1000/T.")] = False,
     figures: Annotated[str | None, typer.Option(help=f"Figures, of {','.join(FIGURES)}.")] = None,
     formats: Annotated[str | None, typer.Option(help=f"Formats of the figures, of {','.join(FORMATS)}.")] = None,

@@ -1,24 +1,46 @@
-"""Commands that train: `train` and `distill`."""
+"""Commands that train: `train`, `distill` and `tune`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pixelviz.commands.common import Device, Folder, Precision, Seed, console, data_of, progress_bar
-from pixelviz.config import MAX_SEED, PRESETS, ConfigError, TrainConfig, preset
-from pixelviz.data.sets import DATASETS, FASHION, load_images
+from pixelviz.commands.common import Device, Folder, Precision, console, data_of
+from pixelviz.commands.follow import follow
+from pixelviz.commands.options import Options, takes
+from pixelviz.config import PRESETS, ConfigError, DataConfig, ModelConfig, TrainConfig, preset
+from pixelviz.data.sets import FASHION, ImageSet, load_images
+from pixelviz.declare import fields_of
 from pixelviz.devices import processes
 from pixelviz.learning import distillation, training, tuning
-from pixelviz.learning.training import TrainStep
-from pixelviz.process.schedules import by_pixel
-from pixelviz.progress import Progress
-from pixelviz.store import checkpoints
+from pixelviz.store import checkpoints, runs
+from pixelviz.store.checkpoints import Record
+from pixelviz.store.runs import Recipe
 
 FIRST = FASHION.name  # what a new model learns unless told otherwise
+STEPS = 20_000  # of a new model
+AGAIN = ("steps", "batch", "accumulate", "learning_rate", "warmup", "clip", "ema", "heads_per_step", "flips", "seed")
+
+DATA = Options(DataConfig, "Data", defaults={"data": f"{FIRST}, or as before"})
+MODEL = Options(
+    ModelConfig,
+    "Model, in place of the preset's",
+    names={"head_target": "--heads"},
+    defaults=dict.fromkeys(fields_of(ModelConfig)),
+)
+TRAINING = Options(TrainConfig, "Training", defaults={"steps": STEPS})
+SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between two saves on the way.")]
+
+
+def _again(**defaults: Any) -> Options:
+    """The options of a command that trains R_phi further."""
+    own = [name for name in defaults if name not in AGAIN]
+    return Options(TrainConfig, "Training", (*own, *AGAIN), defaults=defaults)
 
 
 def _say_saved(out: Path) -> None:
@@ -26,167 +48,160 @@ def _say_saved(out: Path) -> None:
     console.print(f"Saved {out}" if there else "Stopped before the first training step: there is no checkpoint yet.")
 
 
-def _follow(run: Iterator[Progress | TrainStep], steps: int) -> None:
-    """Show a run's progress, the drawing of pairs apart from the training, to its end or to Ctrl-C."""
-    with progress_bar() as progress:
-        tasks = {}
-        try:
-            for state in run:
-                drawing = isinstance(state, Progress)
-                what, done, total = ("pairs", state.done, state.total) if drawing else ("training", state.step, steps)
-                tasks[what] = tasks.get(what) or progress.add_task(what, total=total)
-                progress.update(tasks[what], completed=done)
-        except KeyboardInterrupt:
-            console.print("Stopping; saving what there is.")
-        finally:
-            run.close()
+def _source(folder: Path, record: Record, given: dict[str, Any]) -> DataConfig:
+    """The data to go on with: what is given, or else what the checkpoint in `folder` learnt, all of it or as much."""
+    if "data" in given:
+        return DataConfig(**given)
+    recipe = runs.recipe_of(folder)
+    if recipe is not None and recipe.data is not None:
+        return replace(recipe.data, **given)
+    number = record.data.number if record.data.number < record.data.total else None
+    found = {"data": data_of(record, None), "images": number, "title": record.data.title}
+    return DataConfig(**found | given)
 
 
+def _load(source: DataConfig, model: ModelConfig) -> ImageSet:
+    return load_images(
+        source.data,
+        size=model.image_size,
+        channels=model.channels,
+        limit=source.images,
+        title=source.title,
+        like=source.like,
+    )
+
+
+def _same(out: Path, before: ModelConfig, asked: ModelConfig) -> None:
+    """Raise ConfigError where a run that goes on was asked to be of another model."""
+    for key, value in before.to_dict().items():
+        if (other := getattr(asked, key)) != value:
+            raise ConfigError(f"{out} has {key} = {value}; a resumed run cannot make it {other}.")
+
+
+def _asked(
+    out: Path,
+    preset_name: str | None,
+    config: Path | None,
+    resume: bool,
+    source: dict[str, Any],
+    model: dict[str, Any],
+    settings: dict[str, Any],
+) -> Recipe:
+    """What `train` is to do: what is given, over the settings of --config, or of the run that goes on, or the defaults.
+
+    Raises ConfigError where what is given contradicts the run that goes on.
+    """
+    if preset_name is not None and config is not None:
+        raise typer.BadParameter("give --preset, or the --config of a run, whose model it is.")
+    read = None if config is None else runs.read_run(config)
+    if not resume:
+        base = read or Recipe(DataConfig(data=FIRST), preset(preset_name or "compact"), TrainConfig(steps=STEPS))
+        if base.data is None and "data" not in source:
+            raise typer.BadParameter(f"{config} does not say which data were learnt; give them with --data.")
+        data = DataConfig(**source) if "data" in source else replace(base.data, **source)
+        return Recipe(data, replace(base.model, **model), replace(base.training, **settings))
+    before, _, record = checkpoints.read_config(out)
+    if preset_name is not None:
+        _same(out, before, preset(preset_name, **model))
+    elif read is not None:
+        _same(out, before, replace(read.model, **model))
+    _same(out, before, replace(before, **model))
+    recorded = record.training if read is None else read.training.__dict__
+    if read is not None and read.data is not None and "data" not in source:
+        source = {**{key: value for key, value in read.data.__dict__.items() if value is not None}, **source}
+    return Recipe(_source(out, record, source), before, TrainConfig.resumed(recorded, **settings))
+
+
+@takes(source=DATA, model=MODEL, settings=TRAINING)
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
-    preset_name: Annotated[str, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.")] = "compact",
-    data: Annotated[
-        str | None,
-        typer.Option(help=f"{', '.join(DATASETS)}, or a folder (images or IDX); by default {FIRST}, or as before."),
+    source: dict[str, Any],
+    model: dict[str, Any],
+    settings: dict[str, Any],
+    preset_name: Annotated[
+        str | None, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.", show_default="compact")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--images", help="At most so many images of the data set.")] = None,
-    title: Annotated[str | None, typer.Option(help="What the model card calls the data set.")] = None,
-    like: Annotated[str | None, typer.Option(help="Of these data sets, which one a folder holds.")] = None,
-    steps: Annotated[int, typer.Option(help="Steps in all, a resumed run's earlier ones included.")] = 20_000,
-    batch: Annotated[int | None, typer.Option(help="Images per step, of all processes together.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Adam's peak learning rate.")] = None,
-    parts: Annotated[str | None, typer.Option(help="What to train, with commas.")] = None,
-    floor: Annotated[float | None, typer.Option(help="Least pixel value; the paper's is 0.004.")] = None,
-    gamma: Annotated[float | None, typer.Option(help="Rate of the process, below T.")] = None,
-    steps_of_process: Annotated[int | None, typer.Option("--T", help="Steps of the process.")] = None,
-    schedule: Annotated[str | None, typer.Option(help=f"Of the noise: {' or '.join(by_pixel())}.")] = None,
-    heads: Annotated[str | None, typer.Option(help="v, or eps (Eq. 15 as printed).")] = None,
-    true_scale: Annotated[bool, typer.Option(help="Train R_phi on the true x_delta, as printed.")] = False,
-    i_min: Annotated[float | None, typer.Option(help="Least i that R_phi learns; below 1, between steps.")] = None,
-    unet_step_power: Annotated[
-        float | None, typer.Option(help="R_phi's i is T u^power, u uniform: above 1, early steps more often.")
-    ] = None,
-    deviation: Annotated[
-        float | None, typer.Option(help="Weigh R_phi's errors for an x0 so far from x_delta_hat's image; 0: as V.")
-    ] = None,
-    scale_weight: Annotated[float | None, typer.Option(help="Weight of the error in x_delta.")] = None,
-    log_weight: Annotated[float | None, typer.Option(help="Weight of the error in log x_delta.")] = None,
-    kl_weight: Annotated[float | None, typer.Option(help="Weight of the VAE's KL term.")] = None,
-    ssim_weight: Annotated[float | None, typer.Option(help="Weight of 1 - SSIM of the VAEs.")] = None,
-    clean_share: Annotated[float | None, typer.Option(help="Share of the VAEs' batch at i = 0.")] = None,
-    step_power: Annotated[
-        float | None, typer.Option(help="The VAEs' i is T u^power, u uniform: below 1, late steps more often.")
-    ] = None,
-    latent: Annotated[int | None, typer.Option(help="Size of the VAE's latent.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED)] = None,
+    config: Annotated[Path | None, typer.Option(help="run.yaml of a checkpoint, whose settings are used.")] = None,
     resume: Annotated[
-        bool, typer.Option(help="Go on from the checkpoint in --out; what is not given stays as it was.")
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out; what is not given stays as it was.")
     ] = False,
+    save_every: SaveEvery = 300.0,
     device: Device = "auto",
     precision: Precision = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Let torch.compile build the step; CUDA only.")] = False,
 ) -> None:
     """Train a model; Ctrl-C stops and saves, --resume goes on. `accelerate launch` shares it between processes."""
-    changes = {"floor": floor, "gamma": gamma, "T": steps_of_process, "head_target": heads}
-    changes |= {"latent": latent, "i_min": i_min, "schedule": schedule}
-    config = preset(
-        preset_name, true_scale=true_scale, **{key: value for key, value in changes.items() if value is not None}
-    )
-    recorded = {}
+    recipe = _asked(out, preset_name, config, resume, source, model, settings)
     if resume:
-        config, _, record = checkpoints.read_config(out)
-        for key, value in {**changes, "true_scale": true_scale or None}.items():
-            if value not in (None, getattr(config, key)):
-                raise ConfigError(f"{out} has {key} = {getattr(config, key)}; a resumed run cannot make it {value}.")
-        data, recorded = data_of(record, data), record.training
-    settings = TrainConfig.resumed(
-        recorded,
-        steps=steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        parts=tuple(part.strip() for part in parts.split(",")) if parts else None,
-        scale_weight=scale_weight,
-        log_weight=log_weight,
-        kl_weight=kl_weight,
-        ssim_weight=ssim_weight,
-        clean_share=clean_share,
-        step_power=step_power,
-        unet_step_power=unet_step_power,
-        deviation=deviation,
-        seed=seed,
-    )
-    if recorded and set(recorded.get("parts", ())) != set(settings.parts):
-        console.print("Other parts than its last run's: --steps counts from here.", style="yellow")
+        recorded = checkpoints.read_config(out)[2].training
+        if recorded and set(recorded.get("parts", ())) != set(recipe.training.parts):
+            console.print("Other parts than its last run's: --steps counts from here.", style="yellow")
     team = processes(device)
     if not team.is_main_process:
         console.quiet = True
+        logging.getLogger("pixelviz").setLevel(logging.ERROR)
     with team.main_process_first():  # which may download
-        shape = {"size": config.image_size, "channels": config.channels}
-        images = load_images(data or FIRST, **shape, limit=limit, title=title, like=like)
-    console.print(f"{images.name} -> {out}")
+        images = _load(recipe.data, recipe.model)
+    console.print(f"{images.name} -> {out}", soft_wrap=True)
     if images.note:
         console.print(images.note, style="yellow")
-    run = training.train(
-        images, config, settings, out, resume=resume, device=device, precision=precision, compiled=compiled
+    follow(
+        training.train(
+            images,
+            recipe.model,
+            recipe.training,
+            out,
+            resume=resume,
+            device=device,
+            precision=precision,
+            compiled=compiled,
+            data=recipe.data,
+            save_every_seconds=save_every,
+        )
     )
-    with progress_bar() as progress:
-        task = progress.add_task("training", total=steps)
-        try:
-            for step in run:
-                shown = "  ".join(f"{key.removeprefix('parallel_')} {value:.4f}" for key, value in step.losses.items())
-                progress.update(
-                    task, completed=step.step, description=f"{step.images_per_second:.0f} images/s  {shown}"
-                )
-        except KeyboardInterrupt:
-            console.print("Stopping; saving the checkpoint.")
-        finally:
-            run.close()
     _say_saved(out)
     team.destroy_process_group()
 
 
+def _train_again(make: Callable[..., Any], folder: Path, out: Path, source: dict[str, Any], **settings: Any) -> None:
+    """Train the R_phi of the checkpoint in `folder` further, by `distill` or `tune`, into `out`."""
+    config, _, record = checkpoints.read_config(folder)
+    data = _source(folder, record, source)
+    follow(make(folder, out, _load(data, config), data=data, **settings))
+    _say_saved(out)
+
+
+@takes(source=Options(DataConfig, "Data"), settings=_again(pair_share=0.5, steps=2_000, learning_rate=5e-4))
 def distill(
     folder: Folder,
     out: Annotated[Path, typer.Option(help="Folder for the distilled checkpoint.")],
-    data: Annotated[str | None, typer.Option(help="By default the data set it was trained on.")] = None,
+    source: dict[str, Any],
+    settings: dict[str, Any],
     pairs: Annotated[int, typer.Option(help="Images that the closed loop draws to learn from.")] = 20_000,
     passes: Annotated[int, typer.Option(help="Runs of the network for each of them.")] = 10,
-    pair_share: Annotated[float, typer.Option(help="Share of every batch that are such pairs.")] = 0.5,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
-    batch: Annotated[int, typer.Option(help="Images per step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Adam's peak learning rate.")] = 5e-4,
-    seed: Seed = 0,
+    save_every: SaveEvery = 300.0,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
     """Teach one run of R_phi what its closed loop draws; Ctrl-C stops and saves, the same command goes on."""
-    config, _, record = checkpoints.read_config(folder)
-    images = load_images(data_of(record, data), size=config.image_size, channels=config.channels)
-    settings = TrainConfig(steps, batch, learning_rate, ("parallel_unet",), pair_share=pair_share, seed=seed)
-    run = distillation.distill(
-        folder, out, images, settings, pairs=pairs, passes=passes, device=device, precision=precision
+    wanted = TrainConfig(**{"learning_rate": 5e-4, **settings}, parts=("parallel_unet",))
+    given = {"pairs": pairs, "passes": passes, "save_every_seconds": save_every}
+    _train_again(
+        distillation.distill, folder, out, source, training=wanted, device=device, precision=precision, **given
     )
-    _follow(run, steps)
-    _say_saved(out)
 
 
+@takes(source=Options(DataConfig, "Data"), settings=_again(least_gap=1 / 128, steps=2_000, learning_rate=3e-4))
 def tune(
     folder: Folder,
     out: Annotated[Path, typer.Option(help="Folder for the tuned checkpoint.")],
-    data: Annotated[str | None, typer.Option(help="By default the data set it was trained on.")] = None,
-    least_gap: Annotated[
-        float, typer.Option(help="How near the last pairs are, as a share of the way to i = 0; they begin half apart.")
-    ] = 1 / 128,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
-    batch: Annotated[int, typer.Option(help="Images per step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Adam's peak learning rate.")] = 3e-4,
-    seed: Seed = 0,
+    source: dict[str, Any],
+    settings: dict[str, Any],
+    save_every: SaveEvery = 300.0,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
     """Make R_phi consistent: one run ends where many do. Ctrl-C stops and saves, the same command goes on."""
-    config, _, record = checkpoints.read_config(folder)
-    images = load_images(data_of(record, data), size=config.image_size, channels=config.channels)
-    settings = TrainConfig(steps, batch, learning_rate, ("parallel_unet",), least_gap=least_gap, seed=seed)
-    _follow(tuning.tune(folder, out, images, settings, device=device, precision=precision), steps)
-    _say_saved(out)
+    wanted = TrainConfig(**{"least_gap": 1 / 128, "learning_rate": 3e-4, **settings}, parts=("parallel_unet",))
+    given = {"save_every_seconds": save_every}
+    _train_again(tuning.tune, folder, out, source, training=wanted, device=device, precision=precision, **given)

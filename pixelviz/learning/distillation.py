@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -92,11 +93,13 @@ def distill(
     passes: int = 10,
     device: str = "auto",
     precision: str = "auto",
+    **options: Any,
 ) -> Iterator[Progress | TrainStep]:
     """Draw pairs from the checkpoint `source`, then train R_phi on them and on images; `out` is the new checkpoint.
 
     Args: training, whose `pair_share` of every batch are pairs, the others images as in any training, so that many
-    passes stay as good, spread and weighed as R_phi was trained (`KEPT`); pairs, how many; passes, runs per pair.
+    passes stay as good, spread and weighed as R_phi was trained (`KEPT`); pairs, how many; passes, runs per pair;
+    options, such as data, as for `train`.
     Where it was interrupted, the same call goes on.
     Yields Progress while pairs are drawn, then TrainStep. Raises TrainingError, CheckpointError, MissingPart.
     """
@@ -125,6 +128,6 @@ def distill(
         checkpoints.save(out, loaded.model, record)
     # Images at i = T would teach the very mean that the pairs are to replace.
     settings = replace(training, parts=("parallel_unet",), terminal_share=0.0, **kept_settings(loaded.record))
-    config = loaded.model.config
-    yield from train(images, config, settings, out, resume=True, device=device, precision=precision, pairs=bank)
+    options |= {"device": device, "precision": precision, "pairs": bank}
+    yield from train(images, loaded.model.config, settings, out, resume=True, **options)
     path.unlink(missing_ok=True)

@@ -297,7 +297,7 @@ def train(
     precision: str = "auto",
     compiled: bool = False,
     pairs: Pairs | None = None,
-    source: DataConfig | None = None,
+    data: DataConfig | None = None,
     preview_every: int = 200,
     save_every_seconds: float = 300.0,
 ) -> Iterator[TrainStep]:
@@ -305,7 +305,7 @@ def train(
 
     Args: images, uint8 (N, C, size, size); config, the model to build (on resume the checkpoint's own
     configuration is used); out, the checkpoint folder, None to keep nothing; resume, go on from `out`;
-    device, precision, compiled, as for `devices.choose`; pairs, which R_phi learns too (`distillation`); source, how
+    device, precision, compiled, as for `devices.choose`; pairs, which R_phi learns too (`distillation`); data, how
     the images were asked for, which run.yaml then says. Of several processes only the main one writes and draws
     previews. Closing the generator (or any error in the caller) stops training and saves what there is: the weights
     first. The prior and previews may fail alone, which is logged.
@@ -340,7 +340,7 @@ def train(
         training=asdict(training),
         history=_history(run.record, images.name),
     )
-    recipe, about = Recipe(source, config, training), {"processes": accelerator.num_processes, "commit": commit()}
+    recipe, about = Recipe(data, config, training), {"processes": accelerator.num_processes, "commit": commit()}
     fixed = to_unit(images.images[:PREVIEW_IMAGES], config.floor).to(compute.device)
     began = last_save = time.monotonic()
     before, window = run.record.seconds, []

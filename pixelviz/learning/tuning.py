@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pixelviz.config import TrainConfig
 from pixelviz.data.sets import ImageSet
@@ -31,11 +32,13 @@ def tune(
     *,
     device: str = "auto",
     precision: str = "auto",
+    **options: Any,
 ) -> Iterator[TrainStep]:
     """Make the R_phi of the checkpoint `source` consistent on images; `out` is the new checkpoint.
 
-    training: `least_gap`, the last pairs' gap, must be above 0. R_phi then knows steps down to i = 0.002, whatever it
-    knew. Where it was interrupted, the same call goes on, exactly. Raises TrainingError, CheckpointError, MissingPart.
+    training: `least_gap`, the last pairs' gap, must be above 0; options, such as data, as for `train`. R_phi then
+    knows steps down to i = 0.002, whatever it knew. Where it was interrupted, the same call goes on,
+    exactly. Raises TrainingError, CheckpointError, MissingPart.
     """
     if not training.least_gap:
         raise TrainingError("least_gap, how near the last pairs are, must be above 0 to tune a model.")
@@ -49,7 +52,8 @@ def tune(
         model.load_state_dict(old.state_dict())
         checkpoints.save(out, model, replace(loaded.record, figures={}, notes=[*loaded.record.notes, note]))
     settings = replace(training, parts=("parallel_unet",), **kept_settings(loaded.record))
-    yield from train(images, loaded.model.config, settings, out, resume=True, device=device, precision=precision)
+    options |= {"device": device, "precision": precision}
+    yield from train(images, loaded.model.config, settings, out, resume=True, **options)
 
 
 def _is_under_way(out: Path, note: str) -> bool:
