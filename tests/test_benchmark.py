@@ -3,14 +3,16 @@
 import copy
 import json
 import re
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from pixelviz import __main__ as cli
 from pixelviz.devices import Compute
-from pixelviz.measure import benchmark, report
+from pixelviz.measure import benchmark, pareto, report
 from pixelviz.measure.benchmark import (
     BenchmarkError,
     Reference,
@@ -24,6 +26,7 @@ from pixelviz.measure.metrics import features_of, fid, kid, precision_recall, st
 from pixelviz.samplers import SAMPLERS
 from pixelviz.samplers.batches import sample_images
 from pixelviz.store import checkpoints
+from pixelviz.ui import charts
 from tests.served import train_tiny
 from tests.tiny import tiny_images
 
@@ -306,12 +309,15 @@ def test_a_judge_of_another_kind_has_columns_of_its_own(checkpoint, reference, t
 
 
 def test_every_method_has_a_mark_of_its_own():
-    assert len({report._style(k) for k in range(2 * len(SAMPLERS))}) == 2 * len(SAMPLERS)
+    rows = [{**_row(f"method {k}", 1, 1.0 + k, 1.0 + k), "fid_spread": None} for k in range(2 * len(SAMPLERS))]
+    looks = [(one.colour, one.marker) for one in pareto.series({"rows": rows}, lambda row: row["method"])]
+    assert len(set(looks)) == len(rows)
+    assert len(charts.SYMBOLS) == len(pareto.MARKERS)
 
 
 def test_the_frontier_is_what_nothing_beats():
     rows = [_row("a", k, f, s) for k, (f, s) in enumerate([(5, 1), (3, 2), (4, 3), (3, 2.5), (1, 9), (6, 0.5)])]
-    assert [(row["fid"], row["seconds_per_image"]) for row in report.frontier(rows)] == [
+    assert [(row["fid"], row["seconds_per_image"]) for row in pareto.frontier(rows)] == [
         (6, 0.5),
         (5, 1),
         (3, 2),
@@ -319,18 +325,68 @@ def test_the_frontier_is_what_nothing_beats():
     ]
 
 
-@pytest.mark.parametrize("width", [340, 720])
-def test_the_plot_has_every_point_inside(results, width):
-    drawn = report.pareto_svg(results, width, 400)
-    points = re.findall(r'<g transform="translate\(([\d.]+) ([\d.]+)\)" fill="[^"]+" stroke', drawn)
-    assert len(points) == len(results["rows"]) == drawn.count("<title>")
-    assert all(0 < float(x) < width and 0 < float(y) < 400 for x, y in points)
-    # Faster is further left, better is lower.
-    by_time = sorted(results["rows"], key=lambda row: row["seconds_per_image"])
-    lefts = {float(x) for x, _ in points}
-    assert len(lefts) == len({row["seconds_per_image"] for row in by_time})
+def assert_drawn(path, results):
+    """Every row has its point in the file, within it, and where its time and FID are on log axes."""
+    root = ElementTree.parse(path).getroot()
+    width, height = map(float, root.get("viewBox").split()[2:])
+    places = {}
+    for group in root.iter("{http://www.w3.org/2000/svg}g"):
+        if group.get("id", "").startswith("point-"):
+            use = next(group.iter("{http://www.w3.org/2000/svg}use"))
+            places[group.get("id")] = float(use.get("x")), float(use.get("y"))
+    names = list(dict.fromkeys(report.method_name(row, results) for row in results["rows"]))
+    assert len(places) == len(results["rows"])
+    rows = [
+        (row, places[f"point-{names.index(report.method_name(row, results))}-{row['passes']}"])
+        for row in results["rows"]
+    ]
+    assert all(0 < x < width and 0 < y < height for _, (x, y) in rows)
+    for axis, key, sign in ((0, "seconds_per_image", 1), (1, "fid", -1)):  # faster is further left, better is lower
+        logs, drawn = np.log10([row[key] for row, _ in rows]), [place[axis] for _, place in rows]
+        slope, start = np.polyfit(logs, drawn, 1)
+        assert sign * slope > 0
+        np.testing.assert_allclose(start + slope * logs, drawn, atol=0.01)
+    words = "".join(root.itertext())
+    assert all(name in words for name in names)
+
+
+def test_the_plot_has_every_point_where_it_belongs(results, tmp_path):
+    pareto.write_svg(report.methods(results), tmp_path / "a.svg")
+    assert_drawn(tmp_path / "a.svg", results)
+    pareto.write_svg(report.methods(results), tmp_path / "b.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     with pytest.raises(BenchmarkError, match="nothing to plot"):
-        report.pareto_svg({**results, "rows": []})
+        report.methods({**results, "rows": []})
+
+
+def test_a_label_stands_where_it_covers_least():
+    assert pareto.label_sides([(1, 1), (100, 100)], ["1", "2"]) == [(1, 0), (1, 0)]
+    # A neighbour close on the right: the first label goes to the left of its point, the second to the right.
+    assert pareto.label_sides([(1.0, 1.0), (1.1, 1.0), (10.0, 10.0)], ["1,000", "1,000", "1"])[:2] == [(-1, 0), (1, 0)]
+
+
+def test_the_chart_has_every_row(results):
+    figure = json.loads(charts.benchmark(results))
+    *methods, best = figure["data"]
+    found = {
+        (trace["name"], text): (x, y)
+        for trace in methods
+        for text, x, y in zip(trace["text"], trace["x"], trace["y"], strict=True)
+    }
+    wanted = {
+        (report.method_name(row, results), f"{row['passes']:,}"): (row["seconds_per_image"], row["fid"])
+        for row in results["rows"]
+    }
+    assert found == wanted
+    assert list(zip(best["x"], best["y"], strict=True)) == [
+        (row["seconds_per_image"], row["fid"]) for row in pareto.frontier(results["rows"])
+    ]
+    for axis, values in (("xaxis", [x for x, _ in wanted.values()]), ("yaxis", [y for _, y in wanted.values()])):
+        assert figure["layout"][axis]["type"] == "log"
+        low, high = figure["layout"][axis]["range"]
+        assert 10**low < min(values) <= max(values) < 10**high
+    cells = {(name, passes, fid) for name, passes, _, fid in figure["layout"]["meta"]["rows"]}
+    assert cells == {(*key, f"{fid:.2f}") for key, (_, fid) in wanted.items()}
 
 
 def test_the_readme_s_block_is_renewed(results, tmp_path):
@@ -348,7 +404,7 @@ def test_the_readme_s_block_is_renewed(results, tmp_path):
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert f"{results['rows'][0]['fid']:.2f}" in text
-    assert (folder / "tiny.svg").read_text() == report.pareto_svg(results)
+    assert_drawn(folder / "tiny.svg", results)
     report.write_readme(readme, folder)
     assert readme.read_text() == text
     with pytest.raises(BenchmarkError, match="needs the lines"):
@@ -362,7 +418,7 @@ def test_the_readme_s_figures_are_the_benchmarks():
         found = read_results(path)
         assert path.stem.startswith(found["checkpoint"])
         assert report.with_figures(text, found, path.stem) == text
-        assert path.with_suffix(".svg").read_text(encoding="utf-8") == report.pareto_svg(found)
+        assert_drawn(path.with_suffix(".svg"), found)
     quoted = set(re.findall(r"<!-- benchmark (\S+) -->", text))
     assert quoted == {path.stem for path in report.RESULTS.glob("*.json")}
 

@@ -6,12 +6,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from pixelviz.data.assets import ASSETS
-from pixelviz.data.pictures import PIXEL_COLOURS
+from pixelviz.measure import pareto
 from pixelviz.measure.benchmark import BenchmarkError, read_results
 from pixelviz.samplers import SAMPLERS, Aim, ours
 
@@ -45,6 +44,11 @@ def _with_spread(value: float | None, spread: float | None, factor: float = 1.0)
 def method_name(row: dict[str, Any], results: dict[str, Any]) -> str:
     """A row's method, with the model where it is not the checkpoint itself."""
     return row["title"] if row["model"] == results["checkpoint"] else f"{row['title']}, {row['model']}"
+
+
+def methods(results: dict[str, Any]) -> list[pareto.Series]:
+    """The rows that can be drawn, a series a method; raises BenchmarkError where there is none."""
+    return pareto.series(results, lambda row: method_name(row, results))
 
 
 def _images_seen(row: dict[str, Any]) -> str:
@@ -201,185 +205,6 @@ def measured_goals(benchmarks: Sequence[dict[str, Any]]) -> list[tuple[GoalResul
     return found
 
 
-# --- The plot
-
-# The values within a decade that are marked on an axis that spans at most so many decades.
-TICKS = ((0.5, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)), (1.2, (1, 1.5, 2, 3, 5, 7)), (2.4, (1, 2, 5)), (3.5, (1, 3)))
-SHAPES = {
-    "circle": '<circle r="5.5"/>',
-    "square": '<path d="M-5-5h10v10h-10z"/>',
-    "triangle": '<path d="M0-6.5l6 11h-12z"/>',
-    "diamond": '<path d="M0-7l7 7-7 7-7-7z"/>',
-    "cross": '<path d="M-6-3l3-3 3 3 3-3 3 3-3 3 3 3-3 3-3-3-3 3-3-3 3-3z"/>',
-    "bar": '<path d="M-3-7h6v14h-6z"/>',
-}
-FONT = "ui-sans-serif, system-ui, 'Segoe UI', Roboto, sans-serif"
-
-
-def frontier(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that no other beats in both time and FID, fastest first."""
-    best: list[dict[str, Any]] = []
-    for row in sorted(rows, key=lambda r: (r["seconds_per_image"], r["fid"])):
-        if not best or row["fid"] < best[-1]["fid"]:
-            best.append(row)
-    return best
-
-
-class _Axis:
-    """A log axis from the least to the greatest value, with a margin, onto pixels."""
-
-    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
-        low, high = math.log10(min(values)), math.log10(max(values))
-        margin = max(0.08 * (high - low), 0.06)
-        self.low, self.high, self.start, self.end = low - margin, high + margin, start, end
-
-    def __call__(self, value: float) -> float:
-        return self.start + (math.log10(value) - self.low) / (self.high - self.low) * (self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        """Round values, about five of them: many of a decade, or of many decades one each."""
-        span = self.high - self.low
-        steps = next((values for most, values in TICKS if span < most), (1,))
-        decades = range(math.floor(self.low), math.ceil(self.high) + 1)
-        found = [m * 10.0**d for d in decades for m in steps]
-        return [v for v in found if self.low <= math.log10(v) <= self.high]
-
-
-def pareto_svg(results: dict[str, Any], width: int = 720, height: int = 420) -> str:
-    """FID over seconds per image, both on log axes: every method, every number of passes, and the frontier.
-
-    Colours follow the page's theme where there is one. Raises BenchmarkError for results without rows.
-    """
-    rows = [row for row in results["rows"] if row["fid"] is not None and row["fid"] > 0]
-    if not rows:
-        raise BenchmarkError("there is nothing to plot yet: no row of the benchmark is finished.")
-    ink, soft = "var(--body-text-color, #1f2937)", "var(--body-text-color-subdued, #4b5563)"
-    names = list(dict.fromkeys(method_name(row, results) for row in rows))
-    legend, legend_height = _legend(names, width, ink)
-    left, right, top, bottom = 54, 18, legend_height + 14, 44
-    x = _Axis([row["seconds_per_image"] for row in rows], left, width - right)
-    y = _Axis([row["fid"] for row in rows], height - bottom, top)
-    parts = [
-        f'<rect width="{width}" height="{height}" fill="var(--block-background-fill, #fff)"/>',
-        f'<g font-family="{FONT}" font-size="12">',
-        legend,
-        f'<g stroke="var(--border-color-primary, #d8dee8)" fill="{soft}" text-anchor="middle">',
-    ]
-    for value in x.ticks():
-        parts.append(f'<path d="M{x(value):.1f} {top}V{height - bottom}"/>')
-        parts.append(_text(x(value), height - bottom + 17, _tick(value), 'stroke="none"'))
-    for value in y.ticks():
-        parts.append(f'<path d="M{left} {y(value):.1f}H{width - right}"/>')
-        parts.append(_text(left - 7, y(value) + 4, _tick(value), 'stroke="none" text-anchor="end"'))
-    parts.append("</g>")
-    middle = (top + height - bottom) / 2
-    parts.append(
-        _text((left + width - right) / 2, height - 8, "seconds per image", f'fill="{ink}" text-anchor="middle"')
-    )
-    turned = f'transform="rotate(-90 14 {middle:.0f})" fill="{ink}" text-anchor="middle"'
-    parts.append(_text(14, middle, "FID (lower is better)", turned))
-    best = frontier(rows)
-    steps = "".join(f"H{x(row['seconds_per_image']):.1f}V{y(row['fid']):.1f}" for row in best[1:])
-    start = f"M{x(best[0]['seconds_per_image']):.1f} {y(best[0]['fid']):.1f}"
-    parts.append(f'<path d="{start}{steps}" fill="none" stroke="{soft}" stroke-width="1.5" stroke-dasharray="5 4"/>')
-    at = {id(row): (x(row["seconds_per_image"]), y(row["fid"])) for row in rows}
-    taken = [(px - 7, py - 7, px + 7, py + 7) for px, py in at.values()]
-    for k, name in enumerate(names):
-        colour, shape = _style(k)
-        mine = sorted((r for r in rows if method_name(r, results) == name), key=lambda r: r["passes"])
-        way = "L".join(f"{at[id(row)][0]:.1f} {at[id(row)][1]:.1f}" for row in mine)
-        parts.append(f'<path d="M{way}" fill="none" stroke="{colour}" stroke-width="1.5" opacity="0.55"/>')
-        for row in mine:
-            parts.append(_point(row, name, at[id(row)], y, colour, shape))
-            parts.append(
-                _label(f"{row['passes']}", at[id(row)], taken, (left, top, width - right, height - bottom), ink)
-            )
-    parts.append("</g>")
-    label = (
-        f"FID over seconds per image of {results['checkpoint']} and its peers, on log axes; the table has the numbers"
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>\n'
-    )
-
-
-def _text(x: float, y: float, text: str, attributes: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{escape(text)}</text>'
-
-
-def _tick(value: float) -> str:
-    return f"{value:,.6g}" if value >= 1e-4 else f"{value:.0e}"
-
-
-def _style(k: int) -> tuple[str, str]:
-    """Colour and shape of the k-th method: never the colour alone, and never the same two again."""
-    again, shapes = k // len(PIXEL_COLOURS), list(SHAPES.values())
-    return PIXEL_COLOURS[k % len(PIXEL_COLOURS)], shapes[(k + again) % len(shapes)]
-
-
-def _point(row: dict[str, Any], name: str, at: tuple[float, float], y: _Axis, colour: str, shape: str) -> str:
-    """A marker with its error bar; its title shows on hover."""
-    px, py = at
-    bar = ""
-    if row["fid_spread"] and row["fid"] > row["fid_spread"]:
-        ends = y(row["fid"] - row["fid_spread"]), y(row["fid"] + row["fid_spread"])
-        bar = f'<path d="M{px:.1f} {ends[0]:.1f}V{ends[1]:.1f}" stroke="{colour}" stroke-width="1.5"/>'
-    passes = f"{row['passes']} pass" + ("es" if row["passes"] != 1 else "")
-    title = f"{name}, {passes}: FID {row['fid']:.2f}, {_number(row['seconds_per_image'])} s per image"
-    edge = 'stroke="var(--block-background-fill, #fff)" stroke-width="1.2"'
-    return (
-        f'<g class="pv-point"><title>{escape(title)}</title>{bar}'
-        f'<g transform="translate({px:.1f} {py:.1f})" fill="{colour}" {edge}>{shape}</g></g>'
-    )
-
-
-def _label(
-    text: str,
-    at: tuple[float, float],
-    taken: list[tuple[float, float, float, float]],
-    frame: tuple[float, float, float, float],
-    ink: str,
-) -> str:
-    """The number of passes, on the side of its point where it covers least."""
-    wide, px, py = 7 * len(text), *at
-    places = [(px + 10, py + 4), (px - 10 - wide, py + 4), (px - wide / 2, py - 11), (px - wide / 2, py + 20)]
-    places += [(px + 8, py - 8), (px - 8 - wide, py - 8), (px + 8, py + 16), (px - 8 - wide, py + 16)]
-
-    def covered(place: tuple[float, float]) -> float:
-        box = (place[0], place[1] - 10, place[0] + wide, place[1] + 2)
-        over = sum(
-            max(0.0, min(box[2], b[2]) - max(box[0], b[0])) * max(0.0, min(box[3], b[3]) - max(box[1], b[1]))
-            for b in taken
-        )
-        outside = box[0] < frame[0] or box[1] < frame[1] or box[2] > frame[2] or box[3] > frame[3]
-        return over + 1000 * outside
-
-    best = min(places, key=covered)
-    taken.append((best[0], best[1] - 10, best[0] + wide, best[1] + 2))
-    # A rim in the background's colour keeps it readable on a line.
-    rim = 'stroke="var(--block-background-fill, #fff)" stroke-width="3.5" paint-order="stroke" stroke-linejoin="round"'
-    return _text(*best, text, f'fill="{ink}" font-size="11.5" {rim}')
-
-
-def _legend(names: Sequence[str], width: int, ink: str) -> tuple[str, int]:
-    """Shapes and names in as many lines as they need; and the height that they take."""
-    parts, at_x, at_y = [], 14.0, 16
-    entries = [(name, *_style(k)) for k, name in enumerate(names)] + [("best for its time", "", "")]
-    for name, colour, shape in entries:
-        wide = 24 + 7 * len(name)
-        if at_x + wide > width and at_x > 14:
-            at_x, at_y = 14.0, at_y + 20
-        if shape:
-            parts.append(f'<g transform="translate({at_x + 6:.1f} {at_y - 4})" fill="{colour}">{shape}</g>')
-        else:
-            soft = "var(--body-text-color-subdued, #4b5563)"
-            parts.append(f'<path d="M{at_x - 2:.1f} {at_y - 4}h17" stroke="{soft}" stroke-dasharray="5 4"/>')
-        parts.append(_text(at_x + 18, at_y, name, f'fill="{ink}"'))
-        at_x += wide + 10
-    return "".join(parts), at_y + 4
-
-
 # --- The README
 
 
@@ -418,7 +243,7 @@ def write_readme(readme: Path = README, folder: Path = RESULTS) -> list[str]:
     for path in sorted(folder.glob("*.json")):
         results = read_results(path)
         text = with_figures(text, results, path.stem)
-        path.with_suffix(".svg").write_text(pareto_svg(results), encoding="utf-8")
+        pareto.write_svg(methods(results), path.with_suffix(".svg"))
         names.append(path.stem)
     readme.write_text(text, encoding="utf-8")
     return names

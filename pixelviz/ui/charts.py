@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import unescape
 from typing import Any
 
+from markupsafe import escape
+
 from pixelviz.claims import Curve, Plot
 from pixelviz.data.pictures import PIXEL_COLOURS
+from pixelviz.measure import pareto, report
 from pixelviz.numerals import in_words
 from pixelviz.paper import SSIM
 from pixelviz.ui import markup
@@ -17,7 +20,13 @@ from pixelviz.ui import markup
 # A curve has a dash and a symbol of its own, so that colour is never the only sign. The three lists have no common
 # divisor: a pair comes again after thirty curves, and after forty-two points.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-SYMBOLS = ("circle", "square", "triangle-up", "diamond", "x", "star", "hexagon")
+SYMBOLS = ("circle", "square", "triangle-up", "diamond", "x", "star", "triangle-down")
+GRAY = "#77859b"  # 3:1 against both backgrounds, like the colours
+POSITIONS = {
+    (right, up): f"{('bottom', 'middle', 'top')[up + 1]} {('left', 'center', 'right')[right + 1]}"
+    for right, up in pareto.SIDES
+}  # Plotly's names for them
+HOVER = "<b>%{fullData.name}</b>, %{customdata}<br>FID %{y:.2f}, %{x:.3~g} s per image<extra></extra>"
 MOST_ROWS = 24  # of a chart's table; longer curves are thinned in it
 FEW = 8  # whole numbers, which are all marked
 MOST_DECADES = 12  # of a log axis, from the greatest value down
@@ -167,3 +176,63 @@ def magnitudes(points: Sequence[tuple[int, float]], bounds: Mapping[str, Sequenc
     drawn += [Curve(name, done, values) for name, values in bounds.items()]
     label = "Size of the values along the reverse trajectory, on a log axis"
     return lines(Plot(label, "reverse steps made, T − i", "size", tuple(drawn), log=True), whole_x=True)
+
+
+def _log_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
+    """An axis for points with labels beside them; where it spans few decades, more than one tick in each."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    margin = max(0.1 * (high - low), 0.06)
+    few = {"dtick": "D1"} if high - low < 1.3 else {}
+    return {
+        "title": {"text": title}, "type": "log", "tickformat": ",~g", "range": [low - margin, high + margin], **few,
+    }  # fmt: skip
+
+
+def benchmark(results: dict[str, Any]) -> str:
+    """FID over seconds per image on log axes: every method, every number of passes, and what no other beats.
+
+    Raises BenchmarkError for results without rows.
+    """
+    methods = report.methods(results)
+    best = pareto.frontier([row for one in methods for row in one.rows])
+    step = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": pareto.BEST,
+        "x": [row["seconds_per_image"] for row in best],
+        "y": [row["fid"] for row in best],
+        "line": {"shape": "hv", "dash": "5px,4px", "color": GRAY, "width": 1.5},
+        "hoverinfo": "skip",
+    }
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers+text",
+            "name": escape(one.name),
+            "x": [row["seconds_per_image"] for row in one.rows],
+            "y": [row["fid"] for row in one.rows],
+            "error_y": {"array": one.spreads, "width": 0, "thickness": 1.5},
+            "text": [f"{row['passes']:,}" for row in one.rows],
+            "textposition": [POSITIONS[side] for side in one.sides],
+            "customdata": [f"{row['passes']:,} pass{'es' * (row['passes'] != 1)}" for row in one.rows],
+            "hovertemplate": HOVER,
+            "line": {"color": one.colour, "width": 1.2},
+            "marker": {"symbol": SYMBOLS[one.marker], "size": 10},
+        }
+        for one in methods
+    ]
+    rows = [
+        [one.name, f"{row['passes']:,}", in_words(row["seconds_per_image"]), f"{row['fid']:.2f}"]
+        for one in methods
+        for row in one.rows
+    ]
+    label = f"FID over seconds per image of {results['checkpoint']} and its peers, on log axes"
+    return _figure(
+        [*traces, step],
+        height=430,
+        hovermode="closest",
+        uirevision=f"{results['checkpoint']}, {results['weights']}",
+        xaxis=_log_axis(pareto.X_LABEL, [row["seconds_per_image"] for one in methods for row in one.rows]),
+        yaxis=_log_axis(pareto.Y_LABEL, [row["fid"] for one in methods for row in one.rows]),
+        meta={"label": label, "head": ["Method", "Passes", "Seconds per image", "FID"], "rows": rows, "note": ""},
+    )

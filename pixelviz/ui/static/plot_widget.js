@@ -122,7 +122,7 @@ export function chart(host) {
     const Plotly = await plotly(), { data, layout } = figure, width = stage.clientWidth, narrow = width < NARROW;
     stage.querySelector(".pv-empty")?.remove();
     const traces = data.map((trace) => ("name" in trace ? { ...trace, name: wrapped(String(trace.name), (width - 60) / 7) } : trace));
-    const tall = Math.min(layout.height, Math.max(260, width * 0.7));
+    const tall = Math.min(layout.height, Math.max(320, width * 0.7));
     const show = () => Plotly.react(stage, traces, {
       uirevision: "kept", ...layout, width, height: tall + legend, template: template(stage, narrow),
       margin: { l: 56, r: 16, t: TOP, b: AXIS + legend },

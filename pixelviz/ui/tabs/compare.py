@@ -7,7 +7,6 @@ import random
 from collections.abc import Sequence
 
 import gradio as gr
-from markupsafe import Markup
 
 from pixelviz import paper
 from pixelviz.data.images import EXAMPLES
@@ -16,7 +15,7 @@ from pixelviz.service import compare as compare_view
 from pixelviz.service import race
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service, friendly
-from pixelviz.ui import widgets
+from pixelviz.ui import charts, widgets
 from pixelviz.ui.markup import joined, render
 
 ONE_BRIGHTNESS = "one brightness"
@@ -62,13 +61,12 @@ def all_measures(results: dict) -> str:
     return render("measures", table=table, conditions=report.conditions(results))
 
 
-def measured(results: dict | None, reason: str, longer: Sequence[dict] = ()) -> tuple[str, str]:
-    """Plot with goals, and tables, of a checkpoint's benchmarks as HTML; or the reason why there is none."""
+def measured(results: dict | None, reason: str, longer: Sequence[dict] = ()) -> tuple[str, str, str]:
+    """Goals, chart, and tables, of a checkpoint's benchmarks; or the reason why there are none."""
     if results is None:
-        return widgets.alert(reason, "info"), ""
-    wide, narrow = (Markup(report.pareto_svg(results, *size)) for size in ((), (360, 380)))
+        return widgets.alert(reason, "info"), "", ""
     every = [*longer, results]
-    return joined(goal_list(every), render("pareto", wide=wide, narrow=narrow)), joined(*map(all_measures, every))
+    return joined(goal_list(every), render("pareto")), charts.benchmark(results), joined(*map(all_measures, every))
 
 
 def paper_tables() -> str:
@@ -85,12 +83,12 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def benchmark(name):
         if not name:
-            return widgets.alert(NO_CHECKPOINT, "info"), ""
+            return widgets.alert(NO_CHECKPOINT, "info"), "", ""
         try:
             found = service.find(name)
             return measured(*compare_view.results_or_reason(found), compare_view.longer_benchmarks(found))
         except Exception as error:
-            return widgets.alert(friendly(error)), ""
+            return widgets.alert(friendly(error)), "", ""
 
     def refresh(name):
         """The checkpoints there are now; first of all one that is measured, or that has a twin."""
@@ -158,7 +156,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         with gr.Tab("Benchmark", id="compare-benchmark"):
             with gr.Row(elem_classes="pv-columns"):
                 with gr.Column(scale=8, min_width=320):
-                    plot = gr.HTML(apply_default_css=False, elem_id="pareto")
+                    reached = gr.HTML(apply_default_css=False, elem_id="goals")
+                    plot = widgets.chart(elem_id="pareto")
                 with gr.Column(scale=5, min_width=300):
                     widgets.heading("The paper's tables")
                     gr.Markdown(PAPER, elem_classes="pv-intro")
@@ -226,7 +225,9 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
     ready = tab.select(refresh, name, name, **quiet)
     for event in (ready, name.input(lambda: None, None, None, queue=False, **quiet)):
-        event.then(benchmark, name, [plot, table], **quiet).then(lineup, [name, chosen], [chosen, message], **quiet)
+        event.then(benchmark, name, [reached, plot, table], **quiet).then(
+            lineup, [name, chosen], [chosen, message], **quiet
+        )
     gr.on([add.click, folder.submit], load_peer, [folder, name, chosen], [chosen, said], **model)
 
     settings = [source, brightness, floor, given, fresh, head_error, tolerance]
