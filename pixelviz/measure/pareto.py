@@ -86,7 +86,7 @@ def label_sides(points: Sequence[tuple[float, float]], labels: Sequence[str]) ->
         for x, y, wide, high in taken:
             overlap = [(box[2] + wide) / 2 - abs(box[0] - x), (box[3] + high) / 2 - abs(box[1] - y)]
             over += max(0.0, overlap[0]) * max(0.0, overlap[1])
-        return over
+        return round(over, 3)  # to touch is not to cover
 
     chosen = []
     for (x, y), label in zip(at, labels, strict=True):
