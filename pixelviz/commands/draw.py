@@ -14,7 +14,7 @@ import typer
 
 from pixelviz.commands.common import Device, Folder, JsonFile, Precision, Seed, console, progress_bar, write_result
 from pixelviz.config import PAPER_FLOOR
-from pixelviz.data.assets import ASSETS
+from pixelviz.data.assets import CHECKPOINTS
 from pixelviz.data.images import read_image
 from pixelviz.data.pictures import tile, to_pil
 from pixelviz.devices import choose
@@ -134,7 +134,7 @@ def export(
     extras: Annotated[str | None, typer.Option(help=f"Other files, of {','.join(EXTRAS)}.")] = None,
     checkpoints_folder: Annotated[
         Path, typer.Option("--checkpoints", help="Where the figures that need a model look for one.")
-    ] = ASSETS.parent / "checkpoints",
+    ] = CHECKPOINTS,
     device: Device = "auto",
 ) -> None:
     """The paper's figures, the film, the curves and the settings of a picture, as one zip."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from pixelviz.checks import ServiceError, parse_pixels
 from pixelviz.config import PAPER_FLOOR
-from pixelviz.data.assets import ASSETS
+from pixelviz.data.assets import CHECKPOINTS, default_runs
 from pixelviz.data.images import Picture, read_image
 from pixelviz.devices import choose
 from pixelviz.measure.benchmark import Case, cases
@@ -43,11 +42,6 @@ __all__ = [
 ]
 
 
-def default_runs() -> Path:
-    """Where trainings are saved: the environment variable PIXELVIZ_RUNS, or runs/ beside the package."""
-    return Path(os.environ.get("PIXELVIZ_RUNS") or ASSETS.parent / "runs")
-
-
 class Service:
     """Shared by all users; holds nothing of any one of them.
 
@@ -57,7 +51,7 @@ class Service:
     """
 
     def __init__(self, roots: Sequence[Path] | None = None, device: str = "auto") -> None:
-        bundled, self.runs = map(Path, roots or (ASSETS.parent / "checkpoints", default_runs()))
+        bundled, self.runs = map(Path, roots or (CHECKPOINTS, default_runs()))
         self.device = device
         self.compute = choose(device)
         self.turn = ModelTurn()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -40,6 +41,10 @@ def mounting(module: str) -> str:
 
 class _Kept(StaticFiles):
     """Files that never change at their address."""
+
+    def get_path(self, scope: Scope) -> str:
+        """What is asked for below `address`; Starlette's own way fails where a proxy took --root-path off the path."""
+        return os.path.normpath(scope["path"].rpartition(address())[2].lstrip("/"))
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
