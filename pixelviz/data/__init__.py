@@ -1,0 +1,1 @@
+"""Pictures and data sets: everything enters by this door."""
