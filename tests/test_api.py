@@ -211,7 +211,7 @@ def test_the_documented_names_and_defaults(client):
         ("/generate", {"seed": 2**64}, "seed must be"),
         ("/train_start", {"steps": 0}, "steps must be"),
         ("/train_start", {"batch": 10**6}, "batch must be"),
-        ("/train_start", {"learning_rate": -1}, "Learning rate"),
+        ("/train_start", {"learning_rate": -1}, "The setting learning_rate must be a number above 0"),
         ("/train_start", {"preset": "../x"}, "preset must be one of"),
         ("/train_start", {"data": "/no/such/folder"}, "Data must be"),
         ("/train_start", {"name": "../../x"}, "letters, digits"),

@@ -459,3 +459,24 @@ def test_the_quick_setting_is_small(checkpoint):
     methods = parse_methods(benchmark.quick_methods())
     assert {"parallel", "ddim", "dpm++", "unipc"} == {method for method, _ in methods}
     assert benchmark.QUICK_SAMPLES * sum(passes for _, passes in methods) < 15_000  # runs of a network per image
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.update(format=2), "format must be one of 1"),
+        (lambda r: r["rows"][0].pop("fid"), r"lacks rows\[0\]\.fid"),
+        (lambda r: r["rows"][1].update(passes=True), r"rows\[1\]\.passes must be a whole number"),
+        (lambda r: r["rows"][0].update(recall=1.5), r"rows\[0\]\.recall must be a number from 0 to 1; it is 1\.5"),
+        (lambda r: r["rows"][0]["seeds"][0].update(kid="low"), r"rows\[0\]\.seeds\[0\]\.kid must be a number"),
+        (lambda r: r["rows"][0]["parts"].update(nose=3), r"rows\[0\]\.parts\.nose must be an object"),
+    ],
+)
+def test_results_of_another_kind_are_refused_by_what_is_wrong_in_them(tmp_path, change, message):
+    results = json.loads((report.RESULTS / "fashion-mnist.json").read_text())
+    assert read_results(report.RESULTS / "fashion-mnist.json") == results
+    change(results)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    with pytest.raises(BenchmarkError, match=message):
+        read_results(path)

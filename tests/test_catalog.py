@@ -126,7 +126,7 @@ def test_loading_sent_files(empty, tmp_path):
     name = empty.load_files(files)
     assert empty.names() == [name]
     shutil.rmtree(folder)  # the service has its own copy
-    assert empty.scale(name, photo(), 1).name == name
+    assert empty.scale(name, photo(), 1).i == 1
     with pytest.raises(ServiceError, match="two files"):
         empty.load_files([tmp_path / "config.json"])
     with pytest.raises(ServiceError, match="pickle"):

@@ -191,9 +191,10 @@ def test_settings_that_are_none_are_refused(tmp_path):
     lists = json.dumps({**small_view().settings(), "figures": "12"})
     for text, message in (
         ("{", "cannot be read"),
-        ("[]", "no settings"),
+        ("[]", "cannot be read as settings .*holds list"),
+        ("[" * 100_000, "recursion limit"),
         ('{"format": 9}', "format 9"),
-        (lists, "lists of names"),
+        (lists, "figures must be a list of names; it is '12'"),
     ):
         path.write_text(text)
         (tmp_path / IMAGE_FILE).write_bytes(png(photo()))

@@ -8,14 +8,16 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from PIL import Image
+from pydantic import Field, model_validator
 
 from pixelviz.data.images import read_image
 from pixelviz.data.pictures import as_bytes, frame_steps, to_pil
+from pixelviz.declare import declared, fields_of, read_object
 from pixelviz.export import film, paper_figures
 from pixelviz.export.figures import FIGURES, BenchFor
 from pixelviz.process.forward import expected_moments
@@ -24,6 +26,7 @@ from pixelviz.store.files import replacing
 from pixelviz.view import GIF_FRAMES, IMAGE_FILE, METHODS, MP4_FRAMES, NAMES, ExportError, View
 
 FORMATS = ("png", "svg", "pdf")
+Names = Annotated[tuple[str, ...], Field(strict=False)]  # JSON has lists
 EXTRAS = ("gif", "mp4", "csv", "json")
 GIF_SIDE, MP4_SIDE = 176, 320
 
@@ -38,15 +41,16 @@ figures/               in the layouts of the paper's figures
 """
 
 
-@dataclass(frozen=True)
+@declared(ExportError)
 class Request:
     """What to put into the zip: figures (keys of FIGURES) in formats (FORMATS), and EXTRAS. Raises ExportError."""
 
-    figures: tuple[str, ...] = tuple(FIGURES)
-    formats: tuple[str, ...] = FORMATS
-    extras: tuple[str, ...] = EXTRAS
+    figures: Names = tuple(FIGURES)
+    formats: Names = FORMATS
+    extras: Names = EXTRAS
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _known(self) -> Request:
         for what, chosen, known in (
             ("figure", self.figures, FIGURES),
             ("format", self.formats, FORMATS),
@@ -58,6 +62,7 @@ class Request:
             raise ExportError("choose at least one format for the figures: PNG, SVG or PDF.")
         if not self.figures and not self.extras:
             raise ExportError("choose at least one figure or file to export.")
+        return self
 
 
 def read_settings(path: Path, image: Path | None = None) -> tuple[View, Request]:
@@ -66,16 +71,11 @@ def read_settings(path: Path, image: Path | None = None) -> tuple[View, Request]
     Raises ExportError, ImageError or ConfigError.
     """
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = read_object(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ExportError(f"{path} cannot be read as settings ({error}); use settings.json of an export.") from None
-    if not isinstance(settings, dict):
-        raise ExportError(f"{path} holds no settings; use settings.json of an export.")
     view = View.from_settings(settings, read_image(image or path.with_name(IMAGE_FILE)))
-    lists = {key: settings[key] for key in ("figures", "formats", "extras") if key in settings}
-    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists.values()):
-        raise ExportError(f"the figures, formats and extras in {path} must be lists of names.")
-    return view, Request(**{key: tuple(names) for key, names in lists.items()})
+    return view, Request(**{key: settings[key] for key in fields_of(Request) if key in settings})
 
 
 def curves_csv(view: View) -> str:

@@ -21,10 +21,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pixelviz.data.sets import DATASETS
+from pixelviz.declare import checked, read_object
 from pixelviz.devices import Compute
 from pixelviz.measure import environment
 from pixelviz.measure.judges import Reference, quality
 from pixelviz.measure.metrics import features_of, load_features, load_statistics
+from pixelviz.measure.results import FORMAT, Results
 from pixelviz.models.classifier import FeatureExtractor, load_classifier
 from pixelviz.progress import Progress
 from pixelviz.samplers import SAMPLERS, compared, draw
@@ -33,7 +35,6 @@ from pixelviz.store.checkpoints import Checkpoint, digest, part_digest
 from pixelviz.store.files import write_json, write_tensors
 from pixelviz.store.peers import PART, PeerModel
 
-FORMAT = 1
 QUICK_SAMPLES = 300
 WARM_UP_STATES = 3
 
@@ -136,13 +137,9 @@ def cases(
 def read_results(path: Path) -> dict[str, Any]:
     """A file that `bench` wrote; raises BenchmarkError."""
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        fits = results["format"] == FORMAT and all("method" in row for row in results["rows"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return checked(Results, read_object(path.read_bytes()), BenchmarkError)
+    except (OSError, ValueError) as error:
         raise BenchmarkError(f"{path} cannot be read as results of a benchmark ({error}).") from None
-    if not fits:
-        raise BenchmarkError(f"{path} is no file of benchmark results that this version reads.")
-    return results
 
 
 def _resume(path: Path, settings: dict[str, Any], weights: dict[str, dict[str, str]]) -> list[dict[str, Any]]:

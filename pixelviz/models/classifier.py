@@ -11,23 +11,28 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pixelviz.config import MAX_SIZE
 from pixelviz.data.assets import CLASSIFIER
+from pixelviz.declare import declared
 
 SIZE = 32
+Sizes = tuple[Annotated[int, Field(ge=1, le=MAX_SIZE)], ...]
 
 
 class ClassifierError(ValueError):
     """Classifier weights that cannot be loaded; the message says why."""
 
 
-@dataclass(frozen=True)
+@declared(ClassifierError)
 class Design:
     """A classifier's shape and how it is trained.
 
@@ -37,15 +42,15 @@ class Design:
     of the learning rate, one after the other.
     """
 
-    channels: int
-    mean: float
-    deviation: float
-    widths: tuple[int, ...]
-    pools: tuple[int, ...]
+    channels: Annotated[int, Field(ge=1, le=3)]
+    mean: Annotated[float, Field(ge=0, le=1)]
+    deviation: Annotated[float, Field(gt=0, le=1)]
+    widths: Sizes
+    pools: Sizes
     residual: tuple[int, ...]
-    shift: int
-    cycles: tuple[int, ...]
-    learning_rate: float
+    shift: Annotated[int, Field(ge=0, lt=SIZE)]
+    cycles: Sizes
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)]
 
 
 DESIGNS = {

@@ -38,6 +38,8 @@ def friendly(error: BaseException) -> str:
     """What to show for an error. Anything unforeseen is logged with its traceback, and only named by its kind."""
     if isinstance(error, SPEAKING):
         message = str(error)
+        if "_" in message.split(" ", 1)[0]:  # a setting's name
+            return f"The setting {message}"
         return message[:1].upper() + message[1:]
     if out_of_memory(error):
         return "There was not enough memory for this; ask for fewer or smaller images, or a smaller batch."

@@ -139,9 +139,9 @@ class TrainingJobs:
         *,
         data: str = DATASETS.first,
         preset: str = "compact",
-        steps: int = 2000,
-        batch: int = 64,
-        learning_rate: float = 1e-3,
+        steps: int | None = None,
+        batch: int | None = None,
+        learning_rate: float | None = None,
         name: str | None = None,
         resume: str | None = None,
     ) -> TrainStatus:
@@ -149,7 +149,8 @@ class TrainingJobs:
 
         Args: owner, who asked, to be shown; data, one of DATASETS or a folder of this computer; steps,
         optimiser steps in all, those of a resumed run included; name, of the new checkpoint (None: made
-        from preset and data); resume, the name of a run to go on with, whose own configuration is used.
+        from preset and data); resume, the name of a run to go on with, whose own configuration is used. Settings that
+        are None stay as they were; a new model has those of `TrainConfig`.
         """
         with self._lock:
             now = self._status
@@ -218,9 +219,9 @@ class TrainingJobs:
             folder = self._new_folder(name, f"{preset_name}-{_slug(data)}")
         training = TrainConfig.resumed(
             recorded,
-            steps=whole("steps", steps, 1, MOST_STEPS),
-            batch=whole("batch", batch, 1, MOST_BATCH),
-            learning_rate=number("learning_rate", learning_rate),
+            steps=None if steps is None else whole("steps", steps, 1, MOST_STEPS),
+            batch=None if batch is None else whole("batch", batch, 1, MOST_BATCH),
+            learning_rate=None if learning_rate is None else number("learning_rate", learning_rate),
         )
         return Plan(owner, data, preset_name, config, training, folder, bool(resume))
 

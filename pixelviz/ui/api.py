@@ -160,17 +160,18 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
     def train_start(
         data: str = DATASETS.first,
         preset: str = "compact",
-        steps: int = 2000,
-        batch: int = 64,
-        learning_rate: float = 1e-3,
+        steps: int | None = None,
+        batch: int | None = None,
+        learning_rate: float | None = None,
         name: str | None = None,
         resume: str | None = None,
     ) -> dict:
         """Start a training in the background, and return its status at once.
 
         data: one of {data}, or a folder of the server; steps: in all, those of a
-        resumed run included; name: of the new checkpoint; resume: the run to go on with. Only one training runs at a
-        time.
+        resumed run included; steps, batch and learning_rate, where they are not given, are as they were in the run that
+        goes on, and 2000, 64 and 0.001 otherwise; name: of the new checkpoint; resume: the run to go on with. Only one
+        training runs at a time.
         """
         return jobs.start(
             "api",

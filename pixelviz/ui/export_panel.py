@@ -34,13 +34,12 @@ now, as one zip. Figures 3, 5 and 7 use the checkpoint that fits best, and say w
 def read_view(service: Service, source: dict, text: str | None) -> View:
     """The view that the instrument shows; raises ServiceError, ConfigError or ImageError."""
     state = read_state(text)
-    gamma, T, floor, seed, rescaled = check_settings(
-        *(state[key] for key in ("gamma", "T", "floor", "seed", "rescaled"))
-    )
+    checked = check_settings(*(state[key] for key in ("gamma", "T", "floor", "seed", "rescaled")))
     picture = fit(service.read(source["path"]), MAX_SIDE)
     pixels = check_pixels(state["pixels"], picture.pixels.transpose(2, 0, 1).shape)
     t = number("t", state["t"])
-    return View(picture, picture_name(source), gamma, T, floor, seed, pixels, min(max(t, 0.0), 1.0), rescaled)
+    settings = {key: getattr(checked, key) for key in ("gamma", "T", "floor", "seed", "rescaled")}
+    return View(picture, picture_name(source), pixels=pixels, t=min(max(t, 0.0), 1.0), **settings)
 
 
 def bar(progress: Progress) -> str:
