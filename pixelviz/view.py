@@ -1,24 +1,28 @@
-"""What is exported: a picture with the instrument's settings, as a value that JSON can hold and rebuild."""
+"""One picture with the settings of the process: what the screen shows, and what is asked, judged and exported."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
-from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from torch import Tensor
 
-from pixelviz.config import MAX_SEED, PAPER_FLOOR, ConfigError, check_process
-from pixelviz.data.images import Picture, fit
+from pixelviz.checks import ServiceError, check_pixels, choice
+from pixelviz.config import MAX_SEED, MAX_T, PAPER_FLOOR, check_process
+from pixelviz.data.images import EXAMPLES, Picture
+from pixelviz.data.picture_store import PICTURES
 from pixelviz.data.pictures import RGB_CHANNELS, as_bytes, frame_steps, suggest_pixels
 from pixelviz.data.sets import to_image, to_unit
-from pixelviz.process.forward import walk_both
-from pixelviz.process.schedules import LinearBeta, PixelAware, Schedule
+from pixelviz.declare import declared, fields_of
+from pixelviz.process.forward import Moments, closed_form_moments, noise, raise_to_floor, walk_both
+from pixelviz.process.schedules import SCHEDULES, LinearBeta, PixelAware, Schedule, by_pixel
 
-MAX_SIDE = 256  # rows and columns of the picture, as on the screen
 SETTINGS_FORMAT = 1
 METHODS = ("pixel_aware", "ddpm")
 NAMES = ("Pixel-aware", "DDPM")
@@ -26,7 +30,7 @@ IMAGE_FILE = "image.png"
 GRID, GIF_FRAMES, MP4_FRAMES = 25, 40, 100  # states that are kept of a walk: for Fig. 7 and 8, and the films
 
 
-def shown(x: torch.Tensor, floor: float) -> np.ndarray:
+def shown(x: Tensor, floor: float) -> np.ndarray:
     """(..., C, H, W) as uint8 (..., H, W, C), [floor, 1] shown as black to white."""
     return np.moveaxis(as_bytes(to_image(x, floor).numpy()), -3, -1)
 
@@ -42,68 +46,174 @@ class Walk(NamedTuple):
     frames: dict[str, dict[int, np.ndarray]]
 
 
+def read_state(text: str | None) -> dict[str, Any]:
+    """The instrument's state as its script tells it in JSON, unchecked, without what is null; raises ServiceError."""
+    try:
+        state = json.loads(text) if text else None
+    except (TypeError, ValueError, RecursionError):
+        raise ServiceError("the instrument's settings arrived damaged; reload the page.") from None
+    if not isinstance(state, dict | None):
+        raise ServiceError("the instrument's settings must be names and values; reload the page.")
+    return {key: value for key, value in (state or {}).items() if value is not None}
+
+
 class ExportError(ValueError):
     """A request that gives nothing to export; the message says what to do."""
 
 
-@dataclass(frozen=True)
-class View:
-    """What is to be exported: a picture and the settings that the instrument has.
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value  # 3.0 counts as 3
 
-    picture: at most MAX_SIDE a side. pixels: (row, column, channel) each; three are suggested where there are none.
-    t: from 0 to 1, the time on the screen. Raises ConfigError.
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
+def _slider(default: float, low: float, high: float, step: float, description: str, **bounds: float) -> Any:
+    """A number that the screen has a slider for, from low to high; `bounds` are wider."""
+    extra = {"min": low, "max": high, "step": step}
+    return Field(default, description=description, json_schema_extra=extra, **bounds)
+
+
+@declared(ServiceError)
+class View:
+    """A picture with settings.
+
+    pixels: (row, column, channel) each, of the picture as `image` has it. Raises ServiceError, also where the picture
+    is gone.
     """
 
-    picture: Picture
-    name: str = "picture"
-    gamma: float = 20.0
-    T: int = 200
-    floor: float = PAPER_FLOOR
-    seed: int = 0
-    pixels: tuple[tuple[int, int, int], ...] = ()
-    t: float = 0.16
-    rescaled: bool = False
+    picture: str = Field(description="Its key in PICTURES.")
+    name: str = Field("Your picture", description="What to call it.")
+    gamma: float = _slider(20.0, 1, 100, 0.5, "Rate of the process, below T.")
+    T: Whole = _slider(200, 1, 1000, 1, "Steps of the process.", ge=1, le=MAX_T)
+    floor: float = _slider(PAPER_FLOOR, 0.001, 0.5, 0.001, "Least pixel value; the paper's is 0.004.")
+    t: float = Field(0.16, ge=0, le=1, description="The time on the screen, 0 to 1.")
+    seed: Whole = Field(0, ge=0, le=MAX_SEED, description="Seed of the noise.")
+    schedule: str = Field(SCHEDULES.first, description="Ours: of those that give each pixel its own rate.")
+    rescaled: bool = Field(False, description="Multiply DDPM's range by 1000/T.")
+    pixels: tuple[tuple[int, int, int], ...] = Field((), description="Picked pixels.")
 
-    def __post_init__(self) -> None:
+    @field_validator("pixels", mode="before")
+    @classmethod
+    def _inside(cls, pixels: Any, info: Any) -> Any:
+        key = info.data.get("picture")
+        return check_pixels(pixels, PICTURES[key].screen.tensor().shape) if pixels and key else ()
+
+    @field_validator("schedule")
+    @classmethod
+    def _by_pixel(cls, schedule: str) -> str:
+        return choice("schedule", schedule, by_pixel())
+
+    @model_validator(mode="after")
+    def _possible(self) -> View:
         check_process(self.gamma, self.T, self.floor)
-        object.__setattr__(self, "picture", fit(self.picture, MAX_SIDE))
-        if isinstance(self.t, bool) or not isinstance(self.t, int | float) or not 0 <= self.t <= 1:
-            raise ConfigError(f"t must be a number between 0 and 1; it is {self.t!r}.")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
-            raise ConfigError(f"seed must be a whole number from 0 to {MAX_SEED:,}; it is {self.seed!r}.")
-        rows, columns, channels = self.picture.pixels.shape
-        pixels = self.pixels or suggest_pixels(self.x0.numpy())
-        for pixel in pixels:
-            if len(pixel) != 3 or any(isinstance(n, bool) or not isinstance(n, Integral) for n in pixel):
-                raise ConfigError(f"a pixel is a row, a column and a channel, all whole; one is {list(pixel)!r}.")
-            row, column, channel = pixel
-            if not (0 <= row < rows and 0 <= column < columns and 0 <= channel < channels):
-                raise ConfigError(
-                    f"the pixel {[row, column, channel]} lies outside the picture of {rows} rows, {columns} columns "
-                    f"and {channels} channel{'s' if channels > 1 else ''}."
-                )
-        object.__setattr__(self, "pixels", tuple(tuple(int(n) for n in pixel) for pixel in pixels))
+        self.original  # noqa: B018  (held from now on: a view outlives its picture's place in the store)
+        return self
+
+    # --- Making one
+
+    @classmethod
+    def of(cls, source: Any, **settings: Any) -> View:
+        """The view of a picture: a path, bytes or whatever else `PictureStore.keep` takes."""
+        return cls(picture=PICTURES.keep(source), **settings)
+
+    @classmethod
+    def from_state(cls, text: str | None) -> View:
+        """What the instrument shows (`read_state`); where it is not drawn yet, what it will show: the first example."""
+        state = read_state(text)
+        names = {path.stem: label for label, path in EXAMPLES}
+        if "picture" not in state:
+            state |= {"picture": PICTURES.keep(EXAMPLES[0][1]), "example": EXAMPLES[0][1].stem}
+        about = {"name": names[state["example"]]} if state.get("example") in names else {}
+        return cls(**{key: state[key] for key in ("picture", *DEFAULTS) if key in state}, **about)
+
+    def but(self, **changes: Any) -> View:
+        """The same view with other settings, checked."""
+        return replace(self, **changes)
+
+    def pointed(self) -> View:
+        """The same view, with a dark, a middling and a bright pixel where none are picked."""
+        return self if self.pixels else self.but(pixels=suggest_pixels(self.x0.numpy()))
+
+    @classmethod
+    def declaration(cls) -> dict[str, dict[str, Any]]:
+        """For the browser: default, least and greatest value, and step of each setting of the process."""
+        found = {}
+        for key, default in DEFAULTS.items():
+            field = fields_of(cls)[key]
+            ends = {end: getattr(b, at) for b in field.metadata for end, at in ENDS.items() if hasattr(b, at)}
+            found[key] = {"default": default, **ends, **(field.json_schema_extra or {})}
+        return found
+
+    # --- What follows from it
 
     @cached_property
-    def x0(self) -> torch.Tensor:
+    def original(self) -> Picture:
+        """The picture as it was decoded."""
+        return PICTURES[self.picture]
+
+    @property
+    def image(self) -> Picture:
+        """The picture as the screen has it."""
+        return self.original.screen
+
+    @cached_property
+    def x0(self) -> Tensor:
         """float64 (C, H, W) in [floor, 1]."""
-        return to_unit(self.picture.tensor(), self.floor, torch.float64)
+        return to_unit(self.image.tensor(), self.floor, torch.float64)
+
+    @cached_property
+    def levels(self) -> Tensor:
+        """The distinct values of x0, ascending, (L,); see `Picture.levels`."""
+        return raise_to_floor(self.image.levels[0], self.floor)
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """How many values of x0 have each level, (L,)."""
+        return torch.from_numpy(np.bincount(self.image.levels[1].ravel())).double()
+
+    @property
+    def ours(self) -> PixelAware:
+        """The paper's schedule, whatever `schedule` is."""
+        return PixelAware(self.T, self.gamma)
+
+    @property
+    def theirs(self) -> LinearBeta:
+        """DDPM's schedule, with the range chosen."""
+        return LinearBeta(self.T, self.rescaled)
 
     @property
     def schedules(self) -> dict[str, Schedule]:
-        """The schedule of each method."""
-        both = PixelAware(self.T, self.gamma), LinearBeta(self.T, self.rescaled)
-        return dict(zip(METHODS, both, strict=True))
+        """The schedule of each method: ours under its name with _ for -, and DDPM's."""
+        ours = SCHEDULES[self.schedule].build(self.T, self.gamma)
+        return {self.schedule.replace("-", "_"): ours, METHODS[1]: self.theirs}
 
     @property
-    def x0_at_pixels(self) -> list[float]:
-        """x0 of each pixel."""
-        return [self.x0[channel, row, column].item() for row, column, channel in self.pixels]
+    def x0_at_pixels(self) -> Tensor:
+        """x0 of each pixel, (P,)."""
+        row, column, channel = torch.tensor(self.pixels, dtype=torch.int64).reshape(-1, 3).T
+        return self.x0[channel, row, column]
 
     @property
     def channels(self) -> list[str]:
         """The names of the picture's channels."""
         return [name for name, _ in RGB_CHANNELS] if len(self.x0) == 3 else ["value"]
+
+    @cached_property
+    def eps(self) -> Tensor:
+        """The noise of the closed form x_i = sqrt(abar) x0 + sqrt(1 - abar) eps, for both methods, (C, H, W)."""
+        return next(noise(self.seed, self.image.tensor().shape, 1))
+
+    @cached_property
+    def moments(self) -> dict[str, Moments]:
+        """Per method mean and variance over the pixels of x_i, i = 0..T, as the screen shows it: from `eps`."""
+        flat = self.image.levels[1].reshape(len(self.eps), -1), self.eps.flatten(1).numpy()
+        tallies = [
+            [np.bincount(index, weight, len(self.levels)) for weight in (None, eps, eps**2)]
+            for index, eps in zip(*flat, strict=True)
+        ]
+        tallies = torch.from_numpy(np.array(tallies, float))
+        return {method: closed_form_moments(one, self.levels, tallies) for method, one in self.schedules.items()}
 
     @cached_property
     def walk(self) -> Walk:
@@ -118,37 +228,34 @@ class View:
                     frames[method][i] = shown(torch.from_numpy(x), self.floor)
         return Walk({method: tuple(values[method]) for method in METHODS}, frames)
 
+    # --- As a file
+
     def settings(self) -> dict[str, Any]:
         """All but the picture, for JSON; `from_settings` takes it back."""
         return {
             "format": SETTINGS_FORMAT,
             "picture": self.name,
             "image_file": IMAGE_FILE,
-            "gamma": self.gamma,
-            "T": self.T,
-            "floor": self.floor,
-            "seed": self.seed,
-            "t": self.t,
             "i": round(self.t * self.T),
-            "ddpm_rescaled": self.rescaled,
-            "pixels": [list(pixel) for pixel in self.pixels],
-            "x0_at_pixels": self.x0_at_pixels,
-            "notes": list(self.picture.notes),
-        }
+            "x0_at_pixels": self.x0_at_pixels.tolist(),
+            "notes": list(self.image.notes),
+        } | {FILE_NAMES.get(key, key): getattr(self, key) for key in DEFAULTS}
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any], picture: Picture) -> View:
-        """The view that `settings` came from, given its picture; raises ExportError or ConfigError."""
+    def from_settings(cls, settings: Mapping[str, Any], source: Any) -> View:
+        """The view that `settings` came from, given its picture; raises ExportError besides."""
         if settings.get("format") != SETTINGS_FORMAT:
             raise ExportError(
                 f"these settings have format {settings.get('format')!r}; this app reads {SETTINGS_FORMAT}."
             )
-        keys = ("gamma", "T", "floor", "seed", "t")
         try:
-            values = {key: settings[key] for key in keys}
-            pixels = tuple(tuple(pixel) for pixel in settings["pixels"])
-            return cls(picture, settings["picture"], pixels=pixels, rescaled=settings["ddpm_rescaled"], **values)
+            values = {key: settings[FILE_NAMES.get(key, key)] for key in DEFAULTS}
+            return cls.of(source, name=settings["picture"], **values)
         except KeyError as missing:
             raise ExportError(f"these settings lack {missing}.") from None
-        except TypeError as error:
-            raise ExportError(f"a value of these settings is of the wrong kind ({error}).") from None
+
+
+# Claims, lesson and exports are about the paper's schedule, so they leave `schedule` alone.
+DEFAULTS = {key: field.default for key, field in fields_of(View).items() if key not in ("picture", "name", "schedule")}
+ENDS = {"min": "ge", "max": "le"}
+FILE_NAMES = {"rescaled": "ddpm_rescaled"}

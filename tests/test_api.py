@@ -17,6 +17,7 @@ from pixelviz.service import jobs as jobs_module
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.ui import api
 from pixelviz.ui.app import build_app, launch_options
+from pixelviz.view import View
 from tests.served import photo
 from tests.tiny import tiny_config, tiny_images
 
@@ -100,7 +101,7 @@ def test_curves_of_a_larger_picture_says_where_it_counts(client, tmp_path):
 
 def test_scale(client, service, image):
     *files, answer = client.predict(image=image, checkpoint="tiny", i=5, seed=2, api_name="/scale")
-    result = service.scale("tiny", photo(), 5, 2)
+    result = service.scale("tiny", View.of(photo(), seed=2), 5)
     assert answer["i"] == 5
     assert answer["ssim_x_delta"] == pytest.approx(result.ssim_x_delta)
     assert answer["ssim_alpha_bar"] == pytest.approx(result.ssim_alpha_bar)
@@ -189,16 +190,16 @@ def test_the_documented_names_and_defaults(client):
         ("/curves", {"pixels": [[0, 0, 0]] * 7}, "At most 6"),
         ("/curves", {"pixels": "[[1,"}, "JSON"),
         ("/curves", {"pixels": {"a": 1}}, "list"),
-        ("/curves", {"gamma": "NaN"}, "gamma must be a number"),
-        ("/curves", {"gamma": None}, "gamma must be a number"),
-        ("/curves", {"gamma": [1, 2]}, "gamma must be a number"),
+        ("/curves", {"gamma": "NaN"}, "Gamma must be a number"),
+        ("/curves", {"gamma": None}, "Gamma must be a number"),
+        ("/curves", {"gamma": [1, 2]}, "Gamma must be a number"),
         ("/curves", {"T": 10**12}, "T must be a whole number"),
         ("/curves", {"T": 1.5}, "T must be a whole number"),
         ("/curves", {"floor": 2}, "Floor must lie"),
         ("/scale", {"checkpoint": "../tiny"}, "There is no checkpoint"),
         ("/scale", {"checkpoint": 3}, "There is no checkpoint"),
         ("/scale", {"i": 9}, "from 0 to 8"),
-        ("/scale", {"seed": -1}, "seed must be"),
+        ("/scale", {"seed": -1}, "Seed must be"),
         ("/scale", {"image": None}, "no image"),
         ("/generate", {"checkpoint": "/etc/passwd"}, "There is no checkpoint"),
         ("/generate", {"n": 0}, "from 1 to 256"),

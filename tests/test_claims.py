@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from pixelviz.checks import ServiceError
 from pixelviz.claims import CLAIMS, VERDICTS, Bench, Context
 from pixelviz.claims.base import CANNOT, HOLDS, SLIP, UNCHECKED, WHERE, error, integrate, slope
 from pixelviz.claims.reverse import PRINTED, V_FORM, one_run
-from pixelviz.config import ConfigError
+from pixelviz.data.images import LEVEL_STEPS, ImageError
 from pixelviz.devices import choose
 from pixelviz.numerals import in_words
 from pixelviz.paper import TABLES
@@ -28,9 +29,14 @@ def picture(low=0.004, high=1.0, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).uniform(low, high, (3, 16, 16)))
 
 
+def settings(x0, **changes):
+    """The context of a picture given by its x0 (C, H, W) at the paper's floor."""
+    return Context.of(((x0 - 0.004) / 0.996).permute(1, 2, 0).numpy(), **changes)
+
+
 @pytest.fixture(scope="module")
 def context():
-    return Context(picture(), 20.0, 200, 0.004, PIXELS)
+    return settings(picture(), pixels=PIXELS)
 
 
 # What the audit of the paper found, at its own settings.
@@ -160,8 +166,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize(("id", "changes", "verdict"), SETTINGS, ids=[s[0] for s in SETTINGS])
 def test_other_settings_get_another_verdict(id, changes, verdict):
-    settings = {"x0": picture(), "gamma": 20.0, "T": 200, **changes}
-    assert CLAIMS[id].judge(Context(**settings)).verdict == verdict
+    assert CLAIMS[id].judge(settings(**{"x0": picture(), **changes})).verdict == verdict
 
 
 EXTREMES = [
@@ -177,7 +182,7 @@ EXTREMES = [
 
 @pytest.mark.parametrize("changes", EXTREMES, ids=range(len(EXTREMES)))
 def test_no_setting_breaks_a_check(changes):
-    context = Context(**{"x0": picture(), **changes})
+    context = settings(**{"x0": picture(), **changes})
     for claim in CLAIMS.values():
         found = claim.judge(context)
         assert found.verdict in VERDICTS
@@ -187,45 +192,45 @@ def test_no_setting_breaks_a_check(changes):
 @pytest.mark.parametrize(("rescaled", "a"), [(True, 20.0), (False, 0.06)])
 def test_ddpm_s_range_is_its_own_also_where_a_few_steps_cap_it(rescaled, a):
     """Section 3.2.2's a: 0.02 for 1000 steps times 1000, or times the T = 3 that there are."""
-    assert Context(picture(), T=3, gamma=2.0, rescaled=rescaled).a == pytest.approx(a)
+    assert settings(picture(), T=3, gamma=2.0, rescaled=rescaled).a == pytest.approx(a)
 
 
 def test_a_lead_on_one_data_set_is_not_denied():
     """Table 2: DDIM with 100 steps takes 5.55 s for our 1.3; in Table 1 0.33 s for 0.3."""
-    text = CLAIMS["four-times"].judge(Context(picture())).text
+    text = CLAIMS["four-times"].judge(settings(picture())).text
     assert "DDIM 100 on CIFAR-10" in text
     assert "DDIM 10," in text
 
 
 def test_settings_that_cannot_work_are_refused():
-    with pytest.raises(ConfigError):
-        Context(picture(), gamma=300.0, T=200)
-    with pytest.raises(ConfigError):
-        Context(torch.zeros(1, 4, 4))
+    with pytest.raises(ServiceError):
+        settings(picture(), gamma=300.0, T=200)
+    with pytest.raises(ImageError):
+        settings(torch.zeros(1, 4, 4))
 
 
 def test_levels_and_shares_are_the_images():
     few = torch.tensor([0.1, 0.1, 0.1, 0.9], dtype=torch.float64).reshape(1, 2, 2)
-    context = Context(few)
-    assert context.levels.tolist() == [0.1, 0.9]
+    context = settings(few)
+    assert context.levels.tolist() == pytest.approx([0.1, 0.9])
     assert context.share(context.levels > 0.5) == pytest.approx(0.25)
     assert context.mean(context.levels).item() == pytest.approx(0.3)
-    many = Context(torch.linspace(0.01, 1, 3 * 50 * 50).double().reshape(3, 50, 50))
-    assert len(many.levels) == 2048
+    many = settings(torch.linspace(0.01, 1, 3 * 50 * 50).double().reshape(3, 50, 50))
+    assert 4000 < len(many.levels) <= LEVEL_STEPS + 1, "rounded: there were 7500"
     assert many.share(many.levels > 0.505) == pytest.approx(0.5, abs=1e-3)
 
 
 def test_picked_pixels_or_quantiles(context):
     wanted = sorted(context.x0[c, r, k].item() for r, k, c in PIXELS)
     assert context.picked.tolist() == pytest.approx(wanted)
-    instead = Context(picture(), pixels=((0, 0, 0),))
+    instead = settings(picture(), pixels=((0, 0, 0),))
     assert len(instead.picked) == 3
     assert set(instead.picked.tolist()) <= set(instead.levels.tolist())
 
 
 def test_printed_recursion_grows_as_the_audit_says():
     """e^(gamma/2) for what enters at T; the audit's table: 67 for heads off by 0.01, v-form 0.0005 to 0.0047."""
-    context = Context(picture(), 20.0, 200)
+    context = settings(picture())
     (_, quiet), _ = one_run(context, PRINTED, 0.01)
     (stable, _), curve = one_run(context, V_FORM, 0.01)
     assert quiet[-1].item() == pytest.approx(67, rel=0.15)
@@ -238,7 +243,7 @@ def test_printed_recursion_grows_as_the_audit_says():
 
 def test_algorithm1_tells_the_fresh_noise_from_the_heads(context):
     """At gamma 1 nearly all of the error is line 8's noise: e^(gamma/2) makes little of a head's 0.01."""
-    gentle = Context(context.x0, 1.0, 10)
+    gentle = settings(context.x0, gamma=1.0, T=10)
     found = CLAIMS["algorithm1"].judge(gentle)
     of = {number.label: number.value for number in found.numbers}
     assert of["root mean square error of x_0, white pixel"] > 0.9
@@ -249,15 +254,15 @@ def test_algorithm1_tells_the_fresh_noise_from_the_heads(context):
 
 
 def test_prop1_looks_at_the_pairs_that_the_picture_has():
-    two = Context(torch.tensor([0.004, 1.0]).double().reshape(1, 1, 2))
+    two = settings(torch.tensor([0.004, 1.0]).double().reshape(1, 1, 2))
     until = CLAIMS["prop1"].judge(two).numbers[1].value
     assert until == pytest.approx(theory.t_delta(0.004, 1.0, 20.0).item())
-    many = Context(torch.linspace(0.004, 1, 2000).double().reshape(1, 40, 50))
+    many = settings(torch.linspace(0.004, 1, 2000).double().reshape(1, 40, 50))
     assert CLAIMS["prop1"].judge(many).numbers[1].value == pytest.approx(theory.all_pairs_until(20.0), rel=1e-3)
 
 
 def test_fig2_says_how_long_the_mean_is_the_lower_one():
-    context = Context(picture(), 8.0, 200)
+    context = settings(picture(), gamma=8.0)
     text = CLAIMS["fig2"].judge(context).text
     assert "throughout with the range as printed" in text
     t = torch.linspace(0, 1, 201).double()[1:, None]
@@ -312,7 +317,7 @@ def bench():
 
 
 def judge(id, bench, formula=None):
-    return CLAIMS[id].judge(Context(picture()).on(bench), formula)
+    return CLAIMS[id].judge(settings(picture()).on(bench), formula)
 
 
 def with_fid(bench, one, ten):

@@ -8,26 +8,25 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-import torch
 
 from pixelviz.checks import ServiceError
 from pixelviz.claims import CLAIMS, VERDICTS, Context, Number
 from pixelviz.data.assets import ASSETS
 from pixelviz.data.images import EXAMPLES
+from pixelviz.data.picture_store import PICTURES
 from pixelviz.service import claims
 from pixelviz.ui import claims_page as claims_view
 from tests.browser import PATIENCE, watched
 
 
 @pytest.fixture(scope="module")
-def scene():
-    x0 = torch.from_numpy(np.random.default_rng(0).uniform(0.004, 1, (1, 12, 12)))
-    return claims.Subject(Context(x0), "A picture")
+def context():
+    return Context.of(np.random.default_rng(0).uniform(0, 1, (12, 12)))
 
 
 @pytest.fixture(scope="module")
-def verdicts(scene):
-    return claims.judge(scene)
+def verdicts(context):
+    return claims.judge(context)
 
 
 def test_every_statement_is_well_formed_and_has_no_latex_left():
@@ -57,8 +56,8 @@ def test_numbers_are_written_for_people():
     assert Number("", 3.71e-8).text == "3.71 × 10⁻⁸"
 
 
-def test_the_page_holds_every_claim_its_verdict_and_the_counts(scene, verdicts):
-    page = claims_view.page(scene, verdicts)
+def test_the_page_holds_every_claim_its_verdict_and_the_counts(context, verdicts):
+    page = claims_view.page(context, verdicts)
     root = ElementTree.fromstring(f"<div>{page}</div>")
     cards = {card.get("id"): card for card in root.iter("details")}
     assert list(cards) == [f"claim-{id}" for id in CLAIMS]
@@ -86,8 +85,8 @@ def test_the_code_that_a_claim_names_is_there():
             assert re.search(rf"\b{last}\b", text), claim.code
 
 
-def test_a_card_holds_the_figure_of_its_plot(scene, verdicts):
-    root = ElementTree.fromstring(f"<div>{claims_view.page(scene, verdicts)}</div>")
+def test_a_card_holds_the_figure_of_its_plot(context, verdicts):
+    root = ElementTree.fromstring(f"<div>{claims_view.page(context, verdicts)}</div>")
     drawn = 0
     for id, verdict in verdicts.items():
         hosts = [node for node in root.find(f".//details[@id='claim-{id}']").iter() if node.get("data-figure")]
@@ -107,26 +106,23 @@ def test_a_card_holds_the_figure_of_its_plot(scene, verdicts):
     assert drawn >= 10
 
 
-def test_the_instruments_settings_are_used(service):
+def test_the_instruments_settings_are_used():
     label, path = EXAMPLES[6]
-    source = {"path": str(path), "example": "t-shirt"}
-    state = {"gamma": 7.0, "T": 60, "floor": 0.1, "seed": 4, "rescaled": True, "pixels": [[5, 6, 0], [7, 8, 0]]}
-    scene = claims.subject(service, source, json.dumps(state))
-    c = scene.context
-    assert (scene.picture, c.gamma, c.T, c.floor, c.seed, c.rescaled) == (label, 7.0, 60, 0.1, 4, True)
+    state = {"picture": PICTURES.keep(path), "example": "t-shirt", "gamma": 7.0, "T": 60, "floor": 0.1, "seed": 4}
+    state |= {"rescaled": True, "pixels": [[5, 6, 0], [7, 8, 0]], "playing": False}
+    c = Context.from_state(json.dumps(state))
+    assert (c.name, c.gamma, c.T, c.floor, c.seed, c.rescaled) == (label, 7.0, 60, 0.1, 4, True)
     assert c.pixels == ((5, 6, 0), (7, 8, 0))
     assert c.x0.min() >= 0.1
-    assert claims.subject(service, source, "null").context.gamma == 20
     with pytest.raises(ServiceError, match="row"):
-        claims.subject(service, source, json.dumps({"pixels": [[500, 0, 0]]}))
+        Context.from_state(json.dumps({"pixels": [[500, 0, 0]]}))
 
 
-def test_claims_with_a_model_are_judged_on_what_there_is(service, scene, empty):
-    path = str(EXAMPLES[6][1])
-    found = dict(claims.judge_with_models(service, scene, path, "no such checkpoint"))
+def test_claims_with_a_model_are_judged_on_what_there_is(service, context, empty):
+    found = dict(claims.judge_with_models(service, context, "no such checkpoint"))
     assert set(found) == {id for id, claim in CLAIMS.items() if claim.needs}
     assert all("tiny" in verdict.text for verdict in found.values())
-    assert not dict(claims.judge_with_models(empty, scene, path, None))
+    assert not dict(claims.judge_with_models(empty, context, None))
 
 
 # --- in the browser

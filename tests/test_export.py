@@ -16,8 +16,9 @@ from PIL import Image
 from pypdf import PdfReader
 
 from pixelviz import __main__ as cli
-from pixelviz.config import ConfigError
-from pixelviz.data.images import read_image
+from pixelviz.checks import ServiceError
+from pixelviz.data.images import EXAMPLES
+from pixelviz.data.picture_store import PICTURES
 from pixelviz.data.pictures import frame_steps
 from pixelviz.export import film, paper_figures
 from pixelviz.export.archive import EXTRAS, FORMATS, Request, curves_csv, export, film_frames, read_settings
@@ -26,7 +27,7 @@ from pixelviz.process.forward import empirical_moments, expected_moments, noise,
 from pixelviz.progress import Progress
 from pixelviz.service import benches
 from pixelviz.service.downloads import Downloads, file_name
-from pixelviz.ui.export_panel import bar, read_view
+from pixelviz.ui.export_panel import bar
 from pixelviz.view import GIF_FRAMES, IMAGE_FILE, MP4_FRAMES, ExportError, View
 from tests.served import photo, png
 from tests.tiny import tiny_config
@@ -34,7 +35,7 @@ from tests.tiny import tiny_config
 
 def small_view(**changes):
     settings = {"gamma": 6.0, "T": 30, "floor": 0.05, "seed": 3, "t": 0.4, "pixels": ((2, 3, 0), (10, 20, 2))}
-    return View(read_image(png(photo())), "A photo", **{**settings, **changes})
+    return View.of(png(photo()), **{"name": "A photo", **settings, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +204,7 @@ def test_settings_that_are_none_are_refused(tmp_path):
     settings = small_view().settings()
     del settings["gamma"]
     with pytest.raises(ExportError, match="gamma"):
-        View.from_settings(settings, read_image(png(photo())))
+        View.from_settings(settings, png(photo()))
 
 
 def test_the_walk_is_the_processes():
@@ -232,15 +233,16 @@ def test_requests_for_nothing_are_refused(arguments, message):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"t": 1.5}, "between 0 and 1"), ({"gamma": 40.0}, "below T"), ({"pixels": ((99, 0, 0),)}, "outside the picture")],
+    [({"t": 1.5}, "from 0 to 1"), ({"gamma": 40.0}, "below T"), ({"pixels": ((99, 0, 0),)}, "row .* from 0 to 19")],
 )
 def test_views_that_cannot_be_are_refused(changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ServiceError, match=message):
         small_view(**changes)
 
 
 def test_without_pixels_some_are_suggested():
-    assert len(small_view(pixels=()).pixels) == 3
+    assert len(small_view(pixels=()).pointed().pixels) == 3
+    assert small_view().pointed() == small_view(), "picked ones stay"
 
 
 def test_an_export_that_is_left_removes_its_file_and_no_earlier_one(tmp_path):
@@ -272,15 +274,15 @@ def test_figures_are_not_drawn_with_eps_heads():
      {"t": "x"}, {"seed": "x"}, {"seed": 10**23}],
 )  # fmt: skip
 def test_a_view_of_odd_values_is_refused(changes):
-    with pytest.raises(ConfigError):
+    with pytest.raises(ServiceError):
         small_view(**changes)
 
 
 @pytest.mark.parametrize("pixels", [5, [5], ["abc"]])
 def test_settings_with_odd_pixels_are_refused(pixels):
     view = small_view()
-    with pytest.raises((ExportError, ConfigError)):
-        View.from_settings({**view.settings(), "pixels": pixels}, view.picture)
+    with pytest.raises(ServiceError):
+        View.from_settings({**view.settings(), "pixels": pixels}, png(photo()))
 
 
 def test_without_a_checkpoint_the_zip_says_so(tmp_path):
@@ -303,7 +305,7 @@ def test_the_nearest_checkpoint_is_chosen():
 
 
 def test_one_step_and_a_flat_gray_picture(service, tmp_path):
-    view = View(read_image(np.full((3, 5), 90, np.uint8)), gamma=0.5, T=1)
+    view = View.of(np.full((3, 5), 90, np.uint8), gamma=0.5, T=1)
     path = tmp_path / "one.zip"
     wanted = Request(("1", "2", "3", "8"), ("png",), ("gif", "mp4", "csv"))
     list(export(view, wanted, path, lambda needs: benches.nearest(service, view, needs)))
@@ -370,19 +372,17 @@ def test_downloads_are_bounded_and_forgotten():
     assert third.exists()
 
 
-def test_the_panel_reads_the_instrument(service, tmp_path):
-    path = tmp_path / "photo.png"
-    path.write_bytes(png(photo()))
-    source = {"path": str(path), "example": None}
+def test_the_panel_reads_the_instrument():
     state = {"gamma": 7.5, "T": 40, "floor": 0.02, "seed": 5, "rescaled": True, "t": 0.25, "pixels": [[1, 2, 0]]}
-    view = read_view(service, source, json.dumps(state))
+    state |= {"picture": PICTURES.keep(png(photo())), "example": None, "playing": False}
+    view = View.from_state(json.dumps(state))
     assert (view.gamma, view.T, view.floor, view.seed, view.rescaled, view.t) == (7.5, 40, 0.02, 5, True, 0.25)
     assert view.pixels == ((1, 2, 0),)
     assert file_name(view) == "pixelviz-your-picture-gamma7.5-T40.zip"
-    assert read_view(service, source, None).gamma == 20
+    assert (View.from_state(None).gamma, View.from_state("null").name) == (20, EXAMPLES[0][0])
     for broken, message in (("{", "damaged"), ("[1]", "names and values"), ('{"gamma": "x"}', "must be a number")):
         with pytest.raises(ValueError, match=message):
-            read_view(service, source, broken)
+            View.from_state(broken)
 
 
 def test_the_progress_bar_can_be_read_out():

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from pixelviz.config import ConfigError
-from pixelviz.data.images import fit, read_image
+from pixelviz.data.images import SCREEN_SIDE, fit, read_image
 from pixelviz.data.sets import to_unit
 from pixelviz.process import theory, water
 from pixelviz.process.forward import closed_form, noise
 from pixelviz.process.schedules import LinearBeta, PixelAware
-from pixelviz.service.forward import MAX_SIDE
-from pixelviz.service.service import Service
+from pixelviz.service import forward
 from pixelviz.ui import instrument
 from pixelviz.ui.widgets import EXAMPLE_IDS
+from pixelviz.view import View
 from tests.browser import INSTRUMENT, PATIENCE, module, watched
 from tests.served import png
 
@@ -93,12 +93,12 @@ RUN = """([value, gamma, T, floor, rescaled, i, steps]) => {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_page_noises_a_picture_as_python_does(lab, service, name):
+def test_the_page_noises_a_picture_as_python_does(lab, name):
     source, gamma, T, floor, rescaled, i = CASES[name]
     steps = sorted({0, 1, i, T})
-    found = lab.evaluate(RUN, [service.instrument(source, 5), gamma, T, floor, rescaled, i, steps])
+    found = lab.evaluate(RUN, [forward.instrument_value(View.of(source, seed=5)), gamma, T, floor, rescaled, i, steps])
 
-    x0 = to_unit(fit(read_image(source), MAX_SIDE).tensor(), floor, torch.float64)
+    x0 = to_unit(fit(read_image(source), SCREEN_SIDE).tensor(), floor, torch.float64)
     eps = next(noise(5, x0.shape, 1))
     ours, ddpm = PixelAware(T, gamma), LinearBeta(T, rescaled)
     np.testing.assert_allclose(floats(found["x0"], "<f8"), x0.ravel(), atol=1e-12)
@@ -205,8 +205,8 @@ ADVISE = """([value, tolerance, T, floor, gamma]) => {
     ("name", "tolerance", "T", "floor", "gamma"),
     [("astronaut", 0.01, 200, 0.004, 20.0), ("t-shirt", 0.01, 500, 0.1, 50.0), ("camera", 1e-9, 30, 0.004, 1.0)],
 )
-def test_the_advice_is_that_of_python(lab, service, name, tolerance, T, floor, gamma):
-    found = lab.evaluate(ADVISE, [service.instrument(EXAMPLE_IDS[name], 0), tolerance, T, floor, gamma])
+def test_the_advice_is_that_of_python(lab, name, tolerance, T, floor, gamma):
+    found = lab.evaluate(ADVISE, [forward.instrument_value(View.of(EXAMPLE_IDS[name])), tolerance, T, floor, gamma])
     pixels = read_image(EXAMPLE_IDS[name]).tensor()
     for here, ask in zip(
         found,
@@ -225,44 +225,49 @@ def test_the_advice_is_that_of_python(lab, service, name, tolerance, T, floor, g
 # --- What the server answers
 
 
-def test_questions_are_answered_with_the_same_request(service):
-    source, value = instrument.asked(service, instrument.first_source(), "coffee", 4, 9)
-    assert source == {"path": str(EXAMPLE_IDS["coffee"]), "example": "coffee", "seed": 4}
-    payload = json.loads(value)
-    assert (payload["request"], payload["example"], payload["seed"]) == (9, "coffee", 4)
-    again, value = instrument.asked(service, source, None, 5, 10)
-    assert again["path"] == source["path"]
-    assert json.loads(value)["seed"] == 5
+def test_an_example_comes_whole_and_a_new_seed_sends_noise_alone():
+    whole = json.loads(instrument.asked("coffee", None, 4, 9))
+    assert (whole["request"], whole["example"], whole["seed"]) == (9, "coffee", 4)
+    text = instrument.asked(None, whole["picture"], 5, 10)
+    noise_only = json.loads(text)
+    assert set(noise_only) == {"request", "picture", "seed", "noise"}
+    assert (noise_only["request"], noise_only["picture"], noise_only["seed"]) == (10, whole["picture"], 5)
+    values = math.prod(whole["shape"])
+    assert len(text) < 4 * math.ceil(4 * values / 3) + 200, "float32 in base64, and little besides"
+    np.testing.assert_allclose(floats(noise_only["noise"]), next(noise(5, whole["shape"], 1)).ravel(), atol=1e-6)
 
 
-@pytest.mark.parametrize(("example", "seed", "words"), [("no", 0, "no example"), ("coffee", -1, "whole number")])
-def test_questions_that_make_no_sense_leave_the_picture(service, example, seed, words):
-    first = instrument.first_source()
-    source, value = instrument.asked(service, first, example, seed, 3)
-    assert source == first
-    assert words in json.loads(value)["error"]
-    assert json.loads(value)["request"] == 3
+@pytest.mark.parametrize(
+    ("example", "picture", "seed", "words"),
+    [
+        ("no", None, 0, "no example"),
+        ("coffee", None, -1, "whole number"),
+        (None, "0" * 32, 0, "upload it again"),
+        (None, None, 0, "Picture must be text"),
+    ],
+)
+def test_questions_that_make_no_sense_are_answered_in_words(example, picture, seed, words):
+    answer = json.loads(instrument.asked(example, picture, seed, 3))
+    assert words in answer["error"]
+    assert answer["request"] == 3
 
 
-def test_uploads_are_read_or_refused(service, tmp_path):
+def test_uploads_are_read_or_refused(tmp_path):
     good, bad = tmp_path / "a.png", tmp_path / "b.png"
     good.write_bytes(DEEP)
     bad.write_bytes(b"these are words")
-    first = {**instrument.first_source(), "seed": 8}
-    source, value = instrument.uploaded(service, first, str(good))
-    assert source == {"path": str(good), "example": None, "seed": 8}
-    assert any("16-bit" in note for note in json.loads(value)["notes"])
-    refused, value = instrument.uploaded(service, source, str(bad))
-    assert refused == source
-    first_error = json.loads(value)
+    taken = json.loads(instrument.uploaded('{"seed": 8}', str(good)))
+    assert (taken["seed"], taken["example"]) == (8, None)
+    assert any("16-bit" in note for note in taken["notes"])
+    first_error = json.loads(instrument.uploaded(None, str(bad)))
     assert "text file" in first_error["error"]
-    _, value = instrument.uploaded(service, source, str(bad))
-    assert json.loads(value)["request"] != first_error["request"], "or the browser would not be told again"
+    again = json.loads(instrument.uploaded(None, str(bad)))
+    assert again["request"] != first_error["request"], "or the browser would not be told again"
 
 
-def test_the_same_seed_is_the_same_noise(service):
+def test_the_same_seed_is_the_same_noise():
     one, same, other = (
-        json.loads(Service.instrument(service, EXAMPLE_IDS["dress"], seed))["noise"] for seed in (1, 1, 2)
+        json.loads(forward.instrument_value(View.of(EXAMPLE_IDS["dress"], seed=seed)))["noise"] for seed in (1, 1, 2)
     )
     assert one == same != other
     wanted = next(noise(1, (1, 32, 32), 1)).ravel()

@@ -10,13 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pixelviz.data.images import fit, read_image
+from pixelviz.data.images import SCREEN_SIDE, fit, read_image
 from pixelviz.data.pictures import to_bytes
 from pixelviz.data.sets import to_unit
 from pixelviz.process import theory
 from pixelviz.process.forward import closed_form, noise
 from pixelviz.process.schedules import LinearBeta, PixelAware
-from pixelviz.service.forward import MAX_SIDE
 from pixelviz.ui.widgets import EXAMPLE_IDS
 from tests.browser import INSTRUMENT, PATIENCE, watched
 
@@ -63,7 +62,7 @@ def drawn(page, view):
 def test_the_canvases_show_these_numbers(page, example):
     put(page, example=example, gamma=35, T=120, floor=0.05, t=0.25, seed=3)
     assert state(page)["example"] == example
-    x0 = to_unit(fit(read_image(EXAMPLE_IDS[example]), MAX_SIDE).tensor(), 0.05, torch.float64)
+    x0 = to_unit(fit(read_image(EXAMPLE_IDS[example]), SCREEN_SIDE).tensor(), 0.05, torch.float64)
     eps = next(noise(3, x0.shape, 1))
     for view, schedule in (("ours", PixelAware(120, 35.0)), ("ddpm", LinearBeta(120))):
         wanted = to_bytes(closed_form(schedule, x0, 30, eps), 0.05)

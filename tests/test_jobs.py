@@ -16,6 +16,7 @@ from pixelviz.service import jobs as jobs_module
 from pixelviz.service.jobs import POINTS, LossCurve, TrainingJobs
 from pixelviz.service.service import ServiceError
 from pixelviz.store import checkpoints
+from pixelviz.view import View
 from tests.served import empty_service, photo, train_tiny
 from tests.tiny import tiny_config, tiny_images
 
@@ -278,7 +279,7 @@ def test_people_draw_images_while_a_training_runs(jobs):
     wait(jobs, lambda status: status.step >= 2)
     *_, drawn = jobs.service.generate("ready", 2, 8, seed=5)
     assert drawn.done
-    jobs.service.scale("ready", photo(), 3)
+    jobs.service.scale("ready", View.of(photo()), 3)
     assert jobs.status().running
     at = jobs.status().step
     wait(jobs, lambda status: status.step > at + 2)

@@ -12,15 +12,15 @@ import torch
 from scipy.optimize import brentq
 
 from pixelviz.checks import ServiceError
-from pixelviz.config import ConfigError
 from pixelviz.data.sets import to_image
 from pixelviz.lesson import pages as lesson_module
 from pixelviz.lesson import steps
 from pixelviz.lesson.exercises import EXERCISES
 from pixelviz.lesson.pages import LESSONS, Lesson, _sentences, languages, plan
-from pixelviz.lesson.steps import STEPS, THREE, Scene
+from pixelviz.lesson.steps import STEPS, THREE
 from pixelviz.process.schedules import LinearBeta, PixelAware
 from pixelviz.ui.widgets import EXAMPLE_IDS
+from pixelviz.view import View
 
 STEP = {step.key: step for step in STEPS}
 GAMMA, T = 20.0, 200
@@ -39,7 +39,7 @@ def test_the_fastest_pixel_follows_the_finite_difference_of_its_snr():
     def snr(x0, t):
         return x0**2 / math.expm1(GAMMA * t * x0)
 
-    values = THREE.values
+    values = THREE.view.x0_at_pixels
     for t, answer in ((steps.POUR_AT, "bright"), (steps.LATER, None)):
         rates = [abs(snr(x, t + 1e-6) - snr(x, t - 1e-6)) for x in values.tolist()]
         wanted = ("dark", "middle", "bright")[int(np.argmax(rates))]
@@ -48,7 +48,7 @@ def test_the_fastest_pixel_follows_the_finite_difference_of_its_snr():
 
 
 def test_the_bright_pixel_starts_with_the_most_snr_and_ends_with_the_least():
-    first, later = (OURS.snr(THREE.values, t * T) for t in (1e-3, steps.PEAK_AT))
+    first, later = (OURS.snr(THREE.view.x0_at_pixels, t * T) for t in (1e-3, steps.PEAK_AT))
     assert steps.strongest(first) == "bright"
     assert steps.strongest(later) == "middle"
     assert later.argmin() == 2
@@ -102,19 +102,19 @@ def test_the_steps_without_a_network_are_as_audited(key, service):
         "diverge": "explodes",
     }
     step = STEP[key]
-    assert step.outcome(step.scene, service).answer == wanted[key]
+    assert step.outcome(step.scene.view, service).answer == wanted[key]
 
 
 def test_numbers_of_the_explanations_against_formulas_by_hand(service):
     def numbers(key):
-        return STEP[key].outcome(STEP[key].scene, service).numbers
+        return STEP[key].outcome(STEP[key].scene.view, service).numbers
 
-    x = STEP["noise"].scene.values.item()
+    x = STEP["noise"].scene.view.x0_at_pixels.item()
     found = numbers("noise")
     assert found["mean"] == pytest.approx(math.exp(-GAMMA * x / 2) * x)
     assert x * math.exp(-GAMMA * found["half"] * x / 2) == pytest.approx(x / 2)
 
-    dark, middle, bright = THREE.values.tolist()
+    dark, middle, bright = THREE.view.x0_at_pixels.tolist()
 
     def rate(x0, t):
         u = GAMMA * t * x0
@@ -129,7 +129,7 @@ def test_numbers_of_the_explanations_against_formulas_by_hand(service):
     betas = np.linspace(1e-4, 0.02, T) * 1000 / T
     log_bar = np.log1p(-betas).cumsum()
     assert found["line"] == pytest.approx(-log_bar[T // 2 - 1] / (GAMMA * 0.5))
-    x0 = THREE.x0.numpy()
+    x0 = THREE.view.x0.numpy()
     assert found["share"] == pytest.approx(100 * (x0 > found["line"]).mean())
     assert found["snr_dark_ddpm"] > 0
 
@@ -143,10 +143,10 @@ def test_numbers_of_the_explanations_against_formulas_by_hand(service):
 @pytest.mark.parametrize("key", ["scale", "passes"])
 def test_the_steps_with_a_network_really_run_it(key, service):
     step = STEP[key]
-    outcome = step.outcome(step.scene, service)
+    outcome = step.outcome(step.scene.view, service)
     assert outcome.answer in step.options
     if key == "scale":
-        run = service.scale("tiny", EXAMPLE_IDS["ankle-boot"], 8)
+        run = service.scale("tiny", View.of(EXAMPLE_IDS["ankle-boot"]), 8)
         assert outcome.numbers["ssim"] == run.ssim_x_delta
         np.testing.assert_array_equal(outcome.pictures[2].image, run.picture("x_delta_hat"))
     else:
@@ -199,12 +199,13 @@ def test_an_outcome_is_kept_until_the_checkpoints_change(service, monkeypatch):
 
 def test_the_marked_pixels_have_the_brightness_that_the_text_says():
     for step in STEPS:
-        for pixel, value, wanted in zip(step.scene.pixels, step.scene.values.tolist(), step.scene.wanted, strict=True):
+        view = step.scene.view
+        for pixel, value, wanted in zip(view.pixels, view.x0_at_pixels.tolist(), step.scene.wanted, strict=True):
             assert value == pytest.approx(wanted, abs=0.02)
             row, column, channel = pixel
-            assert step.scene.x0[channel, row, column] == value
-    rows, columns = THREE.x0.shape[1:]
-    places = np.array(THREE.pixels)[:, :2] / (rows, columns)
+            assert view.x0[channel, row, column] == value
+    rows, columns = THREE.view.x0.shape[1:]
+    places = np.array(THREE.view.pixels)[:, :2] / (rows, columns)
     apart = np.linalg.norm(places[:, None] - places[None], axis=-1)[np.triu_indices(3, 1)]
     assert apart.min() > 0.1, "markers that hide each other"
 
@@ -213,9 +214,9 @@ def test_the_marked_pixels_have_the_brightness_that_the_text_says():
 
 
 def test_the_answers_to_the_exercises_against_formulas_by_hand():
-    answers = {exercise.key: (exercise.scene, exercise.answer(exercise.scene)) for exercise in EXERCISES}
+    answers = {exercise.key: (exercise.scene.view, exercise.answer(exercise.scene.view)) for exercise in EXERCISES}
     scene, found = answers["half_life"]
-    for k, x in enumerate(scene.values.tolist(), 1):
+    for k, x in enumerate(scene.x0_at_pixels.tolist(), 1):
         assert math.exp(-GAMMA * x * found[f"t{k}"] / 2) == pytest.approx(0.5)
     assert answers["crossing"][1]["ratio"] == pytest.approx(50 / 20)
     grid = np.linspace(0.01, 1, 100_000)
@@ -318,8 +319,3 @@ def test_the_plan_holds_no_answers():
 )  # fmt: skip
 def test_numbers_in_sentences(value, words):
     assert _sentences({"n": value}) == {"n": words}
-
-
-def test_a_scene_refuses_what_the_process_refuses():
-    with pytest.raises(ConfigError):
-        Scene("Camera", (0.5,), gamma=300.0).ours  # noqa: B018

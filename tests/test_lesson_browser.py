@@ -6,7 +6,7 @@ import torch
 from pixelviz.data.sets import to_image
 from pixelviz.lesson.exercises import EXERCISES
 from pixelviz.lesson.pages import languages
-from pixelviz.lesson.steps import POUR_AT, STEPS, THREE, Scene
+from pixelviz.lesson.steps import POUR_AT, STEPS, THREE
 from tests.browser import LINK, PATIENCE, watched
 
 pytest.importorskip("playwright.sync_api")
@@ -116,12 +116,14 @@ def test_live_numbers_are_those_of_python(page, url):
     page.locator(".pv-lesson-verdict").wait_for()
     page.evaluate(NODE + ".set({ t: 0.6, floor: 0.1, gamma: 30 })")
     page.get_by_text("Live, at t = 0.6").wait_for()
-    scene = Scene(THREE.example, THREE.wanted, 30.0, THREE.T, 0.1)
-    values = torch.tensor([0.1 + 0.9 * v for v in to_image(THREE.values, THREE.floor).tolist()], dtype=torch.float64)
+    scene = THREE.view.but(gamma=30.0, floor=0.1)
+    values = torch.tensor(
+        [0.1 + 0.9 * v for v in to_image(THREE.view.x0_at_pixels, THREE.view.floor).tolist()], dtype=torch.float64
+    )
     rows = page.locator(".pv-lesson-live tr").all()[1:]
     for row, x0 in zip(rows, values, strict=True):
         cells = [float(cell.replace("e−", "e-")) for cell in row.locator("td").all_inner_texts()]
-        wanted = [x0, scene.ours.snr(x0, 120), scene.ddpm.snr(x0, 120), scene.ours.noise_variance(x0, 120)]
+        wanted = [x0, scene.ours.snr(x0, 120), scene.theirs.snr(x0, 120), scene.ours.noise_variance(x0, 120)]
         assert cells == pytest.approx([float(w) for w in wanted], rel=0.006)
 
 

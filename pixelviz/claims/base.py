@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from pydantic import Field, InstanceOf
 from torch import Tensor
 
-from pixelviz.config import PAPER_FLOOR, check_process
+from pixelviz.checks import ServiceError
+from pixelviz.declare import declared
 from pixelviz.devices import Compute
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.numerals import in_words
-from pixelviz.process.forward import check_x0
-from pixelviz.process.schedules import DDPM_BETAS, DDPM_STEPS, LinearBeta, PixelAware
+from pixelviz.process.schedules import DDPM_BETAS, DDPM_STEPS
+from pixelviz.view import View
 
 HOLDS, WHERE, SLIP, CANNOT, UNCHECKED = VERDICTS = (
     "holds",
@@ -25,7 +27,6 @@ HOLDS, WHERE, SLIP, CANNOT, UNCHECKED = VERDICTS = (
     "cannot work as printed",
     "not checked here",
 )
-MOST_LEVELS = 2048  # brightnesses of an image that are told apart
 EXACT = 1e-7  # relative difference that float64 may leave between two derivations of one number
 GONE = 0.01  # nats of KL to N(0, 1), or an SNR, that counts as "reached noise"
 
@@ -88,75 +89,35 @@ class Bench:
     figures: dict[str, Any] = field(default_factory=dict)  # what `evaluate` measured
 
 
-@dataclass(frozen=True)
-class Context:
-    """The settings that claims are judged for.
+@declared(ServiceError)
+class Context(View):
+    """The view that claims are judged for."""
 
-    x0: float64 (C, H, W) in [floor, 1]. pixels: (row, column, channel) each. rescaled: whether DDPM's range is
-    multiplied by 1000/T. bench: a model for the claims that need one, or None. Raises ConfigError.
-    """
-
-    x0: Tensor
-    gamma: float = 20.0
-    T: int = 200
-    floor: float = PAPER_FLOOR
-    pixels: tuple[tuple[int, int, int], ...] = ()
-    rescaled: bool = False
-    seed: int = 0
-    bench: Bench | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        check_process(self.gamma, self.T, self.floor)
-        check_x0(self.x0)
+    bench: InstanceOf[Bench] | None = Field(None, repr=False, description="A model for the claims that need one.")
 
     def on(self, bench: Bench) -> Context:
         """The same settings with a model."""
-        return replace(self, bench=bench)
-
-    @property
-    def ours(self) -> PixelAware:
-        """The pixel-aware schedule."""
-        return PixelAware(self.T, self.gamma)
-
-    @property
-    def theirs(self) -> LinearBeta:
-        """DDPM's schedule, with the range chosen."""
-        return LinearBeta(self.T, self.rescaled)
+        return self.but(bench=bench)
 
     @property
     def a(self) -> float:
         """DDPM's range as Proposition 2 idealises it, beta_t = a t: 20 for the rescaled range, 0.02 T as printed."""
         return DDPM_BETAS[1] * (DDPM_STEPS if self.rescaled else self.T)
 
-    @cached_property
-    def _brightnesses(self) -> tuple[Tensor, Tensor]:
-        values, counts = torch.unique(self.x0, return_counts=True)
-        if len(values) <= MOST_LEVELS:
-            return values, counts.double() / counts.sum()
-        middles = (torch.arange(MOST_LEVELS).double() + 0.5) / MOST_LEVELS * (self.x0.numel() - 1)
-        values = self.x0.flatten().sort().values[middles.round().long()]
-        return values, torch.full_like(values, 1 / MOST_LEVELS)
-
-    @property
-    def levels(self) -> Tensor:
-        """The image's distinct values, ascending; beyond MOST_LEVELS of them, as many even quantiles."""
-        return self._brightnesses[0]
-
     def share(self, true: Tensor) -> float:
         """The share of the image's values for which a statement about `levels` (last axis) is true."""
-        return (true.double() * self._brightnesses[1]).sum(-1).mean().item()
+        return self.mean(true.double()).mean().item()
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the image of a function of `levels` (last axis)."""
-        return (values * self._brightnesses[1]).sum(-1)
+        return (values * (self.counts / self.counts.sum())).sum(-1)
 
     @cached_property
     def picked(self) -> Tensor:
         """x0 of the picked pixels, distinct and ascending; where fewer than two differ, quantiles of its levels,
         each counted once.
         """
-        chosen = torch.tensor([self.x0[c, row, column].item() for row, column, c in self.pixels], dtype=torch.float64)
-        chosen = chosen.unique()
+        chosen = self.x0_at_pixels.unique()
         if len(chosen) < 2:
             places = torch.tensor([0.1, 0.5, 0.95], dtype=torch.float64)
             chosen = torch.quantile(self.levels, places, interpolation="nearest").unique()

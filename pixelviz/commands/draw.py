@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 import typer
 
 from pixelviz.commands.common import Device, Folder, JsonFile, Precision, Seed, console, progress_bar, write_result
-from pixelviz.config import PAPER_FLOOR
 from pixelviz.data.assets import CHECKPOINTS
 from pixelviz.data.images import read_image
 from pixelviz.data.pictures import tile, to_pil
@@ -26,7 +24,7 @@ from pixelviz.measure.estimate import MOST_SIDE, Tiling, estimate_scale
 from pixelviz.samplers import SAMPLERS, STARTS
 from pixelviz.samplers.batches import Batch, sample_images
 from pixelviz.store import checkpoints
-from pixelviz.view import View
+from pixelviz.view import DEFAULTS, View
 
 # A backslash: typer would take brackets for markup.
 PIXELS_HELP = "Pixels, as JSON [\\[row, column, channel], ...]; else suggested."
@@ -108,25 +106,15 @@ def scale(
     write_result(json_file, {"checkpoint": checkpoint.name, "image": image.name, **result.figures})
 
 
-def _pixels(text: str) -> list[list[int]]:
-    try:
-        pixels = json.loads(text)
-    except (ValueError, RecursionError):
-        pixels = None
-    if not isinstance(pixels, list) or not all(isinstance(pixel, list) for pixel in pixels):
-        raise typer.BadParameter(f"--pixels takes JSON like [[12, 20, 0]], one [row, column, channel] each: {text!r}.")
-    return pixels
-
-
 def export(
     out: Annotated[Path, typer.Option(help="FILE.zip to write.")],
     image: Annotated[Path | None, typer.Option(help="The picture; not needed with --settings of an export.")] = None,
     settings: Annotated[Path | None, typer.Option(help="settings.json of an earlier export, to make it again.")] = None,
-    gamma: Annotated[float, typer.Option(help="Rate of the process, below T.")] = 20.0,
-    steps_of_process: Annotated[int, typer.Option("--T", help="Steps of the process.")] = 200,
-    floor: Annotated[float, typer.Option(help="Least pixel value; the paper's is 0.004.")] = PAPER_FLOOR,
+    gamma: Annotated[float, typer.Option(help="Rate of the process, below T.")] = DEFAULTS["gamma"],
+    steps_of_process: Annotated[int, typer.Option("--T", help="Steps of the process.")] = DEFAULTS["T"],
+    floor: Annotated[float, typer.Option(help="Least pixel value; the paper's is 0.004.")] = DEFAULTS["floor"],
     seed: Seed = 0,
-    t: Annotated[float, typer.Option(help="The time on the screen, 0 to 1.")] = 0.16,
+    t: Annotated[float, typer.Option(help="The time on the screen, 0 to 1.")] = DEFAULTS["t"],
     pixels: Annotated[str, typer.Option(help=PIXELS_HELP)] = "[]",
     ddpm_rescaled: Annotated[bool, typer.Option(help="Multiply DDPM's range by 1000/T.")] = False,
     figures: Annotated[str | None, typer.Option(help=f"Figures, of {','.join(FIGURES)}.")] = None,
@@ -145,8 +133,8 @@ def export(
     elif image is None:
         raise typer.BadParameter("give --image, or --settings of an earlier export.")
     else:
-        places = tuple(tuple(pixel) for pixel in _pixels(pixels))
-        view = View(read_image(image), image.stem, gamma, steps_of_process, floor, seed, places, t, ddpm_rescaled)
+        process = {"gamma": gamma, "T": steps_of_process, "floor": floor, "rescaled": ddpm_rescaled}
+        view = View.of(image, name=image.stem, seed=seed, t=t, pixels=pixels, **process)
         chosen = Request()
     given = {"figures": figures, "formats": formats, "extras": extras}
     wanted = replace(chosen, **{k: tuple(filter(None, v.split(","))) for k, v in given.items() if v is not None})

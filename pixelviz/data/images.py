@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from torch import Tensor
 from pixelviz.data.assets import EXAMPLES_DIR
 from pixelviz.data.decode import ImageError, check_size, decode_array, decode_image, decode_stream, resize
 
+SCREEN_SIDE = 256  # rows and columns at most on the screen, and in all that is computed for it
+LEVEL_STEPS = 16 * 255  # of brightness from 0 to 1 where a picture has more levels than this: eight bits fall on them
 MNIST_SIDE, MNIST_PAD = 28, 2  # MNIST-sized pictures get a black border of 2, not a resize: 28 to 32
 LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2"}
@@ -53,6 +56,24 @@ class Picture:
     def tensor(self) -> Tensor:
         """(C, H, W), float64 in [0, 1]; `data.to_unit` takes it to [floor, 1]."""
         return torch.from_numpy(np.ascontiguousarray(self.pixels.transpose(2, 0, 1)))
+
+    @cached_property
+    def screen(self) -> Picture:
+        """The picture at most SCREEN_SIDE a side."""
+        return fit(self, SCREEN_SIDE)
+
+    @cached_property
+    def levels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Its distinct values (L,), ascending, and each value's place among them, (C, H, W).
+
+        More than LEVEL_STEPS of them are rounded to whole steps of 1/LEVEL_STEPS: half a step at most, 1.2e-4.
+        """
+        pixels = self.pixels.transpose(2, 0, 1)
+        index = np.rint(pixels * LEVEL_STEPS).astype(np.int64)
+        if (index / LEVEL_STEPS != pixels).any() and len(levels := np.unique(pixels)) <= LEVEL_STEPS:
+            return levels, np.searchsorted(levels, pixels)
+        there = np.bincount(index.ravel(), minlength=LEVEL_STEPS + 1) > 0
+        return np.flatnonzero(there) / LEVEL_STEPS, (np.cumsum(there) - 1)[index]
 
     def _with(self, pixels: np.ndarray, *notes: str) -> Picture:
         return replace(self, pixels=pixels, notes=self.notes + notes)

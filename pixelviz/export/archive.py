@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from pydantic import Field, model_validator
 
-from pixelviz.data.images import read_image
 from pixelviz.data.pictures import as_bytes, frame_steps, to_pil
 from pixelviz.declare import declared, fields_of, read_object
 from pixelviz.export import film, paper_figures
@@ -74,7 +73,7 @@ def read_settings(path: Path, image: Path | None = None) -> tuple[View, Request]
         settings = read_object(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ExportError(f"{path} cannot be read as settings ({error}); use settings.json of an export.") from None
-    view = View.from_settings(settings, read_image(image or path.with_name(IMAGE_FILE)))
+    view = View.from_settings(settings, image or path.with_name(IMAGE_FILE))
     return view, Request(**{key: settings[key] for key in fields_of(Request) if key in settings})
 
 
@@ -85,9 +84,8 @@ def curves_csv(view: View) -> str:
     """
     i = torch.arange(view.T + 1)
     columns: dict[str, Sequence[float]] = {"i": i.tolist(), "t": (i.double() / view.T).tolist()}
-    x0 = torch.tensor(view.x0_at_pixels, dtype=torch.float64)
     for method, schedule in view.schedules.items():
-        snr = schedule.snr(x0[:, None], i)
+        snr = schedule.snr(view.x0_at_pixels[:, None], i)
         for k, (row, column, channel) in enumerate(view.pixels):
             columns[f"{method}_snr_pixel{k + 1}_r{row}_c{column}_{view.channels[channel]}"] = snr[k].tolist()
     measured = view.walk.moments
@@ -161,11 +159,12 @@ def export(
     bench_for(parts) gives the checkpoint for a figure that needs one, or None; turn() is entered while a network
     runs. A zip that is not finished (an error, or a generator closed early) is removed; an earlier one then stays.
     """
+    view = view.pointed()
     tasks = list(_tasks(view, request, bench_for, turn))
     made: list[str] = []
     with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         picture = io.BytesIO()
-        to_pil(as_bytes(view.picture.pixels)).save(picture, "png")
+        to_pil(as_bytes(view.image.pixels)).save(picture, "png")
         archive.writestr(IMAGE_FILE, picture.getvalue())
         for k, (what, make) in enumerate(tasks):
             yield Progress(what, k, len(tasks))

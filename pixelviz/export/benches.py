@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pixelviz.claims import Bench
-from pixelviz.data.images import Picture, fit_square
+from pixelviz.data.images import fit_square
 from pixelviz.data.sets import to_unit
 from pixelviz.devices import Compute
 from pixelviz.export.figures import best_fit
@@ -16,10 +16,10 @@ from pixelviz.store.checkpoints import Checkpoint, CheckpointError
 from pixelviz.view import View
 
 
-def bench_of(name: str, loaded: Checkpoint, picture: Picture, compute: Compute) -> Bench:
-    """A loaded checkpoint with the picture, fitted to its size and channels."""
+def bench_of(name: str, loaded: Checkpoint, view: View, compute: Compute) -> Bench:
+    """A loaded checkpoint with a view's picture, fitted to its size and channels."""
     config = loaded.model.config
-    pixels = fit_square(picture, config.image_size, config.channels).tensor()
+    pixels = fit_square(view.image, config.image_size, config.channels).tensor()
     return Bench(name, loaded.model, to_unit(pixels, config.floor, torch.float64), compute, loaded.record.figures)
 
 
@@ -38,7 +38,7 @@ def nearest_in(root: Path, view: View, needs: tuple[str, ...], compute: Compute)
             found.append((folder.name, config, parts))
     while name := best_fit(found, needs, view):
         try:
-            return bench_of(name, checkpoints.load(root / name, compute.device), view.picture, compute)
+            return bench_of(name, checkpoints.load(root / name, compute.device), view, compute)
         except CheckpointError:  # its weights do not fit; the next nearest may
             found = [one for one in found if one[0] != name]
     return None

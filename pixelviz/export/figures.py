@@ -67,9 +67,8 @@ def _about(found: Bench) -> str:
 
 def _figure_1(view: View, _: Bench | None):
     steps = sorted({max(1, i) for i in frame_steps(view.T, VESSEL_STEPS + 1)})  # i = 0 has an infinite SNR
-    x0 = torch.tensor(view.x0_at_pixels, dtype=torch.float64)
-    snr = view.schedules["pixel_aware"].snr(x0, torch.tensor(steps)[:, None])
-    return paper_figures.snr_vessels(steps, snr.numpy(), view.x0_at_pixels, view.T)
+    snr = view.ours.snr(view.x0_at_pixels, torch.tensor(steps)[:, None])
+    return paper_figures.snr_vessels(steps, snr.numpy(), view.x0_at_pixels.tolist(), view.T)
 
 
 def _figure_2(view: View, _: Bench | None):
@@ -144,7 +143,7 @@ def _figure_7(view: View, found: Bench):
 
 
 def _figure_8(view: View, _: Bench | None):
-    schedule, steps = view.schedules["ddpm"], frame_steps(view.T, GRID)
+    schedule, steps = view.theirs, frame_steps(view.T, GRID)
     x = trajectory(schedule, view.x0, noise(view.seed, view.x0.shape, view.T), [view.T])[0]
     fresh = noise(view.seed + 1, view.x0.shape, len(steps))
     back = [x]

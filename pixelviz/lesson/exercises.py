@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pixelviz.data.sets import to_image
-from pixelviz.lesson.steps import BOOT, CLOSED_FLOOR, FAST_GAMMA, THREE, Numbers, Scene
+from pixelviz.lesson.steps import BOOT, CLOSED_FLOOR, FAST_GAMMA, THREE, Numbers, Scene, numbers_of
 from pixelviz.process import theory
+from pixelviz.view import View
 
 TOLERANCE = 0.01  # nats of the terminal gap
 LOOK_AT = 0.5
@@ -24,45 +25,45 @@ class Exercise:
 
     key: str
     scene: Scene
-    answer: Callable[[Scene], Numbers]
+    answer: Callable[[View], Numbers]
     view: Mapping[str, Any] | None = field(default_factory=dict)
     quoted: Numbers = field(default_factory=dict)
 
     def given(self) -> Numbers:
         """The numbers that the task quotes."""
-        return self.scene.numbers() | self.quoted
+        return numbers_of(self.scene.view) | self.quoted
 
 
-def _half_life(scene: Scene) -> Numbers:
+def _half_life(view: View) -> Numbers:
     # E x_t = x0 exp(-gamma x0 t/2) (Eq. 25) is x0/2 at t = 2 log 2 / (gamma x0).
-    times = (2 * math.log(2) / (scene.gamma * scene.values)).tolist()
+    times = (2 * math.log(2) / (view.gamma * view.x0_at_pixels)).tolist()
     return {f"t{k}": t for k, t in enumerate(times, 1)}
 
 
-def _crossing(scene: Scene) -> Numbers:
-    dark, _, bright = scene.values
-    slow, fast = (theory.t_delta(dark, bright, gamma).item() for gamma in (scene.gamma, FAST_GAMMA))
+def _crossing(view: View) -> Numbers:
+    dark, _, bright = view.x0_at_pixels
+    slow, fast = (theory.t_delta(dark, bright, gamma).item() for gamma in (view.gamma, FAST_GAMMA))
     return {"slow": slow, "fast": fast, "ratio": slow / fast}
 
 
-def _peak(scene: Scene) -> Numbers:
-    return {"peak": theory.snr_peak(scene.gamma, LOOK_AT), "u": theory.U_SNR_PEAK}
+def _peak(view: View) -> Numbers:
+    return {"peak": theory.snr_peak(view.gamma, LOOK_AT), "u": theory.U_SNR_PEAK}
 
 
-def _lead(scene: Scene) -> Numbers:
-    log_bar = -scene.ddpm.log_alpha_bar(1.0, scene.T).item()
-    return {"slow": log_bar / scene.gamma, "fast": log_bar / FAST_GAMMA}
+def _lead(view: View) -> Numbers:
+    log_bar = -view.theirs.log_alpha_bar(1.0, view.T).item()
+    return {"slow": log_bar / view.gamma, "fast": log_bar / FAST_GAMMA}
 
 
-def _floor(scene: Scene) -> Numbers:
-    advice = theory.advise_floor(to_image(scene.x0, scene.floor), TOLERANCE, scene.gamma)
-    raised = Scene(scene.example, scene.wanted, scene.gamma, scene.T, advice.floor)
+def _floor(view: View) -> Numbers:
+    advice = theory.advise_floor(to_image(view.x0, view.floor), TOLERANCE, view.gamma)
+    raised = view.but(floor=advice.floor)
     gap = theory.terminal_gap(raised.ours, raised.x0)
     return {"least": advice.floor, "variance": gap.least_variance, "safe": CLOSED_FLOOR}
 
 
-def _amplify(scene: Scene) -> Numbers:
-    slow, fast = (math.exp(gamma / 2) for gamma in (scene.gamma, FAST_GAMMA))  # e^(gamma x0/2) for a white pixel
+def _amplify(view: View) -> Numbers:
+    slow, fast = (math.exp(gamma / 2) for gamma in (view.gamma, FAST_GAMMA))  # e^(gamma x0/2) for a white pixel
     return {"slow": slow, "fast": fast, "shrink": 1 / slow}
 
 

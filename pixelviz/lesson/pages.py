@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from pixelviz.data.images import EXAMPLES
 from pixelviz.data.sets import to_image
 from pixelviz.declare import quoted
 from pixelviz.lesson.exercises import EXERCISES
-from pixelviz.lesson.steps import STEPS, Numbers, Outcome, Scene, Step
+from pixelviz.lesson.steps import STEPS, Numbers, Outcome, Scene, Staging, Step
 from pixelviz.numerals import in_words
 from pixelviz.service.errors import friendly
 from pixelviz.service.service import Service
+from pixelviz.view import DEFAULTS
 
 LESSONS = Path(__file__).with_name("words")
 FIRST_LANGUAGE = "en"
@@ -68,21 +70,13 @@ def _sentences(numbers: Numbers) -> dict[str, str]:
 
 def _settings(scene: Scene, **changes: Any) -> dict[str, Any]:
     """The instrument's settings for a scene."""
-    return {
-        "example": dict(EXAMPLES)[scene.example].stem,
-        "seed": 0,
-        "gamma": scene.gamma,
-        "T": scene.T,
-        "floor": scene.floor,
-        "rescaled": True,
-        "pixels": scene.pixels,
-        "pair": [0, len(scene.pixels) - 1],
-        **changes,
-    }
+    view = {key: getattr(scene.view, key) for key in DEFAULTS if key != "t"}
+    about = {"example": dict(EXAMPLES)[scene.example].stem, "pair": [0, len(scene.wanted) - 1]}
+    return view | about | changes
 
 
-def _view(view: Any) -> dict[str, Any] | None:
-    return None if view is None else {"views": view.views, "t": view.t, "until": view.until, "look": view.look}
+def _stage(stage: Staging | None) -> dict[str, Any] | None:
+    return None if stage is None else asdict(stage)
 
 
 def plan() -> dict[str, Any]:
@@ -94,9 +88,9 @@ def plan() -> dict[str, Any]:
                 "minutes": step.minutes,
                 "options": step.options,
                 "settings": _settings(step.scene),
-                "values": to_image(step.scene.values, step.scene.floor).tolist(),
-                "ask": _view(step.ask),
-                "see": _view(step.see),
+                "values": to_image(step.scene.view.x0_at_pixels, step.scene.view.floor).tolist(),
+                "ask": _stage(step.ask),
+                "see": _stage(step.see),
                 "tries": [{"key": key, "state": state} for key, state in step.tries.items()],
                 "network": step.network,
                 "given": _sentences(step.given()),
@@ -147,7 +141,7 @@ class Lesson:
         with self._locks[step.key]:  # the first computes it, the others wait for that
             kept = self._kept.get(step.key)
             if kept is None or kept[0] != models:
-                kept = self._kept[step.key] = (models, _for_browser(step, step.outcome(step.scene, self.service)))
+                kept = self._kept[step.key] = (models, _for_browser(step, step.outcome(step.scene.view, self.service)))
         return kept[1]
 
     def answers(self) -> dict[str, Any]:
@@ -162,6 +156,7 @@ class Lesson:
         return {
             "steps": steps,
             "exercises": {
-                exercise.key: _sentences(exercise.given() | exercise.answer(exercise.scene)) for exercise in EXERCISES
+                exercise.key: _sentences(exercise.given() | exercise.answer(exercise.scene.view))
+                for exercise in EXERCISES
             },
         }

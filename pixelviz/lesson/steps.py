@@ -19,14 +19,13 @@ from torch import Tensor
 from pixelviz.checks import ServiceError
 from pixelviz.config import PAPER_FLOOR
 from pixelviz.data import pictures
-from pixelviz.data.images import EXAMPLES, fit, read_image
-from pixelviz.data.sets import to_unit
+from pixelviz.data.images import EXAMPLES
 from pixelviz.process import theory
 from pixelviz.process.forward import marginal
 from pixelviz.process.open_loop import open_loop_errors
-from pixelviz.process.schedules import LinearBeta, PixelAware, Schedule
-from pixelviz.service.forward import MAX_SIDE
+from pixelviz.process.schedules import PixelAware, Schedule
 from pixelviz.service.service import Service
+from pixelviz.view import DEFAULTS, View
 
 CLOSED_FLOOR = 0.2  # of the bundled model that generates: it closes the terminal gap
 APART = 0.25  # of the picture's side: markers closer than this would hide each other
@@ -38,61 +37,45 @@ CHART_POINTS = 50
 Numbers = dict[str, float | int | str]
 
 
+def at_brightness(x0: Tensor, wanted: Sequence[float]) -> list[list[int]]:
+    """[row, column, channel] of the pixel of each wanted brightness; of near ones a central one, apart from others."""
+    _, rows, columns = x0.shape
+    row, column = torch.meshgrid(torch.arange(rows) / (rows - 1), torch.arange(columns) / (columns - 1), indexing="ij")
+    cost = 0.02 * torch.hypot(row - 0.5, column - 0.5)
+    found = []
+    for brightness in wanted:
+        at = divmod(int((cost + (x0[0] - brightness).abs()).argmin()), columns)
+        found.append([*at, 0])
+        cost = cost + 0.1 * (torch.hypot(row - row[at], column - column[at]) < APART)
+    return found
+
+
 @dataclass(frozen=True)
 class Scene:
-    """A picture in the instrument; pixels are those nearest in brightness to `wanted`, the darkest first."""
+    """An example in the instrument; its pixels are those nearest in brightness to `wanted`, the darkest first.
+
+    DDPM's range is rescaled so that it reaches noise in T steps: the comparison that is fair to it.
+    """
 
     example: str
     wanted: tuple[float, ...]
-    gamma: float = 20.0
-    T: int = 200
-    floor: float = PAPER_FLOOR
 
     @cached_property
-    def x0(self) -> Tensor:
-        """The picture in [floor, 1], (C, H, W), float64."""
-        return to_unit(fit(read_image(dict(EXAMPLES)[self.example]), MAX_SIDE).tensor(), self.floor, torch.float64)
+    def view(self) -> View:
+        """The picture with its settings, read when it is first needed."""
+        view = View.of(dict(EXAMPLES)[self.example], name=self.example, rescaled=True)
+        return view.but(pixels=at_brightness(view.x0, self.wanted))
 
-    @cached_property
-    def pixels(self) -> list[list[int]]:
-        """[row, column, channel] of each wanted brightness; of near ones a central one, apart from the others."""
-        _, rows, columns = self.x0.shape
-        row, column = torch.meshgrid(
-            torch.arange(rows) / (rows - 1), torch.arange(columns) / (columns - 1), indexing="ij"
-        )
-        cost = 0.02 * torch.hypot(row - 0.5, column - 0.5)
-        found = []
-        for brightness in self.wanted:
-            at = divmod(int((cost + (self.x0[0] - brightness).abs()).argmin()), columns)
-            found.append([*at, 0])
-            cost = cost + 0.1 * (torch.hypot(row - row[at], column - column[at]) < APART)
-        return found
 
-    @property
-    def values(self) -> Tensor:
-        """x0 of the pixels, (P,)."""
-        return torch.stack([self.x0[channel, row, column] for row, column, channel in self.pixels])
-
-    @property
-    def ours(self) -> PixelAware:
-        """The pixel-aware schedule of the scene."""
-        return PixelAware(self.T, self.gamma)
-
-    @property
-    def ddpm(self) -> LinearBeta:
-        """DDPM, its range rescaled so that it reaches noise in T steps: the comparison that is fair to it."""
-        return LinearBeta(self.T, rescaled=True)
-
-    def numbers(self) -> Numbers:
-        """What a question may quote."""
-        return {"gamma": self.gamma, "T": self.T, "floor": self.floor} | {
-            f"x{k}": value for k, value in enumerate(self.values.tolist(), 1)
-        }
+def numbers_of(view: View) -> Numbers:
+    """What a question may quote of a view."""
+    values = {f"x{k}": value for k, value in enumerate(view.x0_at_pixels.tolist(), 1)}
+    return {"gamma": view.gamma, "T": view.T, "floor": view.floor} | values
 
 
 @dataclass(frozen=True)
 class Staging:
-    """What the instrument shows: its views, the time, up to where the time then runs, and where to look."""
+    """How the instrument is shown: its views, the time, up to where the time then runs, and where to look."""
 
     views: tuple[str, ...]
     t: float = 0.0
@@ -183,17 +166,17 @@ def error_growth(error: float, head_error: float, T: int) -> str:
 # --- The steps
 
 
-def _noise(scene: Scene, service: Service) -> Outcome:
-    x0, schedule = scene.values[0], scene.ours
-    end = marginal(schedule, x0, scene.T)
+def _noise(view: View, service: Service) -> Outcome:
+    x0, schedule = view.x0_at_pixels[0], view.ours
+    end = marginal(schedule, x0, view.T)
     return Outcome(
-        what_remains(schedule, x0.item(), scene.T),
+        what_remains(schedule, x0.item(), view.T),
         {
             "alpha": schedule.alpha(x0, 1).item(),
-            "alpha_bar": schedule.alpha_bar(x0, scene.T).item(),
+            "alpha_bar": schedule.alpha_bar(x0, view.T).item(),
             "mean": end.mean.item(),
             "spread": end.variance.sqrt().item(),
-            "half": 2 * math.log(2) / (scene.gamma * x0.item()),  # where sqrt(abar) is 1/2
+            "half": 2 * math.log(2) / (view.gamma * x0.item()),  # where sqrt(abar) is 1/2
         },
     )
 
@@ -202,64 +185,64 @@ POUR_AT, LATER = 0.05, 0.4
 PEAK_AT, LATE = 0.25, 0.8
 
 
-def _pouring(scene: Scene, service: Service) -> Outcome:
-    dark, middle, bright = scene.values
-    rates = scene.ours.snr_derivative(scene.values, POUR_AT * scene.T).abs()
+def _pouring(view: View, service: Service) -> Outcome:
+    dark, middle, bright = view.x0_at_pixels
+    rates = view.ours.snr_derivative(view.x0_at_pixels, POUR_AT * view.T).abs()
     return Outcome(
         strongest(rates),
         {f"rate{k}": rate for k, rate in enumerate(rates.tolist(), 1)}
         | {
-            "crossing_dark": theory.t_delta(dark, bright, scene.gamma).item(),
-            "crossing_middle": theory.t_delta(middle, bright, scene.gamma).item(),
-            "all_pairs": theory.all_pairs_until(scene.gamma),
+            "crossing_dark": theory.t_delta(dark, bright, view.gamma).item(),
+            "crossing_middle": theory.t_delta(middle, bright, view.gamma).item(),
+            "all_pairs": theory.all_pairs_until(view.gamma),
             "u": theory.U_STAR,
         },
     )
 
 
-def _peak(scene: Scene, service: Service) -> Outcome:
-    snr = scene.ours.snr(scene.values, PEAK_AT * scene.T)
+def _peak(view: View, service: Service) -> Outcome:
+    snr = view.ours.snr(view.x0_at_pixels, PEAK_AT * view.T)
     return Outcome(
         strongest(snr),
         {f"snr{k}": value for k, value in enumerate(snr.tolist(), 1)}
         | {
-            "peak": theory.snr_peak(scene.gamma, PEAK_AT),
-            "peak_late": theory.snr_peak(scene.gamma, 1.0),
+            "peak": theory.snr_peak(view.gamma, PEAK_AT),
+            "peak_late": theory.snr_peak(view.gamma, 1.0),
             "u": theory.U_SNR_PEAK,
         },
     )
 
 
 LEAD_AT = 0.5
-FAST_GAMMA = 50.0
+SLOW_GAMMA, FAST_GAMMA = DEFAULTS["gamma"], 50.0
 
 
-def _share_ahead(schedule: Schedule, scene: Scene, t: float) -> float:
-    return theory.who_is_ahead(schedule, scene.ddpm, scene.x0, t).mean_share
+def _share_ahead(schedule: Schedule, view: View, t: float) -> float:
+    return theory.who_is_ahead(schedule, view.theirs, view.x0, t).mean_share
 
 
-def _ddpm(scene: Scene, service: Service) -> Outcome:
-    i = LEAD_AT * scene.T
-    dark = scene.values[:1]
-    log_bar = scene.ddpm.log_alpha_bar(1.0, torch.tensor([i, scene.T])).abs()
-    line, line_end = (log_bar / (scene.gamma * torch.tensor([LEAD_AT, 1.0]))).tolist()
+def _ddpm(view: View, service: Service) -> Outcome:
+    i = LEAD_AT * view.T
+    dark = view.x0_at_pixels[:1]
+    log_bar = view.theirs.log_alpha_bar(1.0, torch.tensor([i, view.T])).abs()
+    line, line_end = (log_bar / (view.gamma * torch.tensor([LEAD_AT, 1.0]))).tolist()
     return Outcome(
-        who_leads(scene.ours, scene.ddpm, scene.x0, LEAD_AT),
+        who_leads(view.ours, view.theirs, view.x0, LEAD_AT),
         {
             "line": line,
             "line_end": line_end,
-            "share": 100 * _share_ahead(scene.ours, scene, LEAD_AT),
-            "share_end": 100 * _share_ahead(scene.ours, scene, 1.0),
-            "share_fast": 100 * _share_ahead(PixelAware(scene.T, FAST_GAMMA), scene, 1.0),
-            "snr_dark": scene.ours.snr(dark, i).item(),
-            "snr_dark_ddpm": scene.ddpm.snr(dark, i).item(),
+            "share": 100 * _share_ahead(view.ours, view, LEAD_AT),
+            "share_end": 100 * _share_ahead(view.ours, view, 1.0),
+            "share_fast": 100 * _share_ahead(PixelAware(view.T, FAST_GAMMA), view, 1.0),
+            "snr_dark": view.ours.snr(dark, i).item(),
+            "snr_dark_ddpm": view.theirs.snr(dark, i).item(),
         },
     )
 
 
-def _gap(scene: Scene, service: Service) -> Outcome:
-    raised = Scene(scene.example, scene.wanted, scene.gamma, scene.T, CLOSED_FLOOR)
-    found = {name: theory.terminal_gap(one.ours, one.x0) for name, one in (("", scene), ("_raised", raised))}
+def _gap(view: View, service: Service) -> Outcome:
+    both = ("", view), ("_raised", view.but(floor=CLOSED_FLOOR))
+    found = {name: theory.terminal_gap(one.ours, one.x0) for name, one in both}
     numbers: Numbers = {}
     for name, gap in found.items():
         numbers |= {
@@ -267,7 +250,7 @@ def _gap(scene: Scene, service: Service) -> Outcome:
             f"kl{name}": gap.mean,
             f"share{name}": 100 * gap.share_barely_noisy,
         }
-    black = scene.ours.noise_variance(scene.values[0], scene.T).item()
+    black = view.ours.noise_variance(view.x0_at_pixels[0], view.T).item()
     return Outcome(noise_share(black), numbers)
 
 
@@ -279,10 +262,9 @@ def _by_floor(service: Service, *parts: str) -> list[str]:
     return sorted(names, key=lambda name: service.find(name).config.floor)
 
 
-def _scale(scene: Scene, service: Service) -> Outcome:
+def _scale(view: View, service: Service) -> Outcome:
     names = _by_floor(service, "scale_vae")
-    path = dict(EXAMPLES)[scene.example]
-    low, high = (service.scale(name, path, service.find(name).config.T) for name in (names[0], names[-1]))
+    low, high = (service.scale(name, view, service.find(name).config.T) for name in (names[0], names[-1]))
     return Outcome(
         by_thirds(low.ssim_x_delta),
         {
@@ -301,7 +283,7 @@ def _scale(scene: Scene, service: Service) -> Outcome:
     )
 
 
-def _passes(scene: Scene, service: Service) -> Outcome:
+def _passes(view: View, service: Service) -> Outcome:
     names = [n for n in _by_floor(service, "parallel_unet", "scale_vae") if service.find(n).config.head_target == "v"]
     if not names:
         raise ServiceError("this step needs a checkpoint with v heads. Train one, or go on.")
@@ -323,19 +305,19 @@ def _passes(scene: Scene, service: Service) -> Outcome:
     )
 
 
-def _diverge(scene: Scene, service: Service) -> Outcome:
-    x0 = scene.values
-    printed, stable = (open_loop_errors(scene.ours, x0, HEAD_ERROR, form) for form in ("printed", "v"))
-    steps = pictures.frame_steps(scene.T, CHART_POINTS)
-    steps = [i for i in steps if i < scene.T]  # at i = T nothing has gone wrong yet
+def _diverge(view: View, service: Service) -> Outcome:
+    x0 = view.x0_at_pixels
+    printed, stable = (open_loop_errors(view.ours, x0, HEAD_ERROR, form) for form in ("printed", "v"))
+    steps = pictures.frame_steps(view.T, CHART_POINTS)
+    steps = [i for i in steps if i < view.T]  # at i = T nothing has gone wrong yet
     white = len(x0) - 1
     return Outcome(
-        error_growth(printed[0, white].item(), HEAD_ERROR, scene.T),
+        error_growth(printed[0, white].item(), HEAD_ERROR, view.T),
         {
             "error_end": printed[0, white].item(),
             "error_dark": printed[0, 0].item(),
             "error_stable": stable[0, white].item(),
-            "factor": theory.amplification(scene.ours, x0[white], scene.T).item(),
+            "factor": theory.amplification(view.ours, x0[white], view.T).item(),
         },
         curves={
             "printed": (steps, printed[steps, white].tolist()),
@@ -360,14 +342,14 @@ class Step:
     scene: Scene
     ask: Staging
     see: Staging | None
-    outcome: Callable[[Scene, Service], Outcome]
+    outcome: Callable[[View, Service], Outcome]
     tries: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     network: bool = False
     quoted: Numbers = field(default_factory=dict)
 
     def given(self) -> Numbers:
         """The numbers that the question quotes."""
-        return self.scene.numbers() | self.quoted
+        return numbers_of(self.scene.view) | self.quoted
 
 
 ONE, THREE = Scene("Camera", (0.7,)), Scene("Camera", (0.05, 0.3, 0.95))
@@ -393,7 +375,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "ddpm", 6, ("all", "bright", "dark", "none"), THREE,
         Staging(("image",)), Staging(("image", "ours", "ddpm", "ahead"), until=LEAD_AT, look="ahead"), _ddpm,
-        {"end": {"t": 1.0}, "fast": {"gamma": FAST_GAMMA, "t": 1.0}, "slow": {"gamma": THREE.gamma, "t": LEAD_AT}},
+        {"end": {"t": 1.0}, "fast": {"gamma": FAST_GAMMA, "t": 1.0}, "slow": {"gamma": SLOW_GAMMA, "t": LEAD_AT}},
         quoted={"t": LEAD_AT, "fast": FAST_GAMMA},
     ),
     Step(
@@ -416,8 +398,8 @@ STEPS: tuple[Step, ...] = (
         Staging(("image", "ours"), t=1.0), None, _diverge,
         quoted={
             "error": HEAD_ERROR,
-            "walk": HEAD_ERROR * math.sqrt(BLACK_AND_WHITE.T),
-            "sum": HEAD_ERROR * BLACK_AND_WHITE.T,
+            "walk": HEAD_ERROR * math.sqrt(DEFAULTS["T"]),
+            "sum": HEAD_ERROR * DEFAULTS["T"],
         },
     ),
 )  # fmt: skip

@@ -19,6 +19,8 @@ from pixelviz.config import ConfigError
 from pixelviz.process.reverse import Gaussian
 from pixelviz.process.schedules import Schedule, as_float
 
+STEPS_AT_ONCE = 32  # of T, times as many levels as there are: what a processor's cache holds
+
 
 def raise_to_floor(pixels, floor: float) -> Tensor:
     """x0 = floor + (1 - floor) p: [0, 1] onto [floor, 1] (Section 4), shape kept."""
@@ -141,6 +143,29 @@ def expected_moments(schedule: Schedule, x0, steps: Iterable[float] | None = Non
         spread = (shares * (pixel.mean - mean[-1][:, None]) ** 2).sum(1)
         variance.append(shares @ pixel.variance.expand_as(values) + spread)
     return Moments(torch.stack(mean), torch.stack(variance))
+
+
+def closed_form_moments(schedule: Schedule, levels, tallies: Tensor) -> Moments:
+    """Moments over an image's pixels of x_i = sqrt(abar_i) x0 + sqrt(1 - abar_i) eps, one eps for all i = 0..T.
+
+    At each i they have the law of `empirical_moments`, but not from one i to the next: a chain adds fresh noise at
+    every step, which costs 2 T normal numbers a pixel. Here the pixels are counted once, and each step costs a few
+    operations a level. Args: levels (L,), distinct x0; tallies (C, 3, L), of a channel's pixels at each level how many
+    there are, the sum of their eps, and of its square. Returns (T+1, C) each.
+    """
+    levels, mean, variance = check_x0(levels), [], []
+    number, first, second = (tallies[:, k].T.to(levels) for k in range(3))  # (L, C) each
+    pixels = number.sum(0)
+    for i in torch.arange(schedule.T + 1).split(STEPS_AT_ONCE):
+        m, v = marginal(schedule, levels, i[:, None])
+        s = v.sqrt()
+        middle = m.mean(1, keepdim=True)  # the squares are of differences from it, or little of them would be left
+        m = m - middle
+        shifted = (m @ number + s @ first) / pixels
+        mean.append(middle + shifted)
+        square = (m.square() @ number + 2 * (m * s) @ first + v @ second) / pixels
+        variance.append((square - shifted.square()).clamp(min=0))
+    return Moments(torch.cat(mean), torch.cat(variance))
 
 
 def _step_factors(schedule: Schedule, x0: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

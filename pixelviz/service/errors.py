@@ -32,13 +32,14 @@ SPEAKING = (
     SamplerError,
     TrainingError,
 )
+SYMBOLS = ("t", "i", "n")  # in capitals they would be others
 
 
 def friendly(error: BaseException) -> str:
     """What to show for an error. Anything unforeseen is logged with its traceback, and only named by its kind."""
     if isinstance(error, SPEAKING):
         message = str(error)
-        if "_" in message.split(" ", 1)[0]:  # a setting's name
+        if "_" in (first := message.split(" ", 1)[0]) or first in SYMBOLS:  # a setting's name
             return f"The setting {message}"
         return message[:1].upper() + message[1:]
     if out_of_memory(error):

@@ -11,8 +11,6 @@ import numpy as np
 
 from pixelviz.data.pictures import PIXEL_COLOURS, data_uri, grid_columns, suggest_pixels, tile
 
-MAX_LEVELS = 4096  # of a picture in the browser, which computes per level and not per pixel
-
 
 def _packed(values: np.ndarray, dtype: str) -> str:
     """An array, flattened, as base64 of little-endian numbers."""
@@ -50,28 +48,24 @@ def picture(
     )
 
 
-def instrument(pixels: np.ndarray, noise: np.ndarray, **about: Any) -> str:
-    """A picture for the instrument, which noises it in the browser.
+def instrument(noise: np.ndarray, levels: tuple[np.ndarray, np.ndarray] | None, **about: Any) -> str:
+    """A picture for the instrument, which noises it in the browser, or other noise for the picture that it has.
 
-    Args: pixels (C, H, W) in [0, 1], before any floor; noise (C, H, W), the eps that both methods share; about,
-    what goes along (example, seed, notes, ...). The picture travels as its distinct levels (float64) and an index
-    into them; where there are more than MAX_LEVELS they are rounded to that many steps.
+    Args: noise (C, H, W), the eps that both methods share; levels, the picture's as `Picture.levels` gives them, None
+    where the browser has it; about, what goes along (picture, example, seed, ...).
     """
-    if len(np.unique(pixels)) > MAX_LEVELS:
-        pixels = np.rint(pixels * (MAX_LEVELS - 1)) / (MAX_LEVELS - 1)
-    levels, index = np.unique(pixels, return_inverse=True)
-    wide = len(levels) > 256
-    return json.dumps(
-        {
-            "shape": list(pixels.shape),
-            "levels": _packed(levels, "<f8"),
+    about |= {"noise": _packed(noise, "<f4")}
+    if levels is not None:
+        values, index = levels
+        wide = len(values) > 256
+        about |= {
+            "shape": list(index.shape),
+            "levels": _packed(values, "<f8"),
             "index": _packed(index, "<u2" if wide else "<u1"),
             "wide": wide,
-            "noise": _packed(noise, "<f4"),
-            "suggested": suggest_pixels(pixels),
-            **about,
+            "suggested": suggest_pixels(values[index]),
         }
-    )
+    return json.dumps(about)
 
 
 def sample_sheet(

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pixelviz.checks import ServiceError, parse_pixels
-from pixelviz.config import PAPER_FLOOR
+from pixelviz.checks import ServiceError
 from pixelviz.data.assets import CHECKPOINTS, default_runs
-from pixelviz.data.images import Picture, read_image
 from pixelviz.devices import choose
 from pixelviz.measure.benchmark import Case, cases
 from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling, estimate_scale, fitted, similarities
-from pixelviz.process.schedules import SCHEDULES
 from pixelviz.samplers import SAMPLERS, STARTS
 from pixelviz.service.catalog import Catalog, Found
 from pixelviz.service.errors import friendly
-from pixelviz.service.forward import Forward, build_forward, curves_json, instrument_value
-from pixelviz.service.forward import check_settings as check_forward
 from pixelviz.service.generation import MOST_IMAGES, Generation, check_generation, run_generation
 from pixelviz.service.race import Race, run_race
 from pixelviz.service.shelf import PeerShelf
 from pixelviz.service.turns import ModelTurn
 from pixelviz.store.checkpoints import Checkpoint
+from pixelviz.view import View
 
-MAX_WALKS = 8  # answers of /curves kept; 1.5 MB each for the largest picture, and the moments
 MODEL_QUEUE = "model"  # name of the queue for handlers that run a network
 
 __all__ = [
     "MODEL_QUEUE",
     "MOST_IMAGES",
-    "Forward",
     "Generation",
     "Service",
     "ServiceError",
@@ -57,8 +49,6 @@ class Service:
         self.turn = ModelTurn()
         self._catalog = Catalog([(bundled, "bundled"), (self.runs, "trained")], self.compute.device)
         self.peers = PeerShelf(self.compute.device)
-        self._walks: OrderedDict[tuple, Forward] = OrderedDict()
-        self._walks_lock = threading.Lock()
 
     # --- checkpoints
 
@@ -91,79 +81,27 @@ class Service:
         parameters, config, the fields of `checkpoints.Record`, and card (Markdown)."""
         return self._catalog.describe(name)
 
-    # --- pictures
-
-    @staticmethod
-    def read(source: Any) -> Picture:
-        """An upload (path, bytes, PIL image or array) as a Picture; a Picture passes. Raises ImageError."""
-        return source if isinstance(source, Picture) else read_image(source)
-
-    def forward(
-        self,
-        source: Any,
-        gamma: float,
-        T: int,
-        floor: float = PAPER_FLOOR,
-        seed: int = 0,
-        pixels: Any = (),
-        ddpm_rescaled: bool = False,
-        schedule: str = SCHEDULES.first,
-    ) -> Forward:
-        """Both trajectories of a picture, with pixels to follow, [row, column, channel] each (JSON text or a list)."""
-        picture, settings = self.read(source), check_forward(gamma, T, floor, seed, ddpm_rescaled, schedule)
-        pixels = parse_pixels(pixels)  # before the walk, which takes a second or two for a large picture
-        content = hashlib.blake2b(picture.pixels.tobytes(), digest_size=16).digest()
-        key = (content, picture.pixels.shape, picture.notes, settings)
-        with self._walks_lock:
-            walk = self._walks.get(key)
-        if walk is None:
-            walk = build_forward(picture, settings)
-        with self._walks_lock:
-            self._walks[key] = walk
-            self._walks.move_to_end(key)
-            while len(self._walks) > MAX_WALKS:
-                self._walks.popitem(last=False)
-        return walk.with_pixels(pixels)
-
-    def instrument(self, source: Any, seed: int = 0, **about: Any) -> str:
-        """The instrument's value for a picture: x0 and the shared noise, and what else goes along, as JSON."""
-        return instrument_value(self.read(source), seed, **about)
-
-    def curves(
-        self,
-        source: Any,
-        gamma: float,
-        T: int,
-        floor: float = PAPER_FLOOR,
-        pixels: Any = None,
-        seed: int = 0,
-        ddpm_rescaled: bool = False,
-        schedule: str = SCHEDULES.first,
-    ) -> dict[str, Any]:
-        """The answer of /curves; pixels as for `forward`, None for the middle one. None stands for infinity in it."""
-        middle = pixels is None
-        found = self.forward(source, gamma, T, floor, seed, () if middle else pixels, ddpm_rescaled, schedule)
-        rows, columns = found.size
-        return curves_json(found.with_pixels([[rows // 2, columns // 2, 0]]) if middle else found)
-
     # --- models
 
     def scale_steps(
-        self, name: str, source: Any, i: int | None = None, seed: int = 0, tiled: bool = False
+        self, name: str, view: View, i: int | None = None, tiled: bool = False
     ) -> Iterator[Tiling | ScaleResult]:
-        """G_theta's estimate of x_delta from x_i of a picture, and the twin's of x0; see `estimate_scale`."""
-        model, picture = self.checkpoint(name).model, self.read(source)
-        return estimate_scale(model, self.compute, picture, i, seed, tiled=tiled, turn=self.turn.foreground)
+        """G_theta's estimate of x_delta from x_i of a view's picture, and the twin's of x0; see `estimate_scale`.
 
-    def scale(self, name: str, source: Any, i: int | None = None, seed: int = 0, tiled: bool = False) -> ScaleResult:
+        Of the view picture and seed count; gamma, T and floor are the checkpoint's.
+        """
+        model, turn = self.checkpoint(name).model, self.turn.foreground
+        return estimate_scale(model, self.compute, view.original, i, view.seed, tiled=tiled, turn=turn)
+
+    def scale(self, name: str, view: View, i: int | None = None, tiled: bool = False) -> ScaleResult:
         """The result of `scale_steps`."""
-        return deque(self.scale_steps(name, source, i, seed, tiled), maxlen=1).pop()
+        return deque(self.scale_steps(name, view, i, tiled), maxlen=1).pop()
 
-    def scale_over_i(self, name: str, source: Any, seed: int, steps: Sequence[int]) -> list[ScalePoint]:
+    def scale_over_i(self, name: str, view: View, steps: Sequence[int]) -> list[ScalePoint]:
         """SSIM of the estimate at each step, all with one noise."""
         model = self.checkpoint(name).model
-        x0, _ = fitted(model.config, self.read(source))
-        return list(similarities(model, self.compute, x0, steps, seed, turn=self.turn.foreground))
+        x0, _ = fitted(model.config, view.original)
+        return list(similarities(model, self.compute, x0, steps, view.seed, turn=self.turn.foreground))
 
     def generate(
         self,

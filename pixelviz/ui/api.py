@@ -15,16 +15,17 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder, is_in_or_equal
 
 from pixelviz.checks import ServiceError
-from pixelviz.config import PAPER_FLOOR
 from pixelviz.data.pictures import to_pil
 from pixelviz.data.sets import DATASETS
 from pixelviz.declare import quoted
 from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.samplers import SAMPLERS, STARTS, ours
+from pixelviz.service import forward
 from pixelviz.service.errors import friendly
 from pixelviz.service.generation import check_generation
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service
+from pixelviz.view import DEFAULTS, View
 
 MOST_RUNS = 12_800  # images times passes of one call, which cannot be stopped: 64 images of a closed loop of 200 steps
 
@@ -87,12 +88,12 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
 
     def curves(
         image: FileData,
-        gamma: float = 20.0,
-        T: int = 200,
-        floor: float = PAPER_FLOOR,
+        gamma: float = DEFAULTS["gamma"],
+        T: int = DEFAULTS["T"],
+        floor: float = DEFAULTS["floor"],
         pixels: list[list[int]] | str | None = None,
-        seed: int = 0,
-        ddpm_rescaled: bool = False,
+        seed: int = DEFAULTS["seed"],
+        ddpm_rescaled: bool = DEFAULTS["rescaled"],
         schedule: str = SCHEDULES.first,
     ) -> dict:
         """SNR of chosen pixels, and mean and variance of the whole image, over time, for both schedules.
@@ -100,12 +101,15 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         pixels: [[row, column, channel], ...], up to six (None: the middle one), counted in the upload itself where
         no side is over 256, otherwise in the picture shrunk to that (the notes say so). Returns t (T+1 values), x0
         (a value per pixel), and under pixel_aware and ddpm: snr (a list per pixel), mean and variance (a list per
-        channel, of the exact trajectory). None stands for infinity. DDPM's range is 1e-4 to 0.02 whatever T is,
+        channel, of x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps with the seed's one eps for all t and both
+        schedules, as the screen shows it). None stands for infinity. DDPM's range is 1e-4 to 0.02 whatever T is,
         unless ddpm_rescaled. schedule: ours, one of {schedules}; its figures come under its name, with _ for -.
         """
-        return service.curves(
-            _uploaded(image), gamma, T, floor, None if pixels == "" else pixels, seed, ddpm_rescaled, schedule
-        )
+        settings = {"gamma": gamma, "T": T, "floor": floor, "seed": seed, "rescaled": ddpm_rescaled}
+        view = View.of(_uploaded(image), schedule=schedule, **settings)
+        rows, columns = view.x0.shape[1:]
+        middle = [[rows // 2, columns // 2, 0]]
+        return forward.curves_json(view.but(pixels=middle if pixels is None or pixels == "" else pixels))
 
     def scale(
         image: FileData, checkpoint: str | None = None, i: int | None = None, seed: int = 0
@@ -116,7 +120,7 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         ssim_alpha_bar (None at i = 0), and notes of how the image was fitted to the checkpoint.
         """
         name = _or_first(service, checkpoint, "scale_vae")
-        result = service.scale(name, _uploaded(image), i, seed)
+        result = service.scale(name, View.of(_uploaded(image), seed=seed), i)
         files = [_files([result.picture(which)], which)[0] for which in ("x0", "x_delta", "x_delta_hat")]
         answer = {"checkpoint": name, **result.figures}
         return *files, answer

@@ -43,11 +43,9 @@ def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) 
         register_api(service, jobs)  # first, so that no event of the screen takes an endpoint's name
         header.build([title.lower() for title, _ in TABS])
         with gr.Tabs(overflow_behavior="wrap"):
-            built = {}
             for title, build in TABS:
                 with gr.Tab(title, id=title.lower()) as tab:
-                    built[title] = build(demo, tab, service, jobs)
-        built["Claims"](built["Forward"])
+                    build(demo, tab, service, jobs)
     demo.queue(max_size=MAX_WAITING)
     return demo
 

@@ -11,8 +11,8 @@ from itertools import groupby
 from latex2mathml.converter import convert
 from markupsafe import Markup
 
-from pixelviz.claims import CLAIMS, VERDICTS, Verdict
-from pixelviz.service.claims import Subject
+from pixelviz.claims import CLAIMS, VERDICTS, Context, Verdict
+from pixelviz.service.claims import judged_for
 from pixelviz.ui import charts
 from pixelviz.ui.markup import joined, pieces, render
 
@@ -58,12 +58,12 @@ def statement(text: str) -> Markup:
     return joined(*(Markup(convert(part)) if k % 2 else part for k, part in enumerate(text.split("$"))))
 
 
-def page(subject: Subject, verdicts: Mapping[str, Verdict]) -> Markup:
+def page(context: Context, verdicts: Mapping[str, Verdict]) -> Markup:
     """All claims as HTML, in the paper's order under its sections."""
     counts = Counter(verdict.verdict for verdict in verdicts.values())
     return render(
         "claims",
-        summary=subject.summary,
+        summary=judged_for(context),
         verdicts=verdicts,
         counts=[(name, counts[name]) for name in VERDICTS if counts[name]],
         sections=[(name, list(claims)) for name, claims in groupby(CLAIMS.values(), key=lambda claim: claim.section)],

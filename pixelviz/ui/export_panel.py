@@ -6,19 +6,16 @@ from collections.abc import Sequence
 
 import gradio as gr
 
-from pixelviz.checks import check_pixels, number
-from pixelviz.data.images import fit
 from pixelviz.export.archive import EXTRAS, FORMATS, Request, export
 from pixelviz.export.figures import FIGURES
 from pixelviz.progress import Progress
 from pixelviz.service import benches
 from pixelviz.service.downloads import Downloads, file_name
 from pixelviz.service.errors import friendly
-from pixelviz.service.forward import check_settings
-from pixelviz.service.instrument_state import READ_STATE, picture_name, read_state
 from pixelviz.service.service import Service
 from pixelviz.ui import widgets
-from pixelviz.view import MAX_SIDE, View
+from pixelviz.ui.instrument import READ_STATE
+from pixelviz.view import View
 
 EXTRA_NAMES = {
     "gif": "Film, GIF",
@@ -31,29 +28,17 @@ INTRO = """The figures in the layouts of the paper's, the film, the curves and t
 now, as one zip. Figures 3, 5 and 7 use the checkpoint that fits best, and say which. It takes half a minute or so."""
 
 
-def read_view(service: Service, source: dict, text: str | None) -> View:
-    """The view that the instrument shows; raises ServiceError, ConfigError or ImageError."""
-    state = read_state(text)
-    checked = check_settings(*(state[key] for key in ("gamma", "T", "floor", "seed", "rescaled")))
-    picture = fit(service.read(source["path"]), MAX_SIDE)
-    pixels = check_pixels(state["pixels"], picture.pixels.transpose(2, 0, 1).shape)
-    t = number("t", state["t"])
-    settings = {key: getattr(checked, key) for key in ("gamma", "T", "floor", "seed", "rescaled")}
-    return View(picture, picture_name(source), pixels=pixels, t=min(max(t, 0.0), 1.0), **settings)
-
-
 def bar(progress: Progress) -> str:
     """How far the zip is, as HTML."""
     return widgets.share_bar("Preparing the download", progress.done / max(1, progress.total), f"{progress.what} …")
 
 
-def build(demo: gr.Blocks, source: gr.State, service: Service) -> None:
-    """The panel's components and events; `source` is the picture in use."""
+def build(demo: gr.Blocks, service: Service) -> None:
+    """The panel's components and events."""
     downloads = Downloads()
 
     def prepare(
         text: str | None,
-        source: dict,
         figures: Sequence[str],
         formats: Sequence[str],
         extras: Sequence[str],
@@ -64,7 +49,7 @@ def build(demo: gr.Blocks, source: gr.State, service: Service) -> None:
         session = request.session_hash or "nobody"
         try:
             wanted = Request(tuple(figures or ()), tuple(formats or ()), tuple(extras or ()))
-            view = read_view(service, source, text)
+            view = View.from_state(text)
             path = downloads.place(session, file_name(view))
             steps = export(
                 view, wanted, path, lambda needs: benches.nearest(service, view, needs), service.turn.foreground
@@ -105,7 +90,7 @@ def build(demo: gr.Blocks, source: gr.State, service: Service) -> None:
     state = gr.Textbox(label="The instrument's settings", visible=False)
     go.click(
         prepare,
-        [state, source, figures, formats, extras],
+        [state, figures, formats, extras],
         [status, go, take],
         js=READ_STATE,
         concurrency_id="export",

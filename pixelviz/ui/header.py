@@ -11,6 +11,7 @@ from pixelviz.lesson.steps import STEPS
 from pixelviz.process.schedules import by_pixel
 from pixelviz.ui import widgets
 from pixelviz.ui.markup import render
+from pixelviz.view import View
 
 
 def build(tabs: Sequence[str]) -> gr.HTML:
@@ -23,4 +24,5 @@ def build(tabs: Sequence[str]) -> gr.HTML:
         steps=len(STEPS) + 1,
         languages=list(languages()),
         schedules=by_pixel(),
+        view=View.declaration(),
     )

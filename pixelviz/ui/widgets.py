@@ -15,6 +15,7 @@ from pixelviz.data.images import EXAMPLES, fit_square, read_image
 from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.ui import scripts
 from pixelviz.ui.markup import render
+from pixelviz.view import View
 
 THUMBNAIL_SIDE = 48
 IMAGE_TYPES = ["image"]
@@ -68,8 +69,8 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
     """The forward process in the browser; value: `payloads.instrument`, or {"error", "request"} as JSON.
 
     upload_id: elem_id of the upload button that its own button, drops and pasted files go through. Event: `input`
-    with example (an id of EXAMPLE_IDS, or None for the picture in use), seed and request, which wants a value that
-    carries the same request. Scripts find it as `pvInstrument` of the node `.pv-instrument`.
+    with example (an id of EXAMPLE_IDS, or None for other noise), picture (the key of the one in use), seed and request,
+    which wants a value that carries the same request. Scripts find it as `pvInstrument` of the node `.pv-instrument`.
     """
     return component(
         render("instrument"),
@@ -79,6 +80,7 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
         examples=[[name, *example] for name, example in zip(EXAMPLE_IDS, _thumbnails(), strict=True)],
         first=next(iter(EXAMPLE_IDS)),
         schedules=[(SCHEDULES[name].title, name) for name in by_pixel()],
+        view=View.declaration(),
         colours=list(pictures.PIXEL_COLOURS),
         channels=[list(channel) for channel in (*pictures.RGB_CHANNELS, pictures.GRAY_CHANNEL)],
     )

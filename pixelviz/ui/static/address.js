@@ -3,7 +3,6 @@
 import { present } from "./presenter.js";
 
 const WAIT = 300; // milliseconds of quiet before the address follows the instrument: browsers count the writes
-const NUMBERS = ["gamma", "T", "floor", "t", "seed"];
 const nodeOf = (id) => document.querySelector(`#${id} .pv-instrument`);
 const own = { forward: "instrument", lesson: "lesson-instrument" }; // whose settings the address holds, by tab
 
@@ -13,6 +12,7 @@ const own = { forward: "instrument", lesson: "lesson-instrument" }; // whose set
 const here = { tab: null, step: null, lang: null, presenter: false, settings: {}, linked: null };
 let timer = null, written = null, silent;
 let note = null, props = null; // the header's
+let numbers = []; // names of the settings that are numbers, as Python's View declares them
 
 const say = (lines) => {
   clearTimeout(silent);
@@ -47,7 +47,6 @@ const KEYS = {
   pixels: (to, text) => { to.settings.pixels = list(text, 3); },
   pair: (to, text) => { [to.settings.pair] = list(text, 2); },
 };
-for (const key of NUMBERS) KEYS[key] = (to, text) => { to.settings[key] = finite(text); };
 
 function read(hash) {
   const found = { tab: null, step: null, lang: null, presenter: false, settings: {} }, problems = [];
@@ -73,7 +72,7 @@ export function hash({ tab, step = null, lang = null, settings = {}, presenter =
     if (lang) out.push(["lang", lang]);
   }
   if (settings.example) out.push(["image", settings.example]);
-  for (const key of NUMBERS) if (settings[key] !== undefined) out.push([key, short(settings[key])]);
+  for (const key of numbers) if (settings[key] !== undefined) out.push([key, short(settings[key])]);
   if (settings.rescaled !== undefined) out.push(["ddpm", settings.rescaled ? "rescaled" : "printed"]);
   if (settings.schedule) out.push(["schedule", settings.schedule]);
   if (settings.pixels) out.push(["pixels", pairs(settings.pixels)]);
@@ -98,10 +97,7 @@ const later = () => { clearTimeout(timer); timer = setTimeout(write, WAIT); };
 // --- Following the page
 
 const instrumentOf = (tab) => nodeOf(own[tab] || own.forward)?.pvInstrument;
-const remember = (state) => {
-  const { example, gamma, T, floor, t, seed, schedule, rescaled, pixels, pair } = state;
-  here.settings = { example, gamma, T, floor, t, seed, schedule, rescaled, pixels, pair };
-};
+const remember = (state) => { here.settings = state; };
 function followInstrument(event) {
   if (instrumentOf(here.tab) !== event.target.pvInstrument) return;
   remember(event.detail);
@@ -198,6 +194,8 @@ export function start(header, given) {
   note = header.querySelector(".pv-address-note");
   props = given;
   here.tab = props.tabs[0];
+  numbers = Object.keys(props.view).filter((key) => typeof props.view[key].default === "number");
+  for (const key of numbers) KEYS[key] = (to, text) => { to.settings[key] = finite(text); };
   header.querySelector(".pv-copy").addEventListener("click", copy);
   document.addEventListener("pv:state", followInstrument);
   document.addEventListener("click", () => setTimeout(followTabs));

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import gradio as gr
 
+from pixelviz.claims import Context
 from pixelviz.service import claims
-from pixelviz.service.instrument_state import READ_STATE
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service, friendly
 from pixelviz.ui import claims_page, widgets
+from pixelviz.ui.instrument import READ_STATE
 
 INTRO = """What the paper says, and what this app computes for it, with the picture and the settings that the Forward
 tab has now. Every verdict follows from the numbers beneath it. Change gamma, the floor or the picture there, and come
@@ -18,8 +17,8 @@ back."""
 NO_CHECKPOINT = "No checkpoint here has the networks for these. Train one, or load a folder in Checkpoints."
 
 
-def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> Callable[[gr.State], None]:
-    """The tab's components; returns what binds its events to the Forward tab's picture in use."""
+def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
+    """The tab's components and events."""
     gr.Markdown(INTRO, elem_classes="pv-intro")
     message = gr.HTML(apply_default_css=False, elem_id="claims-message")
     with gr.Row(elem_classes="pv-claim-models"):
@@ -39,47 +38,42 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         names = service.names("scale_vae")
         return gr.Dropdown(choices=names, value=chosen if chosen in names else next(iter(names), None))
 
-    def judge(text, source, before):
+    def judge(text, before):
         """All claims for the present settings; the old page stays where nothing has changed, or on an error."""
-        key = (text, source["path"])
-        if before is not None and before[0] == key:
+        if before is not None and before[0] == text:
             return gr.skip(), gr.skip(), ""
         try:
-            subject = claims.subject(service, source, text)
-            verdicts = claims.judge(subject)
+            context = Context.from_state(text)
+            verdicts = claims.judge(context)
         except Exception as error:
             return gr.skip(), gr.skip(), widgets.alert(friendly(error))
-        return claims_page.page(subject, verdicts), (key, verdicts), ""
+        return claims_page.page(context, verdicts), (text, verdicts), ""
 
-    def check_models(text, source, chosen):
+    def check_models(text, chosen):
         """The claims that need a model, one after the other, then the page with all of them."""
         off = gr.Button(interactive=False)
         try:
-            subject = claims.subject(service, source, text)
-            verdicts = claims.judge(subject)
+            context = Context.from_state(text)
+            verdicts = claims.judge(context)
             found = 0
-            checked = claims.judge_with_models(service, subject, source["path"], chosen)
-            for found, (id, verdict) in enumerate(checked, 1):
+            for found, (id, verdict) in enumerate(claims.judge_with_models(service, context, chosen), 1):
                 verdicts[id] = verdict
                 yield gr.skip(), gr.skip(), widgets.alert(f"Checked {found} claims with a model …", "info"), off
             said = widgets.alert(None if found else NO_CHECKPOINT, "info")
-            page = claims_page.page(subject, verdicts)
-            yield page, ((text, source["path"]), verdicts), said, gr.Button(interactive=True)
+            page = claims_page.page(context, verdicts)
+            yield page, (text, verdicts), said, gr.Button(interactive=True)
         except Exception as error:
             yield gr.skip(), gr.skip(), widgets.alert(friendly(error)), gr.Button(interactive=True)
 
-    def follow(source: gr.State) -> None:
-        quiet = {"show_progress": "minimal", "show_progress_on": view, "api_visibility": "private"}
-        tab.select(judge, [state, source, judged], [view, judged, message], js=READ_STATE, concurrency_limit=2, **quiet)
-        tab.select(refresh, name, name, queue=False, **quiet)
-        run.click(
-            check_models,
-            [state, source, name],
-            [view, judged, message, run],
-            js=READ_STATE,
-            concurrency_id=MODEL_QUEUE,
-            concurrency_limit=1,
-            **quiet,
-        )
-
-    return follow
+    quiet = {"show_progress": "minimal", "show_progress_on": view, "api_visibility": "private"}
+    tab.select(judge, [state, judged], [view, judged, message], js=READ_STATE, concurrency_limit=2, **quiet)
+    tab.select(refresh, name, name, queue=False, **quiet)
+    run.click(
+        check_models,
+        [state, name],
+        [view, judged, message, run],
+        js=READ_STATE,
+        concurrency_id=MODEL_QUEUE,
+        concurrency_limit=1,
+        **quiet,
+    )

@@ -17,6 +17,7 @@ from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service, friendly
 from pixelviz.ui import charts, widgets
 from pixelviz.ui.markup import joined, render
+from pixelviz.view import View
 
 ONE_BRIGHTNESS = "one brightness"
 FORWARD, HEADS = "forward", "heads"
@@ -134,7 +135,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def toy(source, brightness, floor, given, fresh, head_error, tolerance):
         try:
-            picture = None if source == ONE_BRIGHTNESS else service.read(str(dict(EXAMPLES)[source]))
+            picture = None if source == ONE_BRIGHTNESS else View.of(dict(EXAMPLES)[source]).original
             return (
                 compare_view.toy_maps(
                     picture,

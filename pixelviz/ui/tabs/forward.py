@@ -13,12 +13,10 @@ INTRO = (
 )
 
 
-def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> gr.State:
-    """The tab's components and events; returns the picture in use, which other tabs look at."""
-    source = gr.State(instrument.first_source())
+def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
+    """The tab's components and events."""
     gr.Markdown(INTRO, elem_classes="pv-intro")
     viewer = widgets.instrument(elem_id="instrument", upload_id="forward-upload")
     uploader = widgets.upload_button("forward-upload", visible="hidden")
-    instrument.connect(viewer, source, service, uploader)
-    export_panel.build(demo, source, service)
-    return source
+    instrument.connect(viewer, uploader)
+    export_panel.build(demo, service)

@@ -38,7 +38,6 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         """All answers, for the teacher."""
         return json.dumps({"answers": lesson.answers(), "request": event.request})
 
-    source = gr.State(instrument.first_source())
     gr.HTML(render("lesson_intro"), apply_default_css=False, elem_classes="pv-intro")
     with gr.Row(elem_classes="pv-columns", elem_id="lesson-row"):
         with gr.Column(scale=8, min_width=320, elem_classes="pv-lesson-stage"):
@@ -47,7 +46,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         with gr.Column(scale=5, min_width=300):
             card = widgets.component(render("lesson"), "lesson.js", plan=plan())
     gr.HTML(render("lesson_page"), apply_default_css=False)
-    instrument.connect(viewer, source, service)
+    instrument.connect(viewer)
 
     # "multiple": the next question is asked while the answer to the last one is being drawn.
     quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}

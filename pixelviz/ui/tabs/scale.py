@@ -7,12 +7,14 @@ import time
 import gradio as gr
 
 from pixelviz.data.images import EXAMPLES
+from pixelviz.data.picture_store import PICTURES
 from pixelviz.measure.estimate import ScaleResult, Tiling
 from pixelviz.service import payloads
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.scale import scale_curves
 from pixelviz.service.service import MODEL_QUEUE, Service, friendly
 from pixelviz.ui import charts, widgets
+from pixelviz.view import View
 
 DEFAULT_EXAMPLE = 6
 PATIENCE = 0.7  # seconds without a sign of life
@@ -89,7 +91,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return
         said = time.monotonic()
         try:
-            for result in service.scale_steps(name, source["path"], i, seed, size == TILED):
+            for result in service.scale_steps(name, View(picture=source["picture"], seed=seed), i, size == TILED):
                 if isinstance(result, Tiling) and time.monotonic() - said > PATIENCE:
                     said = time.monotonic()
                     yield *same, tiles_done(result.done, result.total)
@@ -106,7 +108,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         if not name:
             return gr.skip(), gr.skip()
         try:
-            found = scale_curves(service, name, source["path"], seed)
+            found = scale_curves(service, name, View(picture=source["picture"], seed=seed))
             return found, charts.ssim_over_i(found, i)
         except Exception as error:
             widgets.warn(friendly(error))
@@ -115,13 +117,12 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def choose(path, example, *settings):
         """A new picture; the old one stays where it cannot be used."""
         try:
-            service.read(path)
+            source = {"picture": PICTURES.keep(path), "example": example}
         except Exception as error:
             message = friendly(error)
             widgets.warn(message)
             yield *(gr.skip() for _ in range(5)), widgets.alert(message)
             return
-        source = {"path": path, "example": example}
         for shown in estimate(source, *settings):
             yield source, *shown
 
@@ -148,9 +149,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return gr.skip()
         return gr.Slider(maximum=T, value=min(i, T))
 
-    path = str(EXAMPLES[DEFAULT_EXAMPLE][1])
     points = gr.State({})
-    source = gr.State({"path": path, "example": DEFAULT_EXAMPLE})
+    source = gr.State({"picture": PICTURES.keep(EXAMPLES[DEFAULT_EXAMPLE][1]), "example": DEFAULT_EXAMPLE})
     gr.Markdown(INTRO, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):

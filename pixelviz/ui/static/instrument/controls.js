@@ -2,9 +2,9 @@
 import { decimal, node } from "../page.js";
 
 const SLIDERS = [
-  { key: "gamma", min: 1, max: 100, step: 0.5, sign: " γ", hint: "noise rate" },
-  { key: "T", min: 1, max: 1000, step: 1, sign: "", hint: "steps" },
-  { key: "floor", min: 0.001, max: 0.5, step: 0.001, sign: "", hint: "darkest x₀" },
+  { key: "gamma", sign: " γ", hint: "noise rate" },
+  { key: "T", sign: "", hint: "steps" },
+  { key: "floor", sign: "", hint: "darkest x₀" },
 ];
 let instances = 0;
 
@@ -16,7 +16,8 @@ export function controls(host, props, act) {
   const chips = find(".pvi-chips"), channel = find(".pvi-channel"), seed = find(".pvi-seed input");
   const pair = [...host.querySelectorAll(".pvi-pair select")];
 
-  const sliders = Object.fromEntries(SLIDERS.map(({ key, min, max, step, sign, hint }) => {
+  const sliders = Object.fromEntries(SLIDERS.map(({ key, sign, hint }) => {
+    const { min, max, step } = props.view[key];
     const row = node("div", { class: "pvi-slider" });
     const head = node("div"), name = node("span");
     name.append(node("b", {}, key + sign), node("small", {}, hint));
@@ -124,6 +125,6 @@ export function controls(host, props, act) {
       find(".pvi-add").disabled = choices >= props.colours.length;
       find(".pvi-clear").disabled = !choices;
     },
-    limits: Object.fromEntries(SLIDERS.map(({ key, min, max, step }) => [key, { min, max, step }])),
+    limits: props.view,
   };
 }

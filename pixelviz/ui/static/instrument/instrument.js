@@ -1,5 +1,5 @@
 // The instrument: state, what follows from it, one drawing an animation frame, and the door for scripts (`pvInstrument`).
-// Python sends x0 and the noise once a picture; everything else happens here, by process.js.
+// Python sends x0 once a picture and the noise once a seed; everything else happens here, by process.js.
 import { decade, decimal, follow, node } from "../page.js";
 import { uploads } from "../upload.js";
 import { controls as makeControls } from "./controls.js";
@@ -21,11 +21,10 @@ export function mount({ element, props, trigger, watch }) {
   const MAX_PIXELS = props.colours.length;
 
   const titles = Object.fromEntries(props.schedules.map(([title, name]) => [name, title])), schedules = Object.keys(titles);
-  /** @type {Record<string, any>} */
-  const state = {
-    t: 0.16, gamma: 20, T: 200, floor: 0.004, schedule: schedules[0], rescaled: false, seed: 0, pixels: [], pair: [0, 1], example: null,
-    playing: false, selected: 0,
-  };
+  /** The fields of Python's View by its own names, with its defaults, and what only the screen knows.
+   *  @type {Record<string, any>} */
+  const state = { picture: null, schedule: schedules[0], pair: [0, 1], example: null, playing: false, selected: 0 };
+  for (const [key, { default: value }] of Object.entries(props.view)) state[key] = value;
   const wished = { gamma: state.gamma }; // what the user asked for; T may not allow it now
   const waiting = new Map(); // request -> what to do when its picture is here
   let asked = 0, picture = null, model = null, changed = {}, queued = false, last = null, lit = null, probe = null, nextChannel = 1;
@@ -256,8 +255,11 @@ export function mount({ element, props, trigger, watch }) {
 
   const api = {
     ready: false,
-    state: () => ({ t: state.t, gamma: state.gamma, T: state.T, floor: state.floor, schedule: state.schedule, rescaled: state.rescaled, seed: state.seed,
-      pixels: state.pixels.map((p) => [...p]), pair: [...state.pair], example: state.example, playing: state.playing }),
+    state() {
+      const told = structuredClone(state);
+      delete told.selected;
+      return told;
+    },
     set(partial) {
       const { T, floor, gamma } = controls.limits, before = JSON.stringify([state.gamma, state.T, state.floor, state.schedule, state.rescaled]);
       if (number(partial.T)) state.T = Math.round(clamp(partial.T, T.min, T.max));
@@ -269,7 +271,7 @@ export function mount({ element, props, trigger, watch }) {
       if (before !== JSON.stringify([state.gamma, state.T, state.floor, state.schedule, state.rescaled])) touch("process");
       if (number(partial.t)) { state.t = clamp(partial.t, 0, 1); touch("time"); }
       const other = partial.example !== undefined && partial.example !== state.example && (props.examples || []).some(([id]) => id === partial.example);
-      const noise = number(partial.seed) && Number.isInteger(partial.seed) && partial.seed >= 0 && partial.seed < 2 ** 32 && partial.seed !== state.seed;
+      const noise = number(partial.seed) && Number.isInteger(partial.seed) && partial.seed >= props.view.seed.min && partial.seed <= props.view.seed.max && partial.seed !== state.seed;
       // Pixels for a picture that is still to come wait for it.
       if (Array.isArray(partial.pixels) && !other && picture) setPixels(partial.pixels, partial.pair);
       else if (Array.isArray(partial.pair)) setPair(partial.pair);
@@ -324,7 +326,7 @@ export function mount({ element, props, trigger, watch }) {
     return new Promise((resolve) => {
       asked += 1;
       waiting.set(asked, { resolve, then });
-      trigger("input", { example: example ?? null, seed, request: asked });
+      trigger("input", { example: example ?? (picture ? null : props.first), picture: state.picture, seed, request: asked });
     });
   }
   function answered(request, useful) {
@@ -337,18 +339,22 @@ export function mount({ element, props, trigger, watch }) {
     message.hidden = !next.error;
     message.textContent = next.error || "";
     if (next.error) return answered(next.request, false);
-    const other = !picture || next.example !== state.example || (next.example === null && next.seed === state.seed) || next.shape.join() !== picture.shape.join();
-    picture = Object.assign(P.decode(next), { suggested: next.suggested, shape: next.shape });
-    state.example = next.example; state.seed = next.seed;
-    frames.fit(picture);
+    const whole = "index" in next, other = next.picture !== state.picture;
+    if (other && !whole) return void ask(null, next.seed); // noise for a picture that has gone meanwhile
+    state.seed = next.seed;
+    if (whole) {
+      picture = { ...P.decode(next), suggested: next.suggested };
+      state.example = next.example; state.picture = next.picture;
+      frames.fit(picture);
+      const notes = host.querySelector(".pv-notes");
+      notes.hidden = !next.notes.length;
+      notes.replaceChildren(...next.notes.map((note) => node("li", {}, note)));
+    } else picture = P.renoised(picture, next.noise);
     const { then } = waiting.get(next.request) || {};
     lit = probe = null;
     touch("picture");
     if (then) setPixels(then.pixels, then.pair);
     else if (other) { state.selected = 0; setPixels(next.suggested, [next.suggested.length - 2, next.suggested.length - 1]); }
-    const notes = host.querySelector(".pv-notes");
-    notes.hidden = !next.notes.length;
-    notes.replaceChildren(...next.notes.map((note) => node("li", {}, note)));
     host.querySelector(".pvi-body").hidden = false;
     host.querySelector(".pvi-empty").hidden = true;
     answered(next.request, true);
@@ -386,5 +392,5 @@ export function mount({ element, props, trigger, watch }) {
 
   host.pvInstrument = api;
   api.show(null);
-  follow({ props, watch }, (next) => { if (next) receive(next); else ask(props.first, state.seed); });
+  follow({ props, watch }, (next) => { if (next && (picture || next.index || next.error)) receive(next); else ask(props.first, state.seed); });
 }

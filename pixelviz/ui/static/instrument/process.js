@@ -114,12 +114,17 @@ const bytes = (text) => {
   for (let k = 0; k < raw.length; k++) out[k] = raw.charCodeAt(k);
   return out.buffer;
 };
-// A picture as figures.py sends it.
+// A picture as service/payloads.py sends it.
 export function decode({ shape, levels, index, wide, noise }) {
-  const picture = {
+  return renoised({
     channels: shape[0], rows: shape[1], columns: shape[2], levels: new Float64Array(bytes(levels)),
-    index: wide ? new Uint16Array(bytes(index)) : new Uint8Array(bytes(index)), noise: new Float32Array(bytes(noise)),
-  };
+    index: wide ? new Uint16Array(bytes(index)) : new Uint8Array(bytes(index)),
+  }, noise);
+}
+
+// The same picture with other noise.
+export function renoised(before, noise) {
+  const picture = { ...before, noise: new Float32Array(bytes(noise)) };
   picture.tallies = tally(picture);
   picture.counts = picture.levels.map((_, k) => picture.tallies.reduce((sum, channel) => sum + channel.count[k], 0));
   return picture;
