@@ -102,6 +102,12 @@ def test_imports_point_one_way():
     assert not wrong
 
 
+def test_the_picture_of_the_rooms_has_every_room_in_its_order():
+    text = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    drawn = re.findall(r'^  (\w+)\["', text, flags=re.MULTILINE)
+    assert drawn == [room for rooms in RANKS for room in rooms if (PACKAGE / room).is_dir()]
+
+
 PLANTED = (
     "import pixelviz.{to}.part",
     "import pixelviz.{to}.part as part",
