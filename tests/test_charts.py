@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from pixelviz.claims import Curve, Plot
+from pixelviz.service import compare
 from pixelviz.ui import charts
 
 
@@ -116,3 +117,29 @@ def test_magnitudes_count_reverse_steps_from_the_start():
     assert [trace["x"] for trace in made["data"]] == [[0, 2, 4], [0, 2, 4]]
     assert [trace["y"] for trace in made["data"]] == [[1, 3, 9], [1, 2, 4]]
     assert made["data"][0]["name"] == "root mean square of x<sub>i</sub>"
+
+
+def test_the_toy_maps_have_every_error_and_the_adviser_s_gamma():
+    maps = compare.toy_maps(None, 0.5, 0.1)
+    made = figure(charts.toy_figures(maps))
+    assert made["gammas"] == list(compare.TOY_GAMMAS)
+    for form, errors in maps.errors.items():
+        (heat, one, point), layout = made["figures"][form]["data"], made["figures"][form]["layout"]
+        assert heat["x"] == one["x"] == made["gammas"]
+        assert heat["y"] == one["y"] == made["steps"] == list(compare.TOY_STEPS)
+        for T, powers, words, row in zip(made["steps"], heat["z"], heat["customdata"], errors.tolist(), strict=True):
+            blank = [gamma >= T for gamma in made["gammas"]]
+            assert [power is None for power in powers] == [word is None for word in words] == blank
+            assert [10**p for p in powers if p is not None] == pytest.approx([e for e in row if e == e], rel=2e-3)
+        assert (one["contours"]["start"], one["contours"]["end"]) == (0, 0), "where the error is 1"
+        assert point["x"] == [None], "the page places it"
+        assert {shape["x0"] for shape in layout["shapes"]} == {maps.advised}
+        # The table is a part of the map: the same words at the same gamma and T.
+        gammas = [f"{gamma:.3g}" for gamma in made["gammas"]]
+        columns = [gammas.index(text) for text in layout["meta"]["head"][1:]]
+        assert [columns[0], columns[-1]] == [0, len(made["gammas"]) - 1]
+        for (T, *cells), step, words in zip(layout["meta"]["rows"], made["steps"], heat["customdata"], strict=True):
+            assert str(step) == T
+            assert cells == [words[k] or "–" for k in columns]
+    hopeless = figure(charts.toy_figures(compare.toy_maps(None, 0.0, 0.001, tolerance=1e-6)))
+    assert hopeless["figures"]["v"]["layout"].get("shapes", []) == []

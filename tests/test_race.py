@@ -1,6 +1,5 @@
 """The Compare tab's service: a fair race, a checkpoint's benchmark, its peers, and the toy experiment's payload."""
 
-import base64
 import json
 import math
 
@@ -139,10 +138,10 @@ def test_only_a_benchmark_of_these_weights_is_shown(served, tmp_path):
     path.write_text(json.dumps(_results(served, "twin")))
     results, reason = compare_view.results_or_reason(found, tmp_path)
     assert (results["rows"][0]["fid"], reason) == (2.5, "")
-    plot, table = tab.measured(results, reason)
-    assert plot.count("<svg") == 2
+    goals, chart, table = tab.measured(results, reason)
+    assert [trace["y"] for trace in json.loads(chart)["data"]] == [[2.5], [2.5]]  # the method, and the best
     assert "2.50 ± 0.10" in table
-    assert "not measured yet" in plot  # goals whose rows are missing
+    assert "not measured yet" in goals  # those whose rows are missing
     assert compare_view.fids(results) == {("twin", "parallel", 1): 2.5}
     path.write_text(json.dumps(_results(served, "twin", weights="other")))
     assert compare_view.results_or_reason(found, tmp_path)[0] is None
@@ -162,10 +161,11 @@ def test_a_longer_benchmark_stands_before_the_short_one(served, tmp_path):
     (tmp_path / "twin-broken.json").write_text("{")
     longer = compare_view.longer_benchmarks(found, tmp_path)
     assert longer == [long]
-    plot, tables = tab.measured(short, "", longer)
-    assert "FID 2.50 against 3.50 of DDIM" in plot  # measured in the longer one alone
-    assert "<i>10,000 images and 3 seeds.</i>" in plot
-    assert plot.count("not measured yet") == 2
+    goals, chart, tables = tab.measured(short, "", longer)
+    assert len(json.loads(chart)["data"]) == 2, "the short one's only method, and the best"
+    assert "FID 2.50 against 3.50 of DDIM" in goals  # measured in the longer one alone
+    assert "<i>10,000 images and 3 seeds.</i>" in goals
+    assert goals.count("not measured yet") == 2
     assert tables.index("10,000 images and 3 seeds") < tables.index("All measures, 10 images")
 
 
@@ -194,25 +194,20 @@ def test_the_paper_s_tables_as_printed():
 # --- the toy experiment
 
 
-def _map(payload, form):
-    values = np.frombuffer(base64.b64decode(payload["maps"][form]), "<f4")
-    return values.reshape(len(payload["steps"]), len(payload["gammas"]))
-
-
 @pytest.mark.parametrize("forward_noise", [True, False])
-def test_toy_payload(forward_noise):
-    payload = json.loads(compare_view.toy_maps(None, 0.5, 0.1, forward_noise=forward_noise, head_error=0.05))
+def test_toy_maps(forward_noise):
+    maps = compare_view.toy_maps(None, 0.5, 0.1, forward_noise=forward_noise, head_error=0.05)
     x0 = 0.1 + 0.9 * 0.5
-    row, column = payload["steps"].index(1000), 20
-    gamma = payload["gammas"][column]
+    row, column = compare_view.TOY_STEPS.index(1000), 20
+    gamma = compare_view.TOY_GAMMAS[column]
     settings = {"head_error": 0.05} if not forward_noise else {}
     for form in ("printed", "v"):
         wanted = square_error(gamma, 1000, x0, form, forward_noise=forward_noise, fresh_noise=False, **settings)
-        assert _map(payload, form)[row, column] == pytest.approx(math.log10(wanted.sqrt()), abs=2e-3)
-    assert np.isnan(_map(payload, "v")[0, -1])  # gamma = 200 at T = 5
+        assert maps.errors[form][row, column].item() == pytest.approx(wanted.sqrt().item(), rel=1e-6)
+    assert maps.errors["v"][0, -1].isnan()  # gamma = 200 at T = 5
     advice = advise_gamma(torch.tensor([0.5]), 0.01, 1000, 0.1)
-    assert payload["advised"] == pytest.approx(advice.gamma)
-    assert payload["brightest"] == pytest.approx(x0)
+    assert maps.advised == pytest.approx(advice.gamma)
+    assert maps.brightest == pytest.approx(x0)
 
 
 def test_toy_of_a_picture_and_without_advice(served):
@@ -220,9 +215,9 @@ def test_toy_of_a_picture_and_without_advice(served):
     values = compare_view.brightnesses(picture, 0.5)
     assert len(values) == compare_view.BRIGHTNESSES
     torch.testing.assert_close(values.mean(), picture.tensor().mean(), atol=0.01, rtol=0)
-    hopeless = json.loads(compare_view.toy_maps(None, 0.0, 0.001, tolerance=1e-6))
-    assert hopeless["advised"] is None
-    assert "no γ" in hopeless["advice"]
+    hopeless = compare_view.toy_maps(None, 0.0, 0.001, tolerance=1e-6)
+    assert hopeless.advised is None
+    assert "no γ" in hopeless.advice
 
 
 @pytest.mark.parametrize("settings", [{"brightness": 2}, {"floor": 0}, {"head_error": "1"}, {"tolerance": math.nan}])

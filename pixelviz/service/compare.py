@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import math
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +24,7 @@ from pixelviz.service.service import Service
 from pixelviz.store.checkpoints import digest
 
 BRIGHTNESSES = 24  # of a picture, for the toy experiment: its quantiles
-TOY_GAMMAS = np.geomspace(1, 200, 47)
+TOY_GAMMAS = tuple(float(f"{gamma:.4g}") for gamma in np.geomspace(1, 200, 47))
 TOY_STEPS = (5, 6, 8, *(m * d for d in (1, 10) for m in (10, 12, 15, 20, 25, 30, 40, 50, 60, 80)), 1000)
 
 
@@ -74,10 +72,6 @@ def comparable(service: Service) -> tuple[list[str], str | None]:
 # --- The toy experiment
 
 
-def _packed(values: torch.Tensor) -> str:
-    return base64.b64encode(values.numpy().astype("<f4").tobytes()).decode("ascii")
-
-
 def brightnesses(picture: Picture | None, brightness: float) -> torch.Tensor:
     """Pixel values in [0, 1]: a picture's quantiles, each for as many pixels, or one brightness."""
     if picture is None:
@@ -85,6 +79,18 @@ def brightnesses(picture: Picture | None, brightness: float) -> torch.Tensor:
     shares = (torch.arange(BRIGHTNESSES, dtype=torch.float64) + 0.5) / BRIGHTNESSES
     values = picture.tensor().flatten()
     return torch.quantile(values[:: max(1, len(values) // 2**20)], shares)
+
+
+class ToyMaps(NamedTuple):
+    """The toy experiment's errors, (TOY_STEPS, TOY_GAMMAS) for each form, NaN where gamma >= T.
+
+    advised: the adviser's gamma, None where it has none; advice: that in a sentence; brightest: the largest x0.
+    """
+
+    errors: dict[str, torch.Tensor]
+    advised: float | None
+    advice: str
+    brightest: float
 
 
 def toy_maps(
@@ -96,8 +102,8 @@ def toy_maps(
     fresh_noise: bool = False,
     head_error: float = 0.01,
     tolerance: float = 0.01,
-) -> str:
-    """Both forms' errors over gamma and T as JSON for the browser's heat map, and the adviser's gamma.
+) -> ToyMaps:
+    """Both forms' errors over gamma and T, and the adviser's gamma.
 
     picture: whose pixels x0 has, None for one brightness; head_error counts where the best heads are used
     (forward_noise False); tolerance, in nats per value, is the adviser's. Raises ConfigError or ServiceError.
@@ -117,16 +123,7 @@ def toy_maps(
         advised, words = advice.gamma, f"The adviser's γ is {advice.gamma:.3g}: the terminal gap is {tolerance:g} nats."
     except ConfigError as error:
         advised, words = None, f"The adviser has no γ here: {error}"
-    return json.dumps(
-        {
-            "gammas": [float(f"{gamma:.4g}") for gamma in TOY_GAMMAS],
-            "steps": TOY_STEPS,
-            "maps": {form: _packed(torch.log10(values.clamp(min=1e-12))) for form, values in maps.items()},
-            "advised": advised if advised is None or math.isfinite(advised) else None,
-            "advice": words,
-            "brightest": float(x0.max()),
-        }
-    )
+    return ToyMaps(maps, advised if advised is not None and math.isfinite(advised) else None, words, float(x0.max()))
 
 
 def results_or_reason(found: Found, folder: Path = report.RESULTS) -> tuple[dict[str, Any] | None, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,12 +10,14 @@ from html import unescape
 from typing import Any
 
 from markupsafe import escape
+from torch import Tensor
 
 from pixelviz.claims import Curve, Plot
 from pixelviz.data.pictures import PIXEL_COLOURS
 from pixelviz.measure import pareto, report
 from pixelviz.numerals import in_words
 from pixelviz.paper import SSIM
+from pixelviz.service.compare import TOY_GAMMAS, TOY_STEPS, ToyMaps
 from pixelviz.ui import markup
 
 # A curve has a dash and a symbol of its own, so that colour is never the only sign. The three lists have no common
@@ -27,6 +30,9 @@ POSITIONS = {
     for right, up in pareto.SIDES
 }  # Plotly's names for them
 HOVER = "<b>%{fullData.name}</b>, %{customdata}<br>FID %{y:.2f}, %{x:.3~g} s per image<extra></extra>"
+COLOURED = (-4, 5)  # powers of ten of the toy experiment's error that have a colour of their own
+GAMMA_TICKS, T_TICKS = (1, 3, 10, 30, 100), (5, 10, 20, 50, 100, 200, 500, 1000)
+MAP_COLUMNS = 12  # of a map's table
 MOST_ROWS = 24  # of a chart's table; longer curves are thinned in it
 FEW = 8  # whole numbers, which are all marked
 MOST_DECADES = 12  # of a log axis, from the greatest value down
@@ -42,9 +48,9 @@ def _drawn(values: Iterable[float], log: bool = False) -> list[float | None]:
     return [float(f"{v:.5g}") if math.isfinite(v) and (v > 0 or not log) else None for v in map(float, values)]
 
 
-def _thinned(count: int) -> list[int]:
-    """At most MOST_ROWS indices below `count`, evenly spaced, the first and the last among them."""
-    rows = min(count, MOST_ROWS)
+def _thinned(count: int, most: int = MOST_ROWS) -> list[int]:
+    """At most so many indices below `count`, evenly spaced, the first and the last among them."""
+    rows = min(count, most)
     return [round(k * (count - 1) / max(1, rows - 1)) for k in range(rows)]
 
 
@@ -183,9 +189,8 @@ def _log_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
     low, high = math.log10(min(values)), math.log10(max(values))
     margin = max(0.1 * (high - low), 0.06)
     few = {"dtick": "D1"} if high - low < 1.3 else {}
-    return {
-        "title": {"text": title}, "type": "log", "tickformat": ",~g", "range": [low - margin, high + margin], **few,
-    }  # fmt: skip
+    span = {"range": [low - margin, high + 1.5 * margin], **few}  # the labels stand mostly on the right
+    return {"title": {"text": title}, "type": "log", "tickformat": ",~g", **span}
 
 
 def benchmark(results: dict[str, Any]) -> str:
@@ -235,4 +240,71 @@ def benchmark(results: dict[str, Any]) -> str:
         xaxis=_log_axis(pareto.X_LABEL, [row["seconds_per_image"] for one in methods for row in one.rows]),
         yaxis=_log_axis(pareto.Y_LABEL, [row["fid"] for one in methods for row in one.rows]),
         meta={"label": label, "head": ["Method", "Passes", "Seconds per image", "FID"], "rows": rows, "note": ""},
+    )
+
+
+def toy_figures(maps: ToyMaps) -> str:
+    """Both forms' errors over gamma and T as JSON: the figures, and what the page says of a point in them."""
+    figures = {form: json.loads(_toy_map(form, errors, maps.advised)) for form, errors in maps.errors.items()}
+    about = {"gammas": TOY_GAMMAS, "steps": TOY_STEPS, "advice": maps.advice, "brightest": maps.brightest}
+    return json.dumps({"figures": figures, **about})
+
+
+def _toy_map(form: str, errors: Tensor, advised: float | None) -> str:
+    """A form's heat map; the line where the error is 1, the range of an image; the adviser's gamma; and a point."""
+    powers = [_drawn(row) for row in errors.clamp(min=1e-12).log10().tolist()]
+    words = [[None if math.isnan(error) else in_words(error, 3) for error in row] for row in errors.tolist()]
+    over = {"x": TOY_GAMMAS, "y": TOY_STEPS, "z": powers}
+    low, high = COLOURED
+    ticks = list(range(low, high + 1, 3))
+    heat = {
+        "type": "heatmap",
+        **over,
+        "zmin": low,
+        "zmax": high,
+        "colorscale": "Viridis",  # lightness rises with the error and tells it without colour
+        "customdata": words,
+        "hovertemplate": "γ = %{x:.3~g}, T = %{y}<br>error %{customdata}<extra></extra>",
+        "colorbar": {
+            "title": {"text": "root mean square error of x<sub>0</sub>", "side": "right"},
+            "thickness": 12,
+            "tickvals": ticks,
+            "ticktext": [f"{10.0**power:,g}" for power in ticks],
+        },
+    }
+    one = {
+        "type": "contour",
+        **over,
+        "contours": {"start": 0, "end": 0, "size": 1, "coloring": "none"},
+        "line": {"color": "white", "width": 2},
+        "showscale": False,
+        "hoverinfo": "skip",
+    }
+    point = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [None],
+        "y": [None],
+        "marker": {"symbol": "circle", "size": 12, "color": "white", "line": {"color": "black", "width": 3}},
+        "hoverinfo": "skip",
+    }
+    lines = [{"color": "black", "width": 4}, {"color": "white", "width": 2, "dash": "6px,4px"}]
+    across = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": advised, "x1": advised}
+    columns = _thinned(len(TOY_GAMMAS), MAP_COLUMNS)
+    title = {"printed": "Algorithm 1 as printed", "v": "v-form"}[form]
+    axis = {"type": "log", "showgrid": False, "tickformat": ",d"}
+    return _figure(
+        [heat, one, point],
+        height=340,
+        showlegend=False,
+        hovermode="closest",
+        shapes=[{**across, "line": line} for line in lines] if advised and advised <= TOY_GAMMAS[-1] else [],
+        xaxis={**axis, "title": {"text": "γ"}, "tickvals": GAMMA_TICKS, "tickangle": 0},
+        yaxis={**axis, "title": {"text": "T"}, "tickvals": T_TICKS},
+        meta={
+            "label": f"{title}: root mean square error of x₀ over γ and T",
+            "head": ["T \\ γ", *(f"{TOY_GAMMAS[k]:.3g}" for k in columns)],
+            "rows": [[str(T), *(row[k] or "–" for k in columns)] for T, row in zip(TOY_STEPS, words, strict=True)],
+            "note": f"{len(columns)} of {len(TOY_GAMMAS)} values of γ",
+        },
     )

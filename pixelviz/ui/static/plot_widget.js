@@ -64,7 +64,10 @@ function template(at, narrow) {
       shapedefaults: { line: { color: soft, width: 1.3 }, label: { font: small } },
       annotationdefaults: { font: plain, showarrow: false },
     },
-    data: { scatter: [{ line: { width: 2 }, marker: { size: 7, line: { color: paper, width: 1 } }, textfont: plain }] },
+    data: {
+      heatmap: [{ colorbar: { tickfont: small, title: { font: plain }, outlinewidth: 0 } }],
+      scatter: [{ line: { width: 2 }, marker: { size: 7, line: { color: paper, width: 1 } }, textfont: plain }],
+    },
   };
 }
 
@@ -99,15 +102,16 @@ function table({ head, rows, note }) {
 /**
  * Makes a node a chart. `draw` shows a figure, or hides the node for null; zoom stays while figures follow each other.
  * @param {HTMLElement} host
+ * @param {(point: { x: number, y: number }) => void} [pick] told which point was clicked
  */
-export function chart(host) {
+export function chart(host, pick) {
   host.classList.add("pv-chart");
   const stage = node("div", { class: "pv-stage" }), details = node("details", { class: "pv-numbers" }), numbers = node("div");
   details.append(node("summary", {}, "Numbers"), numbers);
   host.replaceChildren(stage, details);
   /** @type {Figure | null} */
   let figure = null;
-  let legend = 0, drawing = Promise.resolve();
+  let legend = 0, drawing = Promise.resolve(), due = false, listens = false;
 
   // What a screen reader hears: the label once, and not every tick of three drawings that lie on each other.
   function name(/** @type {string} */ label) {
@@ -130,15 +134,23 @@ export function chart(host) {
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
     }, config(Plotly));
     await show();
+    if (pick && !listens) {
+      listens = true;
+      /** @type {any} */ (stage).on("plotly_click", (event) => pick(event.points[0]));
+    }
     const drawn = stage.querySelector(".legend")?.getBoundingClientRect().height;
     const needed = drawn ? Math.ceil(drawn) + LEGEND_GAP : 0;
     if (needed !== legend) { legend = needed; await show(); }
     name(layout.meta.label);
   }
   // One after the other, each with what is newest.
-  const again = () => (drawing = drawing.then(render).catch(() => {
-    stage.replaceChildren(node("p", { class: "pv-empty" }, "The chart could not be drawn; its numbers are below. Reload the page to try again."));
-  }));
+  function again() {
+    if (due) return;
+    due = true;
+    drawing = drawing.then(() => { due = false; return render(); }).catch(() => {
+      stage.replaceChildren(node("p", { class: "pv-empty" }, "The chart could not be drawn; its numbers are below. Reload the page to try again."));
+    });
+  }
   const fill = () => { if (details.open && figure) numbers.replaceChildren(table(figure.layout.meta)); };
 
   details.addEventListener("toggle", fill);
@@ -150,7 +162,6 @@ export function chart(host) {
   }).observe(stage);
   new MutationObserver(again).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   return {
-    stage,
     draw(/** @type {Figure | null} */ next) {
       figure = next;
       host.hidden = !figure;

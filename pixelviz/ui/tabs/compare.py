@@ -136,18 +136,16 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def toy(source, brightness, floor, given, fresh, head_error, tolerance):
         try:
             picture = None if source == ONE_BRIGHTNESS else View.of(dict(EXAMPLES)[source]).original
-            return (
-                compare_view.toy_maps(
-                    picture,
-                    brightness,
-                    floor,
-                    forward_noise=given == FORWARD,
-                    fresh_noise=fresh,
-                    head_error=head_error,
-                    tolerance=tolerance,
-                ),
-                "",
+            found = compare_view.toy_maps(
+                picture,
+                brightness,
+                floor,
+                forward_noise=given == FORWARD,
+                fresh_noise=fresh,
+                head_error=head_error,
+                tolerance=tolerance,
             )
+            return charts.toy_figures(found), ""
         except Exception as error:
             return gr.skip(), widgets.alert(friendly(error))
 
