@@ -19,6 +19,7 @@ from pixelviz.service import compare as compare_view
 from pixelviz.service import race
 from pixelviz.service.race import label
 from pixelviz.ui.tabs import compare as tab
+from pixelviz.view import View
 from tests.served import empty_service, train_tiny
 from tests.test_peers import save_pipeline
 
@@ -210,8 +211,8 @@ def test_toy_maps(forward_noise):
     assert maps.brightest == pytest.approx(x0)
 
 
-def test_toy_of_a_picture_and_without_advice(served):
-    picture = served.read(np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1)))
+def test_toy_of_a_picture_and_without_advice():
+    picture = View.of(np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))).original
     values = compare_view.brightnesses(picture, 0.5)
     assert len(values) == compare_view.BRIGHTNESSES
     torch.testing.assert_close(values.mean(), picture.tensor().mean(), atol=0.01, rtol=0)
