@@ -23,7 +23,8 @@ VIEW = {
     "pair": [1, 0],
 }
 HASH = (
-    "#tab=forward&image=coffee&gamma=35.5&T=120&floor=0.05&t=0.5&seed=7&ddpm=rescaled&pixels=10.20.0,100.30.2&pair=1.0"
+    "#tab=forward&image=coffee&gamma=35.5&T=120&floor=0.05&t=0.5&seed=7&ddpm=rescaled"
+    "&schedule=pixel-aware&pixels=10.20.0,100.30.2&pair=1.0"
 )
 NODE = "document.querySelector('#{} .pv-instrument')?.pvInstrument"
 

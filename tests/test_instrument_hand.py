@@ -72,6 +72,31 @@ def test_the_canvases_show_these_numbers(page, example):
         assert (shown == wanted).mean() > 0.999
 
 
+def test_a_new_seed_is_new_noise_on_the_same_picture(page):
+    before = drawn(page, "image")
+    put(page, t=0.25, pixels=[[10, 20, 1]], seed=11)
+    x0 = to_unit(fit(read_image(EXAMPLE_IDS["astronaut"]), SCREEN_SIDE).tensor(), 0.004, torch.float64)
+    wanted = to_bytes(closed_form(PixelAware(200, 20.0), x0, 50, next(noise(11, x0.shape, 1))), 0.004)
+    assert np.abs(drawn(page, "ours").transpose(2, 0, 1).astype(int) - wanted).max() <= 1
+    assert (drawn(page, "image") == before).all()
+    assert (state(page)["example"], state(page)["seed"], state(page)["pixels"]) == ("astronaut", 11, [[10, 20, 1]])
+
+
+def test_an_upload_keeps_the_seed(page, tmp_path):
+    put(page, seed=6)
+    path = tmp_path / "mine.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)).save(path)
+    page.locator("#forward-upload").locator("xpath=..").locator("input[type=file]").set_input_files(path)
+    page.wait_for_function(f"{INSTRUMENT}.pvInstrument.state().example === null")
+    put(page, t=0.5)
+    x0 = to_unit(read_image(path).tensor(), 0.004, torch.float64)
+    wanted = to_bytes(closed_form(PixelAware(200, 20.0), x0, 100, next(noise(6, x0.shape, 1))), 0.004)
+    assert np.abs(drawn(page, "ours").transpose(2, 0, 1).astype(int) - wanted).max() <= 1
+    put(page, seed=7)
+    wanted = to_bytes(closed_form(PixelAware(200, 20.0), x0, 100, next(noise(7, x0.shape, 1))), 0.004)
+    assert np.abs(drawn(page, "ours").transpose(2, 0, 1).astype(int) - wanted).max() <= 1
+
+
 def test_the_table_and_the_spoken_line_follow_time(page):
     put(page, pixels=[[10, 20, 0], [200, 50, 2]], t=0.5)
     x0 = to_unit(read_image(EXAMPLE_IDS["astronaut"]).tensor(), 0.004, torch.float64)[[0, 2], [10, 200], [20, 50]]

@@ -19,7 +19,7 @@ from pixelviz.config import ConfigError
 from pixelviz.process.reverse import Gaussian
 from pixelviz.process.schedules import Schedule, as_float
 
-STEPS_AT_ONCE = 32  # of T, times as many levels as there are: what a processor's cache holds
+VALUES_AT_ONCE = 2**15 - 1  # torch spreads more over threads, which here costs more than it saves
 
 
 def raise_to_floor(pixels, floor: float) -> Tensor:
@@ -156,7 +156,7 @@ def closed_form_moments(schedule: Schedule, levels, tallies: Tensor) -> Moments:
     levels, mean, variance = check_x0(levels), [], []
     number, first, second = (tallies[:, k].T.to(levels) for k in range(3))  # (L, C) each
     pixels = number.sum(0)
-    for i in torch.arange(schedule.T + 1).split(STEPS_AT_ONCE):
+    for i in torch.arange(schedule.T + 1).split(max(1, VALUES_AT_ONCE // len(levels))):
         m, v = marginal(schedule, levels, i[:, None])
         s = v.sqrt()
         middle = m.mean(1, keepdim=True)  # the squares are of differences from it, or little of them would be left
