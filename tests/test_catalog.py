@@ -11,6 +11,7 @@ from pixelviz.service.catalog import MAX_LOADED
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service, ServiceError
 from pixelviz.store import checkpoints
+from pixelviz.view import View
 from tests.served import photo, train_tiny
 
 
@@ -126,7 +127,7 @@ def test_loading_sent_files(empty, tmp_path):
     name = empty.load_files(files)
     assert empty.names() == [name]
     shutil.rmtree(folder)  # the service has its own copy
-    assert empty.scale(name, photo(), 1).i == 1
+    assert empty.scale(name, View.of(photo()), 1).i == 1
     with pytest.raises(ServiceError, match="two files"):
         empty.load_files([tmp_path / "config.json"])
     with pytest.raises(ServiceError, match="pickle"):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pixelviz.data import pictures
+from pixelviz.data.images import LEVEL_STEPS, Picture
 from pixelviz.service import payloads
 
 
@@ -110,11 +111,16 @@ def test_a_flat_image_suggests_one_pixel_inside_it(shape):
     assert 0 <= channel < shape[0]
 
 
+def as_levels(pixels):
+    """What the instrument is sent of a picture (C, H, W)."""
+    return Picture(pixels.transpose(1, 2, 0)).levels
+
+
 @pytest.mark.parametrize(("channels", "levels"), [(1, 2), (3, 256), (1, 257)])
 def test_the_instrument_gets_every_value_and_its_noise(random, channels, levels):
     pixels = random.choice(np.linspace(0, 1, levels), (channels, 20, 30))
     noise = random.normal(size=pixels.shape)
-    payload = json.loads(payloads.instrument(pixels, noise, seed=4, notes=["a note"]))
+    payload = json.loads(payloads.instrument(noise, as_levels(pixels), seed=4, notes=["a note"]))
     found, kind = unpack(payload["levels"], "d"), "H" if payload["wide"] else "B"
     values = [found[k] for k in unpack(payload["index"], kind)]
     np.testing.assert_array_equal(values, pixels.ravel())
@@ -126,11 +132,11 @@ def test_the_instrument_gets_every_value_and_its_noise(random, channels, levels)
 
 def test_the_instrument_rounds_what_has_too_many_levels(random):
     pixels = random.random((3, 50, 60))
-    payload = json.loads(payloads.instrument(pixels, np.zeros_like(pixels)))
+    payload = json.loads(payloads.instrument(np.zeros_like(pixels), as_levels(pixels)))
     levels = unpack(payload["levels"], "d")
-    assert len(levels) <= payloads.MAX_LEVELS < pixels.size
+    assert len(levels) <= LEVEL_STEPS + 1 < pixels.size
     values = np.array([levels[k] for k in unpack(payload["index"], "H")])
-    assert np.abs(values - pixels.ravel()).max() <= 0.5 / (payloads.MAX_LEVELS - 1) + 1e-12
+    assert np.abs(values - pixels.ravel()).max() <= 0.5 / LEVEL_STEPS + 1e-12
 
 
 def test_sample_sheet_holds_every_image_where_the_browser_looks(random):

@@ -16,6 +16,7 @@ from pixelviz.service import generation
 from pixelviz.service.generation import Film, check_generation
 from pixelviz.service.service import ServiceError, friendly
 from pixelviz.service.turns import ModelTurn
+from pixelviz.view import View
 from tests.served import photo, train_tiny
 from tests.tiny import tiny_config, tiny_model
 
@@ -196,9 +197,9 @@ def test_a_checkpoint_without_the_part_says_so(service, empty):
     train_tiny(empty.runs / "only-scale", parts=("scale_vae",))
     with pytest.raises(ValueError, match="no parallel_unet"):
         empty.generate("only-scale", 1)
-    assert empty.scale("only-scale", photo(), 4).twin_x0_hat is None
+    assert empty.scale("only-scale", View.of(photo()), 4).twin_x0_hat is None
     with pytest.raises(ServiceError, match="no twin"):
-        empty.scale("only-scale", photo(), 4).picture("twin_x0_hat")
+        empty.scale("only-scale", View.of(photo()), 4).picture("twin_x0_hat")
 
 
 # --- the turn
