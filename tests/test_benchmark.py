@@ -389,14 +389,14 @@ def test_the_chart_has_every_row(results):
     assert cells == {(*key, f"{fid:.2f}") for key, (_, fid) in wanted.items()}
 
 
-def test_the_readme_s_block_is_renewed(results, tmp_path):
+def test_the_page_s_block_is_renewed(results, tmp_path):
     readme, folder = tmp_path / "README.md", tmp_path / "benchmarks"
     folder.mkdir()
     for name in ("tiny", "tiny-long"):  # two benchmarks of one checkpoint
         (folder / f"{name}.json").write_text(json.dumps(results))
     blocks = "".join(f"<!-- benchmark {name} -->\nold\n<!-- /benchmark {name} -->\n" for name in ("tiny", "tiny-long"))
     readme.write_text(f"before\n{blocks}after\n")
-    assert sorted(report.write_readme(readme, folder)) == ["tiny", "tiny-long"]
+    assert sorted(report.write_page(readme, folder)) == ["tiny", "tiny-long"]
     text = readme.read_text()
     assert "old" not in text
     assert text.count("24 images a seed, 2 seeds") == 2
@@ -405,15 +405,15 @@ def test_the_readme_s_block_is_renewed(results, tmp_path):
     assert text.endswith("after\n")
     assert f"{results['rows'][0]['fid']:.2f}" in text
     assert_drawn(folder / "tiny.svg", results)
-    report.write_readme(readme, folder)
+    report.write_page(readme, folder)
     assert readme.read_text() == text
     with pytest.raises(BenchmarkError, match="needs the lines"):
         report.with_figures("nothing", results, "tiny")
 
 
-def test_the_readme_s_figures_are_the_benchmarks():
+def test_the_page_s_figures_are_the_benchmarks():
     """Every figure quoted comes from a file that `bench` wrote, and so does every plot."""
-    text = report.README.read_text(encoding="utf-8")
+    text = report.PAGE.read_text(encoding="utf-8")
     for path in sorted(report.RESULTS.glob("*.json")):
         found = read_results(path)
         assert path.stem.startswith(found["checkpoint"])

@@ -1,4 +1,4 @@
-"""A benchmark as a picture, FID over seconds per image: which point is where, and the file that the README shows."""
+"""A benchmark as a picture, FID over seconds per image: which point is where, and the file that RESULTS.md shows."""
 
 from __future__ import annotations
 

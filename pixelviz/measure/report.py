@@ -1,4 +1,4 @@
-"""A benchmark's results as a table, a plot, and sentences: the same figures in the README and in the app."""
+"""A benchmark's results as a table, a plot, and sentences: the same figures in RESULTS.md and in the app."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pixelviz.measure.benchmark import BenchmarkError, read_results
 from pixelviz.samplers import SAMPLERS, Aim, ours
 
 RESULTS = ASSETS / "benchmarks"
-README = ASSETS.parent / "README.md"
+PAGE = ASSETS.parent / "RESULTS.md"
 QUALITY = ("FID", "KID × 1000", "Precision", "Recall")  # of one judge
 HEAD = (
     "Method", "Passes", "Network evaluations", *QUALITY, "Seconds per image", "Parameters (M)", "Images seen",
@@ -205,11 +205,11 @@ def measured_goals(benchmarks: Sequence[dict[str, Any]]) -> list[tuple[GoalResul
     return found
 
 
-# --- The README
+# --- RESULTS.md
 
 
 def markdown(results: dict[str, Any], name: str) -> str:
-    """Goals, plot and table of the benchmark in `name`.json, as the README has them."""
+    """Goals, plot and table of the benchmark in `name`.json, as RESULTS.md has them."""
     mark = {True: "met", False: "not met", None: "open"}
     size = f"{results['samples']:,} images a seed, {results['seeds']} seed" + "s" * (results["seeds"] > 1)
     lines = [f"**Peers of `checkpoints/{results['checkpoint']}`**, {size}", ""]
@@ -222,13 +222,13 @@ def markdown(results: dict[str, Any], name: str) -> str:
 
 
 def with_figures(text: str, results: dict[str, Any], name: str) -> str:
-    """The README's text with the figures between its markers renewed; raises BenchmarkError where there are none.
+    """The page's text with the figures between its markers renewed; raises BenchmarkError where there are none.
 
     The markers are lines `<!-- benchmark NAME -->` and `<!-- /benchmark NAME -->`, NAME that of the JSON file.
     """
     start, end = f"<!-- benchmark {name} -->", f"<!-- /benchmark {name} -->"
     if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
-        raise BenchmarkError(f"the README needs the lines {start} and {end}, once each, in this order.")
+        raise BenchmarkError(f"the page needs the lines {start} and {end}, once each, in this order.")
     return re.sub(
         f"{re.escape(start)}.*{re.escape(end)}",
         lambda _: f"{start}\n{markdown(results, name)}\n{end}",
@@ -237,13 +237,13 @@ def with_figures(text: str, results: dict[str, Any], name: str) -> str:
     )
 
 
-def write_readme(readme: Path = README, folder: Path = RESULTS) -> list[str]:
-    """Renew the README's figures and the plots beside each JSON file in `folder`; returns the files' names."""
-    text, names = readme.read_text(encoding="utf-8"), []
+def write_page(page: Path = PAGE, folder: Path = RESULTS) -> list[str]:
+    """Renew the figures of RESULTS.md and the plots beside each JSON file in `folder`; returns the files' names."""
+    text, names = page.read_text(encoding="utf-8"), []
     for path in sorted(folder.glob("*.json")):
         results = read_results(path)
         text = with_figures(text, results, path.stem)
         pareto.write_svg(methods(results), path.with_suffix(".svg"))
         names.append(path.stem)
-    readme.write_text(text, encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
     return names
