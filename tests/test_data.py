@@ -429,3 +429,20 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match="cannot be read"):
         load_images(str(tmp_path), size=16, channels=1)
+
+
+def test_what_is_left_out_of_a_folder_is_said_by_kind_and_number(tmp_path, rng):
+    for k in range(2):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{k}.png")
+    for k in range(20):
+        (tmp_path / f"raw-{k}.CR2").write_bytes(b"raw")
+    (tmp_path / "notes").write_text("no ending")
+    (tmp_path / ".hidden.cr2").write_bytes(b"")
+    note = load_images(str(tmp_path), size=8, channels=3).note
+    assert "20 .cr2, 1 without an ending" in note
+    assert "With 2 images" in note
+    (tmp_path / "1.png").unlink()
+    assert "With 1 image, none" in load_images(str(tmp_path), size=8, channels=3).note
+    (tmp_path / "0.png").unlink()
+    with pytest.raises(DataError, match=r"20 \.cr2"):
+        load_images(str(tmp_path), size=8, channels=3)

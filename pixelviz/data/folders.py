@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +20,7 @@ SPLITS = ("train", "test")
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Image files in a folder and below it, in order; what is hidden is left out. Raises DataError."""
+    """Files in a folder and below it, in order; what is hidden is left out. Raises DataError."""
     try:
         with os.scandir(folder) as entries:
             seen = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
@@ -28,8 +29,22 @@ def _walk(folder: Path) -> Iterator[Path]:
     for entry in seen:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(folder / entry.name)
-        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():
+        elif entry.is_file():
             yield folder / entry.name
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _left_out(paths: Sequence[Path]) -> str | None:
+    """Files that are no images of a kind that is read, by kind and number; None for none."""
+    if not paths:
+        return None
+    kinds = Counter(_suffix(path)[:12] or "without an ending" for path in paths).most_common()
+    several = ", ".join(f"{number:,} {kind}" for kind, number in kinds[:5])
+    more = f" and {len(kinds) - 5} other kinds" if len(kinds) > 5 else ""
+    return f"Left out, because they are no images that can be read here: {several}{more}."
 
 
 def _class_labels(root: Path, files: Sequence[Path]) -> np.ndarray | None:
@@ -46,16 +61,22 @@ def from_folder(folder: Path, origin: Origin, wanted: Wanted) -> ImageSet:
     split = wanted.split
     has_splits = any((folder / name).is_dir() for name in SPLITS)
     root = folder / split if has_splits else folder
-    files = list(_walk(root)) if root.is_dir() else []
+    there = list(_walk(root)) if root.is_dir() else []
+    files = [path for path in there if _suffix(path) in IMAGE_SUFFIXES]
+    left_out = _left_out([path for path in there if _suffix(path) not in IMAGE_SUFFIXES])
     if not files:
-        raise DataError(f"{root} holds no images; put PNG, JPEG or WebP files in it, or IDX files of the MNIST family.")
-    labels, note = _class_labels(root, files), None
+        raise DataError(
+            f"{root} holds no images; put PNG, JPEG or WebP files in it, or IDX files of the MNIST family."
+            + (f" {left_out}" if left_out else "")
+        )
+    labels, notes = _class_labels(root, files), [left_out] if left_out else []
     if not has_splits and len(files) < HELD_OUT:
-        note = f"With {len(files)} images, none are held out for testing."
+        number = "1 image" if len(files) == 1 else f"{len(files)} images"
+        notes.append(f"With {number}, none are held out for testing.")
     elif not has_splits:
         mine = [k for k in range(len(files)) if (k % HELD_OUT == HELD_OUT - 1) == (split == "test")]
         files, labels = [files[k] for k in mine], None if labels is None else labels[mine]
-    return from_files(folder, origin, files, wanted, labels=labels, note=note)
+    return from_files(folder, origin, files, wanted, labels=labels, notes=notes)
 
 
 def from_files(
@@ -65,7 +86,7 @@ def from_files(
     wanted: Wanted,
     *,
     labels: np.ndarray | None = None,
-    note: str | None = None,
+    notes: Sequence[str] = (),
     crop: int | None = None,
 ) -> ImageSet:
     """The images in files, read by several threads; unreadable ones are skipped and named in the note.
@@ -91,7 +112,7 @@ def from_files(
     with ThreadPoolExecutor() as pool:
         problems = list(pool.map(read, range(len(keep))))
     failures = [problem for problem in problems if problem]
-    notes = [note] if note else []
+    notes = list(notes)
     if failures:
         more = f" And {len(failures) - 5} more." if len(failures) > 5 else ""
         notes.append(f"{len(failures)} of {len(keep)} files were skipped. " + " ".join(failures[:5]) + more)
