@@ -40,6 +40,7 @@ def socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
+    """What an error says, shortened to its first line; its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
