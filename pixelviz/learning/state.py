@@ -43,6 +43,7 @@ class Run:
 
 def average_weights(decay: float):
     """For `AveragedModel`: an exponential moving average in place, of all tensors at once; decay in [0, 1)."""
+
     @torch.no_grad()
     def blend(averages: list[Tensor], values: list[Tensor], count: Tensor) -> None:
         # Until `decay` is reached the average spans the whole run so far, not the random start.
