@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from pixelviz.config import ConfigError, TrainConfig
-from pixelviz.devices import choose, halving, largest_batch, out_of_memory
+from pixelviz.devices import Compute, choose, halving, in_batches, largest_batch, out_of_memory
 from pixelviz.learning.training import train
 from tests.tiny import tiny_config, tiny_images
 
@@ -160,3 +161,11 @@ def test_a_batch_that_does_not_fit_is_answered_with_one_that_does(tmp_path):
     assert message.startswith("there is not enough memory for a batch of 4096 on CPU")
     assert 8 <= fits < 4096
     assert steps == [3]
+
+
+def test_one_thread_s_work_is_timed_without_what_runs_beside_it():
+    """Waiting stands for other work: the wall's clock counts it, the processor's does not."""
+    clock = Compute(torch.device("cpu"), None).clock
+    ((_, _, seconds),) = in_batches(lambda *_: time.sleep(0.2), 1, 1, clock=clock)
+    assert (seconds < 0.1) == (torch.get_num_threads() == 1)
+    assert Compute(torch.device("cuda"), None).clock is time.perf_counter

@@ -267,6 +267,7 @@ def _summary(
     weights: dict[str, str],
     seeds: list[dict[str, Any]],
     here: dict[str, Any],
+    compute: Compute,
 ) -> dict[str, Any]:
     """A row: means over the seeds, and the standard deviations of what varies."""
     row = SAMPLERS[case.method]
@@ -307,6 +308,7 @@ def _summary(
         "date": here["date"],
         "machine": here["machine"],
         "threads": here["threads"],
+        "clock": compute.clock.__name__,
         "seeds": seeds,
     }
 
@@ -394,7 +396,7 @@ def bench(
                     finished.append(state)
                 else:
                     yield Progress(what, done + state, total, results())
-            rows[key] = _summary(case, model, seen, weights[case.model], finished, here)
+            rows[key] = _summary(case, model, seen, weights[case.model], finished, here, compute)
             write_json(path, results(), indent=1)
             unfinished.remove()
             done += samples

@@ -111,6 +111,7 @@ def conditions(results: dict[str, Any]) -> str:
     places = "; ".join(
         dict.fromkeys(
             f"{row.get('machine', here['machine'])}, threads: {row.get('threads', here['threads'])}"
+            + ", processor time" * (row.get("clock") == "process_time")
             for row in results["rows"]
         )
     )

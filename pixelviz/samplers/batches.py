@@ -27,7 +27,7 @@ def heads_batch(config: ModelConfig, most: int) -> int:
 
 
 class Batch(NamedTuple):
-    """Finished images, uint8 (b, C, H, W); runs of R_phi per image; seconds for the batch."""
+    """Finished images, uint8 (b, C, H, W); runs of R_phi per image; seconds for the batch, by `Compute.clock`."""
 
     images: Tensor
     network_evaluations: int
@@ -57,5 +57,6 @@ def sample_images(
         last = deque(draw(model, compute, n=size, first=first, **settings), maxlen=1).pop()
         return from_unit(last.x.float().cpu(), model.config.floor), last.network_evaluations
 
-    for _, (images, runs), seconds in in_batches(run, n, batch or heads_batch(model.config, BATCH), first=done):
+    most = batch or heads_batch(model.config, BATCH)
+    for _, (images, runs), seconds in in_batches(run, n, most, first=done, clock=compute.clock):
         yield Batch(images, runs, seconds)

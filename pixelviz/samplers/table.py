@@ -151,7 +151,7 @@ SAMPLERS: Table[Sampler] = Table(
         _peer("ddpm", baselines.ddpm, "DDPM", "Ho et al. 2020", compared=(1000,), aim=Aim(50)),
         _peer(
             "ddim", baselines.ddim, "DDIM", "Song et al. 2021a",
-            compared=(10, 50, 100), raced=(10, 50), quick=(10,), aim=Aim(1, 0.25),
+            compared=(10, 50, 100, 1000), raced=(10, 50), quick=(10,), aim=Aim(1, 0.25),
         ),
         _peer(
             "ddim-quad", baselines.ddim_quadratic, "DDIM (quadratic)", "Song et al. 2021a, D.2",
@@ -159,7 +159,7 @@ SAMPLERS: Table[Sampler] = Table(
         ),
         _peer(
             "dpm++", baselines.dpm_solver, "DPM-Solver++(2M)", "Lu et al. 2022",
-            compared=(10, 20, 34), raced=(10,), quick=(10,), aim=Aim(10),
+            compared=(10, 20, 34, 100, 200, 500), raced=(10,), quick=(10,), aim=Aim(10),
         ),
         _peer(
             "dpm++-clip", baselines.dpm_solver_clipped, "DPM-Solver++(2M, clipped)", "Lu et al. 2022",
