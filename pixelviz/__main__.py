@@ -30,6 +30,7 @@ COMMANDS = {
     "inspect": "pixelviz.commands.look",
     "export": "pixelviz.commands.draw",
     "convert": "pixelviz.commands.keep",
+    "publish": "pixelviz.commands.keep",
     "assets": "pixelviz.commands.keep",
     "faces": "pixelviz.commands.keep",
 }

@@ -1,19 +1,26 @@
 """PixelAware: the checkpoint's round trip through huggingface_hub's mixin, offline."""
 
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from huggingface_hub import HfApi, RepoUrl
 from safetensors.torch import load_file, save_file
 
+from pixelviz.data.sets import CIFAR, FASHION
 from pixelviz.devices import choose
 from pixelviz.samplers import SamplerError
 from pixelviz.samplers.batches import sample_images
-from pixelviz.store import checkpoints
+from pixelviz.store import checkpoints, fetch, publish
 from pixelviz.store.checkpoints import CheckpointError
-from pixelviz.store.hub import FILES, PixelAware
+from pixelviz.store.fetch import FILES
+from pixelviz.store.hub import PixelAware
 from tests.served import train_tiny
 
 
@@ -68,6 +75,58 @@ def test_round_trip(folder, tmp_path, offline, stored_as):
     torch.testing.assert_close(again.model.scale_vae(x, i), model.model.scale_vae(x, i), atol=0.02, rtol=0.05)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"passes": 1.5}, r"passes must be a whole number; it is 1\.5"),
+        ({"passes": "2"}, "passes must be a whole number; it is '2'"),
+        ({"passes": 9}, r"passes must be between 1 \(one run of the network\) and T = 8; it is 9"),
+        *(({"seed": seed}, "seed must be a whole number from 0 to 4,294,967,295") for seed in (None, -1, 2**63, "a")),
+        ({"sampler": "magic"}, "no sampler 'magic'"),
+    ],
+)
+def test_settings_that_cannot_be_are_said(folder, settings, message):
+    with pytest.raises(SamplerError, match=message):
+        PixelAware.from_pretrained(folder).sample(1, **settings)
+
+
+@pytest.mark.parametrize("to", [torch.float64, torch.bfloat16, torch.float16])
+def test_weights_of_any_dtype_draw(folder, tmp_path, to):
+    wanted = np.stack(PixelAware.from_pretrained(folder).sample(2, precision="float32")).astype(int)
+    model = PixelAware.from_pretrained(folder).to(to)
+    images = np.stack(model.sample(2, precision="float32")).astype(int)
+    assert {p.dtype for p in model.parameters()} == {to}
+    assert np.abs(images - wanted).max() <= (0 if to == torch.float64 else 16)
+    model.save_pretrained(tmp_path / "copy")
+    again = PixelAware.from_pretrained(tmp_path / "copy")
+    assert again.stored_as == ("float32" if to == torch.float64 else str(to).removeprefix("torch."))
+
+
+def test_loading_takes_what_people_write(folder, offline):
+    at = PixelAware.from_pretrained(
+        folder.parent, subfolder=folder.name, device="cpu", torch_dtype=torch.bfloat16, revision="main"
+    )
+    assert {p.dtype for p in at.parameters()} == {torch.bfloat16}
+    assert PixelAware.from_pretrained(folder, torch_dtype="float16", device=torch.device("cpu")).sample(1)
+    with pytest.raises(TypeError, match="colour"):
+        PixelAware.from_pretrained(folder, colour="red")
+    with pytest.raises(CheckpointError, match="torch_dtype is one of float32, float16, bfloat16; it is 'int8'"):
+        PixelAware.from_pretrained(folder, torch_dtype="int8")
+    with pytest.raises(ValueError, match="device 'abacus' is not available"):
+        PixelAware.from_pretrained(folder, device="abacus")
+
+
+@torch.no_grad()
+def test_forward_is_both_networks(folder):
+    model, x_i = PixelAware.from_pretrained(folder), torch.rand(2, 1, 16, 16)
+    x_delta, heads = model(x_i, 5)
+    i = torch.tensor([5, 5])
+    torch.testing.assert_close(x_delta, model.model.scale_vae(x_i, i))
+    torch.testing.assert_close(heads, model.model.parallel_unet(x_i, x_delta, i))
+    assert heads.shape == (2, 8, 1, 16, 16)
+    assert not heads[:, 5:].any()
+
+
 def test_no_images_are_refused(folder, offline):
     for n in (0, -1, 1.5):
         with pytest.raises(SamplerError, match="n must be at least 1"):
@@ -118,8 +177,98 @@ def test_wrong_shapes_and_pickles_are_refused_as_by_load(folder, tmp_path, offli
 
 @pytest.mark.parametrize("name", ["checkpoints/absent-from-here", "no such/folder/at all", "absent"])
 def test_what_is_nowhere_is_said(name, offline, tmp_path):
-    with pytest.raises(CheckpointError, match="neither a folder here nor a repository"):
+    with pytest.raises(CheckpointError, match="neither a folder here nor a repository") as said:
         PixelAware.from_pretrained(name, cache_dir=tmp_path)
+    assert "\n" not in str(said.value)
+
+
+def test_a_mistyped_folder_and_a_missing_network_are_one_line(folder, offline):
+    with pytest.raises(CheckpointError, match=f"there is {folder}") as said:
+        PixelAware.from_pretrained(folder.with_name("tinny"))
+    assert "\n" not in str(said.value)
+    with pytest.raises(CheckpointError, match=r"someone/tiny could not be written to the Hub \(") as said:
+        PixelAware.from_pretrained(folder).push_to_hub("someone/tiny", token="hf_none")
+    assert "\n" not in str(said.value)
+
+
+def test_a_name_of_the_hub_serves_from_its_last_copy(folder, offline, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(CheckpointError, match="someone/tiny is neither"):
+        fetch.located(Path("someone/tiny"))
+    shutil.copytree(folder, tmp_path / "pixelviz" / "hub" / "someone" / "tiny")
+    found = fetch.located(Path("someone/tiny"))
+    assert checkpoints.load(found).model.config.T == 8
+    assert fetch.name_of(found) == "someone/tiny"
+    assert fetch.name_of(folder) == "tiny"
+    for path in (folder, folder / "absent", tmp_path / "a" / "b"):
+        assert fetch.located(path) == path
+
+
+def front(folder):
+    """What the card's YAML says."""
+    return yaml.safe_load((folder / "README.md").read_text().split("---")[1])
+
+
+def test_the_card_says_what_is_known_and_nothing_else(folder, tmp_path):
+    assert front(folder) == {
+        "library_name": "pixelviz",
+        "pipeline_tag": "unconditional-image-generation",
+        "tags": ["diffusion", "pixel-aware"],
+    }
+    loaded = checkpoints.load(folder)
+    for row in (FASHION, CIFAR):
+        record = replace(loaded.record, data=row.origin, base="of: mine #1", licence="cc-by-4.0")
+        checkpoints.save(tmp_path / row.name, loaded.model, record)
+        said = front(tmp_path / row.name)
+        assert (said["datasets"], said["base_model"], said["license"]) == ([row.hub], "of: mine #1", "cc-by-4.0")
+    assert front(Path(__file__).parents[1] / "checkpoints" / "fashion-mnist")["license"] == "mit"
+
+
+@pytest.fixture(scope="module")
+def published(folder, tmp_path_factory):
+    """What `publish` would send of the tiny model, and where."""
+    into = tmp_path_factory.mktemp("published")
+    return publish.write(checkpoints.load(folder), "someone/small-squares", into, licence="mit", base="someone/squares")
+
+
+def test_publishing_writes_a_model_and_a_space_that_shows_it(folder, published, offline):
+    model, space = published
+    assert sorted(path.name for path in model.iterdir()) == sorted(FILES)
+    assert (front(model)["license"], front(model)["base_model"]) == ("mit", "someone/squares")
+    assert 'from_pretrained("someone/small-squares")' in (model / "README.md").read_text()
+    card = front(space)
+    assert (card["sdk"], card["app_file"], card["models"]) == ("gradio", "app.py", ["someone/small-squares"])
+    assert not any(path.name in ("run.yaml", "__pycache__") for path in space.rglob("*"))
+    program = (
+        "from pixelviz.data.assets import CHECKPOINTS; from pixelviz.service.service import Service;"
+        "print(CHECKPOINTS, *Service().names())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=space, capture_output=True, text=True, check=True)
+    where, *names = done.stdout.split()
+    assert where == str(space / "checkpoints")
+    assert {"small-squares", "fashion-mnist"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("repository", "licence", "message"),
+    [("tiny", None, "USER/NAME"), ("a/b/c", None, "USER/NAME"), ("a/b", "MIT License", "such as mit or cc-by-4.0")],
+)
+def test_what_the_hub_would_refuse_is_said_before(folder, tmp_path, repository, licence, message):
+    with pytest.raises(CheckpointError, match=message):
+        publish.write(checkpoints.load(folder), repository, tmp_path, licence=licence)
+    assert not list(tmp_path.iterdir())
+
+
+def test_both_are_sent_and_a_missing_network_is_one_line(published, monkeypatch, offline):
+    with pytest.raises(CheckpointError, match=r"could not be written to the Hub \("):
+        publish.upload("someone/small-squares", published)
+    sent = []
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **given: sent.append(given) or "made")
+    monkeypatch.setattr(HfApi, "upload_folder", lambda self, **given: sent.append(given))
+    assert publish.upload("someone/small-squares", published, private=True) == ["made", "made"]
+    assert [one["repo_type"] for one in sent] == ["model", "model", "space", "space"]
+    assert (sent[0]["private"], sent[2]["space_sdk"]) == (True, "gradio")
+    assert [one["folder_path"] for one in sent[1::2]] == published
 
 
 def test_push_sends_the_three_files(folder, monkeypatch):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pixelviz.commands.common import Device, Precision, Seed, console, data_of, progress_bar, write_result
+from pixelviz.commands.common import Device, Precision, Seed, console, data_of, found, progress_bar, write_result
 from pixelviz.data.sets import DATASETS, load_images
 from pixelviz.devices import choose
 from pixelviz.export.check_page import check_page
@@ -18,8 +18,8 @@ from pixelviz.store import checkpoints
 
 
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
-    other: Annotated[Path | None, typer.Argument(help="Folder of another, to be shown beside it.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder of a checkpoint, or USER/NAME of the Hub.", callback=found)],
+    other: Annotated[Path | None, typer.Argument(help="Another, to be shown beside it.", callback=found)] = None,
     out: Annotated[Path, typer.Option(help="The HTML file; its figures go into a JSON file of the same name.")] = Path(
         "check.html"
     ),
@@ -31,7 +31,7 @@ def check(
     """Look at a checkpoint in a minute: sheets, reconstructions, nearest training images, figures, red flags."""
     if out.suffix != ".html":
         raise typer.BadParameter(f"--out must end in .html; it is {out.name}.")
-    compute, found = choose(device, precision), []
+    compute, findings = choose(device, precision), []
     began = time.monotonic()
     for one in filter(None, (folder, other)):
         loaded = checkpoints.load(one, compute.device)
@@ -45,15 +45,15 @@ def check(
             task = progress.add_task(one.name, total=None)
             for state in examine(loaded, compute, training, test, judge, names=names or (), seed=seed):
                 if isinstance(state, Findings):
-                    found.append(state)
+                    findings.append(state)
                 else:
                     text = f"{one.name}: {state.what}"
                     progress.update(task, description=text, completed=state.done, total=state.total)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(check_page(found), encoding="utf-8")
-    figures = {one.name: {**one.figures, "flags": [flag._asdict() for flag in one.flags]} for one in found}
+    out.write_text(check_page(findings), encoding="utf-8")
+    figures = {one.name: {**one.figures, "flags": [flag._asdict() for flag in one.flags]} for one in findings}
     write_result(out.with_suffix(".json"), {**figures, "seconds": round(time.monotonic() - began, 1)})
-    for one in found:
+    for one in findings:
         for flag in one.flags:
             console.print(f"{one.name}, {flag.name}: {flag.text}", style="yellow")
         if not one.flags:

@@ -18,7 +18,19 @@ console = Console(markup=False)  # a path may hold [brackets]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1 and so on) or mps.")]
 Precision = Annotated[str, typer.Option(help=f"Of products: auto, {', '.join(PRECISIONS)}.")]
-Folder = Annotated[Path, typer.Option("--checkpoint", help="Folder of a checkpoint.")]
+
+
+def found(name: Path | None) -> Path | None:
+    """The folder that a checkpoint's name stands for; one of the Hub is fetched."""
+    if name is None:
+        return None
+    from pixelviz.store.fetch import located
+
+    return located(name)
+
+
+CHECKPOINT = typer.Option("--checkpoint", help="Folder of a checkpoint, or USER/NAME of the Hub.", callback=found)
+Folder = Annotated[Path, CHECKPOINT]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 

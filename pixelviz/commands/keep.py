@@ -1,7 +1,8 @@
-"""Commands that keep files: `convert`, `assets` and `faces`."""
+"""Commands that keep files: `convert`, `publish`, `assets` and `faces`."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from pixelviz.config import PRECISIONS
 from pixelviz.data.faces import draw_faces
 from pixelviz.measure import assets_build
 from pixelviz.store import checkpoints
+from pixelviz.store import publish as publishing
 
 
 def convert(
@@ -26,6 +28,27 @@ def convert(
     checkpoints.claim(out)
     checkpoints.save(out, loaded.model, loaded.record, dtype)
     console.print(f"Saved {out}, {(out / checkpoints.WEIGHTS).stat().st_size / 2**20:.1f} MiB", soft_wrap=True)
+
+
+def publish(
+    checkpoint: Folder,
+    repository: Annotated[str, typer.Argument(help="USER/NAME, of the model and of its Space.")],
+    licence: Annotated[
+        str | None, typer.Option(help="Of the weights, as the Hub writes it: mit, cc-by-4.0; asked for in a terminal.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="USER/NAME of the model that this one was made from.")] = None,
+    space: Annotated[bool, typer.Option(help="Make a Space that shows it, too.")] = True,
+    private: Annotated[bool, typer.Option("--private", help="Only for yourself and your organisation.")] = False,
+    dry_run: Annotated[Path | None, typer.Option(help="Write all that would be sent into this folder instead.")] = None,
+) -> None:
+    """Put a checkpoint on the Hugging Face Hub, and a Space beside it; `hf auth login` first."""
+    loaded = checkpoints.load(checkpoint)
+    if licence is None and loaded.record.licence is None and console.is_terminal:
+        licence = typer.prompt("Licence of the weights (mit, cc-by-4.0, ...; empty: none stated)", default="") or None
+    with tempfile.TemporaryDirectory() as folder:
+        sent = publishing.write(loaded, repository, dry_run or Path(folder), licence=licence, base=base, space=space)
+        for what in sent if dry_run else publishing.upload(repository, sent, private=private):
+            console.print(f"{'Written' if dry_run else 'Published'}: {what}", soft_wrap=True)
 
 
 def assets(name: Annotated[str, typer.Argument(help=f"One of: {', '.join(assets_build.BUILDERS)}.")]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pixelviz.commands.common import JsonFile, console, write_result
+from pixelviz.commands.common import CHECKPOINT, JsonFile, console, write_result
 from pixelviz.config import PRESET_PARAMETERS, PRESETS, preset
 from pixelviz.paper import PARAMETERS
 
@@ -27,7 +27,7 @@ def _counts(name: str) -> dict[str, int]:
 
 def inspect(
     preset_name: Annotated[str | None, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Folder of a checkpoint.")] = None,
+    checkpoint: Annotated[Path | None, CHECKPOINT] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Show a preset's or a checkpoint's configuration and its parts."""

@@ -174,7 +174,7 @@ class DataSet:
     have the same classes, classifier and reference). load: its images as asked for; raises DataError. channels, size:
     its own. classes: what its labels mean. classifier, reference: files of the network in whose features FID and KID
     are measured, and of its test images' features (None: there is none). images: how many a split has. bundled:
-    whether it is here always; light: whether a visitor's click may fetch it.
+    whether it is here always; light: whether a visitor's click may fetch it. hub: its name on the Hugging Face Hub.
     """
 
     name: str
@@ -191,6 +191,7 @@ class DataSet:
     reference: Path | None = None
     bundled: bool = False
     light: bool = False
+    hub: str | None = None
 
     @property
     def origin(self) -> Origin:
@@ -203,6 +204,7 @@ THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse
 FASHION = DataSet(
     "fashion-mnist", "Fashion-MNIST, all 60,000", "Fashion-MNIST", _fashion, 1, 28, {"train": 60_000, "test": 10_000},
     "Xiao, Rasul & Vollgraf 2017", "MIT", GARMENTS, CLASSIFIER, FID_REFERENCE, light=True,
+    hub="zalando-datasets/fashion_mnist",
 )  # fmt: skip
 FASHION_PART = replace(
     FASHION, name="fashion-mnist-10k", title="Fashion-MNIST, 10,000 images (bundled)", load=_fashion_part,
@@ -220,6 +222,7 @@ FACES_PART = replace(
 CIFAR = DataSet(
     "cifar10", "CIFAR-10, 50,000 in color", "CIFAR-10", _cifar, 3, 32, {"train": 50_000, "test": 10_000},
     "Krizhevsky 2009", "none stated", THINGS, CIFAR_CLASSIFIER, CIFAR_REFERENCE,
+    hub="uoft-cs/cifar10",
 )  # fmt: skip
 CELEBA = DataSet(
     "celeba", "CelebA, 162,770 faces", "CelebA", _celeba, 3, 128, {"train": 162_770, "test": 19_962},

@@ -28,6 +28,7 @@ from pixelviz.samplers.rotation import rotation
 from pixelviz.samplers.starts import consistent
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import Checkpoint, Record, digest
+from pixelviz.store.fetch import name_of
 from pixelviz.store.files import write_tensors
 
 PAIRS = "pairs.safetensors"
@@ -124,7 +125,7 @@ def distill(
             write_tensors(path, bank._asdict(), {"key": key})
     if not (out / checkpoints.CONFIG).exists():
         note = f"R_phi was distilled from {source.name}: {pairs:,} images of its own closed loop, {passes} runs each."
-        record = replace(loaded.record, figures={}, notes=[*loaded.record.notes, note])
+        record = replace(loaded.record, figures={}, notes=[*loaded.record.notes, note], base=name_of(source))
         checkpoints.save(out, loaded.model, record)
     # Images at i = T would teach the very mean that the pairs are to replace.
     settings = replace(training, parts=("parallel_unet",), terminal_share=0.0, **kept_settings(loaded.record))

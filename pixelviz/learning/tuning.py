@@ -18,6 +18,7 @@ from pixelviz.learning.training import TrainingError, TrainStep, train
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import digest
+from pixelviz.store.fetch import name_of
 
 # What a model without them is given; at i = 1 and above they change R_phi by a few hundredths.
 LEAST_I = 0.002  # below it x0 itself is the target: a white pixel's noise is 0.014 there, 0.3 at i = 1
@@ -50,7 +51,8 @@ def tune(
         least, error = min(old.config.i_min, LEAST_I), old.config.scale_error or SCALE_ERROR
         model = PixelAwareModel(replace(old.config, i_min=least, scale_error=error), old.parts)
         model.load_state_dict(old.state_dict())
-        checkpoints.save(out, model, replace(loaded.record, figures={}, notes=[*loaded.record.notes, note]))
+        record = replace(loaded.record, figures={}, notes=[*loaded.record.notes, note], base=name_of(source))
+        checkpoints.save(out, model, record)
     settings = replace(training, parts=("parallel_unet",), **kept_settings(loaded.record))
     options |= {"device": device, "precision": precision}
     yield from train(images, loaded.model.config, settings, out, resume=True, **options)

@@ -207,7 +207,7 @@ def examine(
         yield progress("interpolation")
         findings.interpolation = interpolation(model, compute, seed)
         yield progress("samples")
-        parts = [_draw(model, compute, BATCH, 1, seed + 1, first) for first in range(0, QUICK, BATCH)]
+        parts = [_draw(model, compute, BATCH, 1, seed ^ 1, first) for first in range(0, QUICK, BATCH)]
         far = max(far, *(outside(part, model.config.floor) for part in parts))
         samples = from_unit(torch.cat(parts), model.config.floor)
         yield progress("nearest training images")

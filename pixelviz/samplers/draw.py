@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Integral
 
 import torch
 
+from pixelviz.config import MAX_SEED
+from pixelviz.declare import quoted
 from pixelviz.devices import Compute
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep
@@ -30,6 +33,10 @@ def draw(
 
     Raises SamplerError (also for unknown names) or MissingPart, at the first step.
     """
+    if isinstance(passes, bool) or not isinstance(passes, Integral):
+        raise SamplerError(f"passes must be a whole number; it is {quoted(passes)}.")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= MAX_SEED:
+        raise SamplerError(f"seed must be a whole number from 0 to {MAX_SEED:,}; it is {quoted(seed)}.")
     row, steps = SAMPLERS.find(sampler), None
     begin = row.start or STARTS.find(start)
     row.check(model.config, passes)

@@ -19,7 +19,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from pixelviz.config import PRECISIONS, ConfigError, ModelConfig, Part, Parts
 from pixelviz.data.image_set import DataError, Origin
-from pixelviz.data.sets import origin_of
+from pixelviz.data.sets import DATASETS, origin_of
 from pixelviz.declare import checked, declared, quoted, read_object
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.schedules import schedule_of
@@ -92,6 +92,8 @@ class Record:
     figures: Figures = field(default_factory=dict)  # type: ignore[arg-type]  # measured by `evaluate`
     notes: list[str] = field(default_factory=list)  # what was tried and what it gave
     history: list[Learnt] = field(default_factory=list)  # all that it learnt, the first first
+    licence: str | None = None  # of the weights, as the Hub writes it
+    base: str | None = None  # the model that this one was distilled or tuned from
 
 
 @dataclass
@@ -159,17 +161,18 @@ def _stored(model: PixelAwareModel, dtype: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def save(folder: Path, model: PixelAwareModel, record: Record, dtype: str = "float32") -> None:
+def save(folder: Path, model: PixelAwareModel, record: Record, dtype: str = "float32", name: str | None = None) -> None:
     """Write weights, configuration and card; each file is replaced atomically. Raises CheckpointError.
 
-    dtype: a key of DTYPES; float16 and bfloat16 take half the space, and are float32 again when loaded.
+    dtype: a key of DTYPES; float16 and bfloat16 take half the space, and are float32 again when loaded. name: what the
+    card calls the model (None: as its folder).
     """
     tensors = _stored(model, dtype)
     try:
         config = {"format": FORMAT, "model": model.config.to_dict(), "parts": list(model.parts), **asdict(record)}
         write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
         write_json(folder / CONFIG, config)
-        write_text(folder / CARD, model_card(folder.name, model, record))
+        write_text(folder / CARD, model_card(name or folder.name, model, record))
     except OSError as error:
         raise CheckpointError(f"the checkpoint could not be written to {folder}: {error.strerror}.") from None
 
@@ -276,16 +279,27 @@ def _table(figures: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _front(model: PixelAwareModel, record: Record) -> list[str]:
+    """The card's YAML, by which the Hub files it; what is not known is left out."""
+    known = DATASETS.get(record.data.id)
+    generates = {"scale_vae", "parallel_unet"} <= set(model.parts)
+    values = {
+        "license": record.licence,
+        "datasets": [known.hub] if known and known.hub else None,
+        "base_model": record.base,
+        "pipeline_tag": "unconditional-image-generation" if generates else None,
+    }
+    # JSON is YAML: a folder's name may hold whatever YAML gives a meaning.
+    found = [f"{key}: {json.dumps(value)}" for key, value in values.items() if value is not None]
+    return ["---", "library_name: pixelviz", *found, "tags: [diffusion, pixel-aware]", "---"]
+
+
 def model_card(name: str, model: PixelAwareModel, record: Record) -> str:
     """The short Markdown card that lies beside the weights."""
     config = model.config
     counts = model.parameter_counts()
     lines = [
-        "---",
-        "library_name: pixelviz",
-        "license: mit",
-        "tags: [diffusion, pixel-aware]",
-        "---",
+        *_front(model, record),
         f"# {name}",
         "",
         f"Pixel-aware diffusion, {config.image_size}x{config.image_size}x{config.channels}, T = {config.T}, "
