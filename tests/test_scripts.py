@@ -94,6 +94,28 @@ def proposition_cases():
                 yield name, [values.tolist(), amount], {"level": found.level, "amounts": found.amounts.tolist()}
 
 
+def water_cases():
+    """Bits of signal, how fast they go, and which pixel's go fastest, from SNR = x0^2 / (e^(gamma t x0) - 1)."""
+    x0 = torch.tensor([0.05, 0.3, 0.95], dtype=torch.float64)
+    for T, gamma in ((50, 20.0), (200, 7.5)):
+        t = (torch.arange(1, T + 1, dtype=torch.float64) / T)[:, None].expand(T, 3).requires_grad_()
+        snr = x0**2 / torch.expm1(gamma * t * x0)
+        bits = torch.log2(1 + snr) / 2
+        falls = -torch.autograd.grad(snr.sum(), t, retain_graph=True)[0]
+        rates = -torch.autograd.grad(bits.sum(), t)[0]
+        for i in (0, T // 4, T - 1):
+            yield "bits", [snr[i, 0].item()], bits[i, 0].detach()
+            yield "bitsRate", [snr[i, 1].item(), falls[i, 1].item()], rates[i, 1]
+        fastest, clock = rates.argmax(1), [i / T for i in range(T + 1)]
+        changes = [
+            {"t": (i + 1) / T, "from": fastest[i - 1].item(), "to": fastest[i].item()}
+            for i in range(1, T)
+            if fastest[i] != fastest[i - 1]
+        ]
+        assert changes
+        yield "changesOfFastest", [x0.tolist(), gamma, clock], changes
+
+
 def test_the_mathematics_in_node_is_that_of_python(tmp_path):
     node = shutil.which("node")
     if node is None:
@@ -102,11 +124,11 @@ def test_the_mathematics_in_node_is_that_of_python(tmp_path):
         pytest.skip("no Node was found")
     cases = [
         {"name": name, "args": args, "wanted": wanted.tolist() if isinstance(wanted, torch.Tensor) else wanted}
-        for name, args, wanted in (*schedule_cases(), *table_cases(), *proposition_cases())
+        for name, args, wanted in (*schedule_cases(), *table_cases(), *proposition_cases(), *water_cases())
     ]
     (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
     run = subprocess.run(
-        [node, "--test", "tests/node/process.test.js"],
+        [node, "--test", *map(str, sorted(REPOSITORY.glob("tests/node/*.test.js")))],
         cwd=REPOSITORY,
         env={**os.environ, "CASES": str(tmp_path / "cases.json")},
         capture_output=True,

@@ -165,7 +165,7 @@ export function curves(host, props) {
   // What of the SNR chart is under the pointer: { t } and, where it is near a curve, its pixel.
   function under(event, model) {
     if (!place) return null;
-    const box = sheets.snr.canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
+    const box = sheets.snr.canvas.getBoundingClientRect(), zoom = box.width / sheets.snr.width, x = (event.clientX - box.left) / zoom, y = (event.clientY - box.top) / zoom;
     const near = (list) => list.filter(([, d]) => d < 14).sort((a, b) => a[1] - b[1])[0]?.[0] ?? null;
     const { map, beside } = place;
     if (x > map.box.right + 12)
@@ -185,6 +185,6 @@ export function curves(host, props) {
         if (model.seen(name)) paint(model, colors);
       }
     },
-    under, range: SNR_DECADES, canvas: sheets.snr.canvas,
+    under, canvas: sheets.snr.canvas,
   };
 }

@@ -27,7 +27,7 @@ export function mount({ element, props, trigger, watch }) {
   for (const [key, { default: value }] of Object.entries(props.view)) state[key] = value;
   const wished = { gamma: state.gamma }; // what the user asked for; T may not allow it now
   const waiting = new Map(); // request -> what to do when its picture is here
-  let asked = 0, picture = null, model = null, changed = {}, queued = false, last = null, lit = null, probe = null, nextChannel = 1;
+  let asked = 0, picture = null, model = null, changed = {}, queued = false, last = null, lit = null, probe = null, nextChannel = 1, back = null;
   let colors = null;
   const noise = {};
 
@@ -47,7 +47,7 @@ export function mount({ element, props, trigger, watch }) {
   };
   const frames = makeFrames(host, props);
   const curves = makeCurves(host, props);
-  const water = makeWater(host, curves.range);
+  const water = makeWater(host, () => frames.frames.image.canvas);
   const controls = makeControls(host, props, act);
   const words = makeWords(host, controls.limits);
   const message = host.querySelector(".pvi-message");
@@ -106,6 +106,9 @@ export function mount({ element, props, trigger, watch }) {
     const [a, b] = state.pair.map((k) => model.pixels[k]);
     const crossing = a && b ? P.tDelta(a.x0, b.x0, state.gamma) : null;
     model.tDelta = crossing === null ? null : P.timeAt(model.clock, crossing);
+    const x0s = model.pixels.map((p) => p.x0);
+    if (fresh || changed.pixels) model.changes = P.changesOfFastest(x0s, state.gamma, model.clock);
+    model.fastest = model.i && x0s.length > 1 ? P.fastestAt(x0s, state.gamma, model.clock, model.i) : null;
     model.theory = model.i && model.pixels.length ? theory(model.pixels) : null;
     model.lit = lit !== null && lit < model.pixels.length ? lit : null;
     model.probe = probe;
@@ -146,7 +149,7 @@ export function mount({ element, props, trigger, watch }) {
     if (moved || whole.look) frames.draw(model, whole.look ? { ...whole, picture: true } : whole);
     frames.mark(model, dragging);
     curves.draw(model, whole.look ? { ...whole, picture: true } : whole, colors);
-    water.draw(model, whole, colors, !quiet.matches && (state.playing || whole.time));
+    water.draw(model, whole, colors);
     words.draw(model, whole);
     controls.draw(model, wished);
     caption("ahead", model.i ? `ours: ${(100 * model.aheadShare).toFixed(0)} %` : "no one at t = 0");
@@ -242,6 +245,20 @@ export function mount({ element, props, trigger, watch }) {
   curves.canvas.addEventListener("pointerleave", () => light(null));
   water.canvas.addEventListener("pointermove", (event) => model && light(water.under(event, model)));
   water.canvas.addEventListener("pointerleave", () => light(null));
+  const stand = host.querySelector(".pvi-stand");
+  stand.addEventListener("click", () => {
+    const on = stand.getAttribute("aria-pressed") !== "true";
+    stand.setAttribute("aria-pressed", String(on));
+    water.stand(on);
+    touch("look");
+  });
+  host.querySelector(".pvi-large").addEventListener("click", () => api.scene(["water"]));
+  host.querySelector(".pvi-leave").addEventListener("click", () => api.scene(null));
+  host.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !host.classList.contains("pvi-scene")) return;
+    event.stopPropagation();
+    api.scene(null);
+  });
   host.querySelector(".pvi-numbers tbody").addEventListener("pointerover", (event) => { const row = event.target.closest("tr"); if (row) light([...row.parentElement.children].indexOf(row)); });
   host.querySelector(".pvi-numbers tbody").addEventListener("pointerleave", () => light(null));
 
@@ -290,6 +307,15 @@ export function mount({ element, props, trigger, watch }) {
       }
       host.classList.toggle("pvi-some", !!keys);
       touch("look");
+    },
+    /** Some views over the whole window in large type, or (null) the page again. */
+    scene(keys) {
+      if (keys) back = document.activeElement;
+      host.classList.toggle("pvi-scene", !!keys);
+      host.querySelector(".pvi-leave").hidden = !keys;
+      api.show(keys);
+      const to = keys ? host.querySelector(".pvi-leave") : back;
+      to?.focus();
     },
     highlight(key) {
       for (const view of views) view.classList.toggle("pvi-look", view.dataset.view === key);
@@ -371,6 +397,8 @@ export function mount({ element, props, trigger, watch }) {
     if (host.dataset.size !== size) host.dataset.size = size;
     touch("look");
   }).observe(host);
+  const resized = new ResizeObserver(() => touch("look"));
+  host.querySelectorAll("canvas[data-chart]").forEach((canvas) => resized.observe(canvas));
   const looking = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) away[isIntersecting ? "delete" : "add"](target.getAttribute("data-view"));
     if (entries.some((entry) => entry.isIntersecting)) touch("look");

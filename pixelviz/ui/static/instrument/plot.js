@@ -12,18 +12,22 @@ export function palette(element) {
   };
 }
 
-// A canvas as a sheet of CSS pixels. `measure()` after a change of layout; `begin()` clears it, and returns false
-// where it has no size.
+// A canvas as a sheet of CSS pixels, each `--zoom` screen pixels wide. `measure()` after a change of layout; `begin()`
+// clears it, and returns false where it has no size.
 export function sheet(canvas) {
   const ink = canvas.getContext("2d");
   const self = {
     canvas, ink, width: 0, height: 0,
-    measure() { [self.width, self.height] = [canvas.clientWidth, canvas.clientHeight]; },
+    zoom: 1,
+    measure() {
+      self.zoom = Number(getComputedStyle(canvas).getPropertyValue("--zoom")) || 1;
+      [self.width, self.height] = [canvas.clientWidth / self.zoom, canvas.clientHeight / self.zoom];
+    },
     begin() {
       if (!self.width) self.measure();
       const { width: w, height: h } = self;
       if (!w || !h) return false;
-      const unit = window.devicePixelRatio || 1, [bw, bh] = [Math.round(w * unit), Math.round(h * unit)];
+      const unit = (window.devicePixelRatio || 1) * self.zoom, [bw, bh] = [Math.round(w * unit), Math.round(h * unit)];
       if (canvas.width !== bw || canvas.height !== bh) { canvas.width = bw; canvas.height = bh; }
       ink.setTransform(unit, 0, 0, unit, 0, 0);
       ink.clearRect(0, 0, w, h);

@@ -60,6 +60,9 @@ export function timeAt(clock, c) {
 export const snr = (x0, log) => x0 ** 2 / Math.expm1(Math.abs(log)); // Eq. 11, 16; infinite at t = 0 (abs: not -Infinity)
 // |dSNR/dt|, Eq. 17 with its e^u: e^u / (e^u - 1)^2 = 1 / (4 sinh^2(u/2)).
 export const snrRate = (x0, rate, log) => (rate * x0 ** 2) / (2 * Math.sinh(-log / 2)) ** 2;
+// Bits of signal per value, 1/2 log2(1 + SNR), and how fast they go; none is said to go at t = 0, where SNR is infinite.
+export const bits = (snr) => Math.log1p(snr) / (2 * Math.LN2);
+export const bitsRate = (snr, rate) => (snr < Infinity ? rate / (2 * Math.LN2 * (1 + snr)) : 0);
 export const ddpmRate = (table, i) => (table.length - 1) * (table[Math.max(0, i - 1)] - table[Math.max(1, i)]);
 
 // alpha multiplied T times, which is to equal x_delta.
@@ -79,6 +82,20 @@ export function tDelta(a, b, gamma) {
   const logSinh = (x) => x + Math.log(-Math.expm1(-2 * x));
   const faster = (u) => 2 * (logSinh((ratio * u) / 2) - logSinh(u / 2)) > 3 * Math.log(ratio);
   return lastTrue(faster, U_STAR, U_STAR / ratio) / (gamma * bright);
+}
+// Which of the pixels x0 loses bits fastest in step i > 0; and the steps at which another one becomes it.
+export function fastestAt(x0, gamma, clock, i) {
+  const rates = x0.map((x) => { const log = logBar(x, gamma, clock[i]); return bitsRate(snr(x, log), snrRate(x, gamma * x * pace(clock, i), log)); });
+  return rates.indexOf(Math.max(...rates));
+}
+export function changesOfFastest(x0, gamma, clock) {
+  const found = [], T = clock.length - 1;
+  for (let i = 1, from = -1; i <= T && x0.length > 1; i++) {
+    const to = fastestAt(x0, gamma, clock, i);
+    if (from >= 0 && to !== from) found.push({ t: i / T, from, to });
+    from = to;
+  }
+  return found;
 }
 export const snrPeak = (gamma, t) => U_PEAK / (gamma * t); // the x0 with the most SNR; above 1 it rises throughout
 // Proposition 2: our mean is the smaller, which is also to say that we have less SNR left.

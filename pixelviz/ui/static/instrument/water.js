@@ -1,9 +1,23 @@
-// Water pouring (Fig. 1): a vessel a pixel, its level the SNR left; beside it the two classical fillings.
-import { decade, decimal } from "../page.js";
+// Water pouring (Fig. 1) that obeys conservation: a vessel a pixel, its level the bits of signal left, its stream what
+// leaves it, and one basin of noise below; beside it the two classical fillings.
+import { decimal, node } from "../page.js";
 import * as D from "./plot.js";
 import * as P from "./process.js";
 
-const POUR_DECADES = [-4, 3]; // log10 |dSNR/dt| of the thinnest and of the thickest stream
+export const BRIM = 0.5; // bits: signal and noise are equal, SNR = 1
+export const WIDEST = 20; // bits per unit of t whose stream is as wide as its vessel
+const LINGER = 0.04; // of t: how long a change of the fastest pixel stays on the screen
+
+/**
+ * What is drawn of a vessel `wide` by `high`, in the same units. Its water is a rectangle wide * level, and falls out at
+ * the `speed` per unit of t in a stream: d(wide * level)/dt = -stream * speed, until the brim is reached from above.
+ * @param {{ snr: number, rate: number }} pixel rate: |dSNR/dt|
+ */
+export function vessel({ snr, rate }, wide, high) {
+  const bits = P.bits(snr), pours = P.bitsRate(snr, rate);
+  return { bits, level: (Math.min(BRIM, bits) / BRIM) * high, over: bits > BRIM,
+    stream: bits > BRIM ? 0 : Math.min(1, pours / WIDEST) * wide, full: pours > WIDEST, speed: (high * WIDEST) / BRIM };
+}
 
 // What the same pixels look like to three ways of sharing out noise, at step i > 0. Budgets are the process's own:
 // water-filling gets the signal power that is left, reverse water-filling the distortion that there is.
@@ -20,63 +34,98 @@ export function theory(pixels) {
   };
 }
 
-export function water(host, range) {
+// Where vessels, picture and basin stand on a sheet of this size: a row of vessels, or each on its pixel.
+/** @returns {any} */
+function layout(width, height, { pixels, picture }, standing) {
+  const n = pixels.length, top = 34, foot = height - 26;
+  if (standing) {
+    const tall = Math.min((foot - top) / 1.24, ((width - 8) * picture.rows) / picture.columns), across = (tall * picture.columns) / picture.rows;
+    const left = (width - across) / 2, wide = 0.08 * across, high = 0.3 * tall;
+    return { wide, high, left, right: left + across, foot, image: [left, top, across, tall], ground: top + tall,
+      at: ({ row, col }) => ({ mid: left + (across * (col + 0.5)) / picture.columns, bottom: top + Math.max(high, (tall * (row + 0.5)) / picture.rows) }) };
+  }
+  const left = 44, right = width - 6, cell = (right - left) / n, high = (foot - top - 20) / 1.32;
+  return { wide: Math.min(0.3 * cell, 0.5 * high), high, left, right, foot, image: null, ground: top + high + 18,
+    at: ({ k }) => ({ mid: left + cell * (k + 0.5), bottom: top + high }) };
+}
+
+// Gray grain: what the signal becomes.
+function grain() {
+  const tile = node("canvas", { width: 64, height: 64 }), ink = /** @type {CanvasRenderingContext2D} */ (tile.getContext("2d")), image = ink.createImageData(64, 64);
+  let seed = 1;
+  for (let k = 0; k < image.data.length; k += 4) {
+    seed = (seed * 16807) % 2147483647;
+    image.data.fill(112 + (seed % 64), k, k + 3);
+    image.data[k + 3] = 255;
+  }
+  ink.putImageData(image, 0, 0);
+  return tile;
+}
+
+export function water(host, pictureOf) {
   const vessels = D.sheet(host.querySelector("canvas[data-chart=water]"));
   const panels = ["process", "filling", "reverse"].map((name) => D.sheet(host.querySelector(`canvas[data-chart=${name}]`)));
-  let phase = 0;
+  const tile = grain();
+  let standing = false;
 
-  function pour(model, colors, moving) {
+  function pour(model, colors) {
     if (!vessels.begin()) return;
-    const { ink, width, height } = vessels, { pixels } = model, { font } = colors;
-    if (moving) phase += 0.35;
-    const top = 20, bottom = height - 62, n = pixels.length; // the brim and the foot are those of the SNR chart
-    if (!n) { D.text(ink, "Click the picture to add a pixel.", width / 2, height / 2, { align: "center", size: 13, color: colors.quiet, font }); return; }
-    const cell = (width - 40) / n, wide = Math.min(64, cell * 0.62);
-    const level = (snr) => Math.max(0, Math.min(1, (Math.log10(snr) - range[0]) / (range[1] - range[0])));
-    const y = (share) => bottom - share * (bottom - top);
-    for (let e = range[0]; e <= range[1]; e += 4) {
-      const at = Math.round(y((e - range[0]) / (range[1] - range[0]))) + 0.5;
-      D.line(ink, 30, at, width, at, { color: colors.grid });
-      D.text(ink, e ? decade(e) : "1", 26, at, { align: "right", base: "middle", color: colors.quiet, font });
-    }
-    for (const { k, color, ours, ddpm } of pixels) {
-      const mid = 36 + cell * (k + 0.5), left = mid - wide / 2, right = mid + wide / 2, foot = wide * 0.12;
-      const alpha = model.lit !== null && model.lit !== k ? 0.3 : 1;
-      const share = level(ours.snr), surface = y(share);
+    const { ink, width, height } = vessels, { pixels, t } = model, { font } = colors;
+    if (!pixels.length) { D.text(ink, "Click the picture to add a pixel.", width / 2, height / 2, { align: "center", size: 13, color: colors.quiet, font }); return; }
+    const frame = layout(width, height, model, standing), { wide, high, left, right, foot, ground } = frame;
+    if (frame.image) {
+      ink.imageSmoothingEnabled = false;
+      ink.drawImage(pictureOf(), ...frame.image);
+    } else ["0", "¼ bit", "½ bit"].forEach((words, k) => {
+      const at = Math.round(ground - 18 - (k / 2) * high) + 0.5;
+      D.line(ink, left - 4, at, right, at, { color: colors.grid });
+      D.text(ink, words, left - 8, at, { align: "right", base: "middle", color: colors.quiet, font });
+    });
+    // The basin: as much area as has left all vessels since their brims.
+    const drawn = pixels.map((pixel) => ({ pixel, ...frame.at(pixel), ...vessel(pixel.ours, wide, high), theirs: vessel(pixel.ddpm, wide, high).level }));
+    const surface = foot - drawn.reduce((sum, one) => sum + wide * (high - one.level), 0) / (right - left);
+    ink.fillStyle = ink.createPattern(tile, "repeat");
+    ink.fillRect(left, surface, right - left, foot - surface);
+    ink.strokeStyle = colors.quiet; ink.lineWidth = 1.6;
+    ink.beginPath(); ink.moveTo(left, ground); ink.lineTo(left, foot); ink.lineTo(right, foot); ink.lineTo(right, ground); ink.stroke();
+    for (const { pixel: { k, color }, mid, bottom, bits, level, over, stream, full, speed, theirs } of drawn) {
+      const from = mid - wide / 2, lit = model.lit === k;
       ink.save();
-      ink.globalAlpha = alpha;
-      const glass = () => { ink.beginPath(); ink.moveTo(left, top); ink.lineTo(left + foot, bottom); ink.lineTo(right - foot, bottom); ink.lineTo(right, top); };
-      // Glass, then water with a surface that ripples while it pours.
-      glass(); ink.closePath(); ink.fillStyle = colors.dark ? "rgb(255 255 255 / 0.04)" : "rgb(15 40 70 / 0.035)"; ink.fill();
-      ink.save();
-      glass(); ink.closePath(); ink.clip();
-      ink.beginPath(); ink.moveTo(left, bottom);
-      const swell = moving && share > 0.01 && share < 0.995 ? 1.6 : 0;
-      for (let x = left; x <= right + 1; x += 4) ink.lineTo(x, surface + swell * Math.sin(x / 6 + phase + k));
-      ink.lineTo(right, bottom); ink.closePath();
-      ink.fillStyle = color; ink.globalAlpha = alpha * 0.62; ink.fill();
-      ink.globalAlpha = alpha;
-      if (share > 0) D.line(ink, left, surface, right, surface, { color, width: 2 });
-      // DDPM's level, as a dashed mark on the same vessel.
-      const mark = y(level(ddpm.snr));
-      D.line(ink, left - 2, mark, right + 2, mark, { color: colors.text, width: 1.6, dash: [4, 3] });
-      ink.restore();
-      glass(); ink.lineWidth = model.lit === k ? 2.6 : 1.6; ink.strokeStyle = model.lit === k ? color : colors.quiet; ink.lineJoin = "round";
-      ink.moveTo(left + foot, bottom); ink.stroke();
-      // The pour.
-      const strength = (Math.log10(ours.rate) - POUR_DECADES[0]) / (POUR_DECADES[1] - POUR_DECADES[0]);
-      const thick = Number.isFinite(strength) ? Math.max(0, Math.min(1, strength)) * Math.min(16, wide * 0.34) : 0;
-      if (thick > 0.2) {
-        ink.fillStyle = color; ink.globalAlpha = alpha * 0.8;
-        ink.fillRect(mid - thick / 2, bottom + 1, thick, 20);
-        ink.globalAlpha = alpha * 0.9; ink.fillStyle = colors.paper;
-        if (moving) for (let d = 0; d < 3; d++) ink.fillRect(mid - thick / 6, bottom + 1 + ((phase * 3 + d * 7 + k * 3) % 20), Math.max(1, thick / 3), 2.5);
+      ink.globalAlpha = model.lit !== null && !lit ? 0.3 : 1;
+      ink.fillStyle = colors.paper;
+      if (frame.image) { ink.globalAlpha *= 0.75; ink.fillRect(from, bottom - high, wide, high); ink.globalAlpha /= 0.75; }
+      ink.fillStyle = color;
+      ink.fillRect(from, bottom - level, wide, level);
+      ink.fillRect(mid - stream / 2, bottom, stream, Math.max(0, surface - bottom));
+      if (full && stream) D.line(ink, mid - wide / 2, bottom + 3, mid + wide / 2, bottom + 3, { color: colors.paper, width: 2, dash: [2, 2] }); // wider still
+      // Specks fall as fast as the water does.
+      ink.fillStyle = colors.paper;
+      if (stream > 1) for (let y = (speed * t) % 22; y < surface - bottom; y += 22) ink.fillRect(mid - Math.min(1, stream / 4), bottom + y, Math.min(2, stream / 2), 4);
+      ink.lineWidth = lit ? 2.6 : 1.6; ink.strokeStyle = lit ? color : colors.quiet;
+      ink.beginPath(); ink.moveTo(from, bottom - high); ink.lineTo(from, bottom); ink.lineTo(from + wide, bottom); ink.lineTo(from + wide, bottom - high); ink.stroke();
+      D.line(ink, from - 3, bottom - theirs, from + wide + 3, bottom - theirs, { color: colors.text, width: 1.6, dash: [4, 3] });
+      // Over the brim: a crest, and what stands above it.
+      if (over) {
+        ink.fillStyle = color;
+        ink.beginPath(); ink.moveTo(from - 4, bottom - high + 5); ink.quadraticCurveTo(mid, bottom - high - 9, from + wide + 4, bottom - high + 5); ink.lineTo(from + wide, bottom - high); ink.lineTo(from, bottom - high); ink.fill();
+        D.text(ink, `▲ ${decimal(Number((bits - BRIM).toPrecision(2)))}`, mid, bottom - high - 8, { align: "center", color: colors.text, halo: frame.image && colors.page, font });
       }
-      ink.globalAlpha = alpha;
-      D.badge(ink, k + 1, mid, bottom + 32, { color, font, radius: 8, alpha });
-      D.text(ink, decimal(Number(ours.snr.toPrecision(2))), mid, bottom + 53, { align: "center", size: n > 4 ? 10.5 : 11.5, color: colors.text, font });
+      const below = frame.image ? bottom - 9 : height - 11, fastest = model.fastest === k;
+      const words = frame.image ? "" : decimal(Number(bits.toPrecision(2))), shift = frame.image ? -wide / 2 - 12 : -14;
+      D.badge(ink, k + 1, mid + shift, below, { color, font, radius: 8, alpha: ink.globalAlpha });
+      D.text(ink, words, mid + shift + 14, below + 4, { size: pixels.length > 4 ? 10.5 : 11.5, color: colors.text, font });
+      if (fastest) { ink.beginPath(); ink.arc(mid + shift, below, 10.5, 0, 7); ink.lineWidth = 2; ink.strokeStyle = colors.text; ink.stroke(); }
       ink.restore();
     }
+    const change = model.changes.find((one) => t >= one.t && t < one.t + LINGER);
+    if (change) {
+      const { mid, bottom } = drawn[change.to], age = (t - change.t) / LINGER;
+      ink.save(); ink.globalAlpha = 1 - age;
+      ink.beginPath(); ink.arc(mid, bottom, wide / 2 + 6 + 20 * age, 0, 7); ink.lineWidth = 3; ink.strokeStyle = colors.text; ink.stroke();
+      ink.restore();
+    }
+    const words = change ? `From here on ${change.to + 1} empties faster than ${change.from + 1}.` : model.fastest === null ? "Nothing has left yet." : `${model.fastest + 1} empties fastest.`;
+    D.text(ink, words, (left + right) / 2, 13, { align: "center", size: 12.5, weight: change ? 700 : 400, color: colors.text, font });
   }
 
   /**
@@ -132,17 +181,20 @@ export function water(host, range) {
   }
 
   // The vessel under the pointer, or null.
-  function under(event, { pixels }) {
-    const box = vessels.canvas.getBoundingClientRect(), k = Math.floor((event.clientX - box.left - 36) / ((box.width - 40) / pixels.length));
-    return k >= 0 && k < pixels.length ? k : null;
+  function under(event, model) {
+    const box = vessels.canvas.getBoundingClientRect(), zoom = box.width / vessels.width;
+    const frame = layout(vessels.width, vessels.height, model, standing), x = (event.clientX - box.left) / zoom, y = (event.clientY - box.top) / zoom;
+    const near = model.pixels.filter((pixel) => { const { mid, bottom } = frame.at(pixel); return Math.abs(mid - x) < frame.wide && (!standing || Math.abs(bottom - frame.high / 2 - y) < frame.high); });
+    return near.at(-1)?.k ?? null;
   }
 
   return {
-    draw(model, changed, colors, moving) {
+    draw(model, changed, colors) {
       if (changed.look) for (const sheet of [vessels, ...panels]) sheet.measure();
-      if (model.seen("water")) pour(model, colors, moving);
+      if (model.seen("water")) pour(model, colors);
       if (model.seen("theory")) classical(model, colors);
     },
+    stand(on) { standing = on; },
     under, canvas: vessels.canvas,
   };
 }

@@ -131,6 +131,7 @@ export function words(host, limits) {
     const { i, t, state, pixels } = model, n = (v) => decimal(Number(v.toPrecision(3)));
     return [`Step ${i} of ${state.T}, t = ${t.toFixed(2)}, gamma ${state.gamma}.`,
       i ? `Ours has less SNR left in ${percent(model.aheadShare)} of the values.` : "No noise yet.",
+      model.fastest === null ? "" : `Pixel ${model.fastest + 1} empties fastest.`,
       ...pixels.map((p) => `Pixel ${p.k + 1}, x0 ${n(p.x0)}: SNR ${n(p.ours.snr)}, DDPM ${n(p.ddpm.snr)}.`)].join(" ");
   };
 
