@@ -2,15 +2,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { CLOCKS, logBar, pace, snr, snrRate } from "../../pixelviz/ui/static/instrument/process.js";
+import { logBar, snr, snrRate } from "../../pixelviz/ui/static/instrument/process.js";
 import { BRIM, vessel } from "../../pixelviz/ui/static/instrument/water.js";
 
-const WIDE = 37, HIGH = 151, STEPS = 1000;
+const WIDE = 37, HIGH = 151;
 
 // A pixel's drawn vessel at time t of the paper's clock.
 const at = (x0, gamma, t) => {
   const log = logBar(x0, gamma, t);
-  return vessel({ snr: snr(x0, log), rate: snrRate(x0, gamma * x0 * pace(CLOCKS["pixel-aware"](STEPS), 1), log) }, WIDE, HIGH);
+  return vessel({ snr: snr(x0, log), rate: snrRate(x0, gamma * x0, log) }, WIDE, HIGH);
 };
 
 for (const [x0, gamma] of [[1, 20], [0.95, 5], [0.3, 20], [0.05, 20], [0.004, 1]])
