@@ -11,7 +11,7 @@ from functools import wraps
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 from pydantic_core import from_json
@@ -33,7 +33,7 @@ def quoted(value: Any) -> str:
     return text.replace("<", "").replace(">", "")
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+@dataclass_transform(frozen_default=True)  # checkers take a positional Field(default) for none if told of Field
 def declared(error: type[Exception], **options: Any) -> Callable[[type[Declared]], type[Declared]]:
     """Make a class a frozen dataclass whose values are checked when it is made; what does not fit raises `error`.
 

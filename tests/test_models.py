@@ -74,10 +74,10 @@ def test_the_paper_s_presets_have_its_sizes_and_structure(name):
     for part, number in PARAMETERS[name].items():
         assert model.parameter_counts()[part] == pytest.approx(number, rel=0.02), part
     for level in (*model.parallel_unet.encoder, *model.parallel_unet.decoder):
-        assert {"time", "scale", "blocks"} <= set(level)
-        assert len(level["blocks"]) == 2
-        assert all(isinstance(block.attention, SelfAttention) for block in level["blocks"])
-    assert model.parallel_unet.decoder[-1]["blocks"][-1].conv2.out_channels == config.last_width == 512
+        assert {"time", "scale", "blocks"} <= dict(level.named_children()).keys()
+        assert len(level.blocks) == 2
+        assert all(isinstance(block.attention, SelfAttention) for block in level.blocks)
+    assert model.parallel_unet.decoder[-1].blocks[-1].conv2.out_channels == config.last_width == 512
     heads = model.parallel_unet.heads
     assert len(heads.local) == len(heads.attention) == 2
     assert heads.project.shape == (config.T, 3, 512)

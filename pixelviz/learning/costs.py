@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -31,7 +31,7 @@ Times = dict[str, list[tuple[float, float]]]
 
 
 def in_turns(
-    what: str, runs: dict[str, Run], repeats: int, device: torch.device, *, done: int = 0, total: int
+    what: str, runs: Mapping[str, Run], repeats: int, device: torch.device, *, done: int = 0, total: int
 ) -> Generator[Progress, None, Times]:
     """Run all of them `repeats` times in turns, every other round backwards, after a round that does not count.
 

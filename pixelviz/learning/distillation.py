@@ -121,7 +121,7 @@ def distill(
             yield Progress("pairs", done, pairs)
     finally:  # an hour's pairs are not lost to Ctrl-C
         bank = Pairs(*map(torch.cat, zip(*parts, strict=True))) if parts else None
-        if done > began:
+        if bank and done > began:
             write_tensors(path, bank._asdict(), {"key": key})
     if not (out / checkpoints.CONFIG).exists():
         note = f"R_phi was distilled from {source.name}: {pairs:,} images of its own closed loop, {passes} runs each."

@@ -6,7 +6,7 @@ depend on how many processes share the batch, and the objective is one function 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,13 @@ class TwinDraws(NamedTuple):
     noise: Tensor
 
 
-Draws = dict[str, VAEDraws | UNetDraws | TwinDraws]  # one a part
+class Draws(TypedDict):
+    """Those of each part that is trained."""
+
+    scale_vae: VAEDraws
+    twin: VAEDraws
+    parallel_unet: UNetDraws
+    linear_twin: TwinDraws
 
 
 def draw_step(config: ModelConfig, train: TrainConfig, n: int, generator: torch.Generator) -> Draws:
@@ -85,9 +91,9 @@ def draw_step(config: ModelConfig, train: TrainConfig, n: int, generator: torch.
     def normal(*shape: int) -> Tensor:
         return torch.randn(n, *shape, generator=generator)
 
-    draws: Draws = {}
+    draws = cast(Draws, {})  # what is not trained stays out
     for part in train.parts:
-        if part in ("scale_vae", "twin"):
+        if part == "scale_vae" or part == "twin":
             i = 1 + (config.T * torch.rand(n, generator=generator) ** train.step_power).long()
             i[torch.rand(n, generator=generator) < train.clean_share] = 0
             draws[part] = VAEDraws(i, normal(*config.shape), normal(config.latent))
@@ -261,7 +267,7 @@ def unet_loss(
     head j's V is smaller than head i's, so all heads count alike. `deviation`: see `head_weight`. "eps" heads: eps_j
     of a simulated trajectory, unweighted, as printed.
     """
-    target, i = model.config.head_target, draws.i
+    i, trajectory = draws.i, draws.trajectory
     with torch.no_grad():
         x_delta = estimated_scale(model, x0, draws)
         if draws.pairs is not None:
@@ -271,10 +277,10 @@ def unet_loss(
         x_i = forward_noise(model, rate_x0, x0, i, draws.noise)
         if draws.pairs is not None:
             x_i = torch.where(given, draws.pairs.x_i, x_i)
-    z = model.parallel_unet(x_i, x_delta, i, draws.heads, drift=target == "v")
+    z = model.parallel_unet(x_i, x_delta, i, draws.heads, drift=trajectory is None)
     with torch.no_grad():
         first = i[:, None, None, None].float()
-        if target == "v":
+        if trajectory is None:  # "v"
             skip, out = drift_coefficients(model.schedule, rate_x0, first)
             wanted = (skip * x_i + out * x0)[:, None]
             weight = head_weight(model.schedule, rate_x0, first, deviation)[:, None]
@@ -282,7 +288,7 @@ def unet_loss(
             rate, wide = rate_x0[:, None], x_i[:, None]
             j = draws.heads[:, :, None, None, None].float()
             mean, variance = skip_posterior(model.schedule, rate, first[:, None], j, wide, x0[:, None])
-            x_j = mean + variance.clamp(min=0).sqrt() * draws.trajectory
+            x_j = mean + variance.clamp(min=0).sqrt() * trajectory
             wanted = (x_j - model.schedule.alpha_bar(rate, j).sqrt() * x0[:, None]) / model.schedule.noise_variance(
                 rate, j
             ).sqrt()
@@ -312,14 +318,15 @@ def consistency_loss(
     ends near, the best f is where the flow of Eq. 15's best V leads from x_i: one sharp image, not the mean of many.
     The distance is Huber's, smooth below `NOTICEABLE` of the deviation s, divided by the angle between (`with_ends`).
     """
-    schedule, rate_x0 = model.schedule, model.rate_x0(x_delta)
+    schedule, rate_x0, i, below = model.schedule, model.rate_x0(x_delta), draws.i, draws.below
+    if below is None:
+        raise ValueError("these draws have one end only; `with_ends` gives them the other.")
 
     def image(i: Tensor, heads: Tensor) -> Tensor:
         x_i = forward_noise(model, rate_x0, x0, i, draws.noise)
         drift = model.parallel_unet(x_i, x_delta, i, heads, drift=True)
         return x0_from_drift(schedule, rate_x0[:, None], i[:, None, None, None, None], x_i[:, None], drift)
 
-    i, below = draws.i, draws.below
     with torch.no_grad():
         earlier = image(below.clamp(min=model.config.i_min), below.ceil().clamp(min=1).long()[:, None])
         wanted = torch.where((below > 0)[:, None, None, None, None], earlier, x0[:, None])
@@ -353,19 +360,19 @@ class TrainingObjective(nn.Module):
         total, reported = x0.new_zeros(()), {}
         with self.compute.autocast():
             for part in train.parts:
-                mine = draws[part]
-                if part in ("scale_vae", "twin"):
+                if part == "scale_vae" or part == "twin":
+                    mine = draws[part]
                     x_i = forward_noise(model, x0, x0, mine.i, mine.noise)
                     loss, parts = vae_loss(getattr(model, part), x0, x_i, mine, train)
-                elif part == "parallel_unet" and mine.below is not None:
+                elif part == "linear_twin":
+                    loss = linear_twin_loss(model.linear_twin, x0, model.config.floor, draws[part])
+                    parts = {"eps": tally(loss, len(x0))}
+                elif (mine := draws[part]).below is not None:
                     x_delta, s = estimated_scale(model, x0, mine), known_deviation(model.config, train)
                     loss, parts = consistency_loss(model, x0, x_delta, mine, s)
-                elif part == "parallel_unet":
+                else:
                     deviation = model.config.scale_error if train.deviation is None else train.deviation
                     loss, parts = unet_loss(model, x0, mine, deviation)
-                else:
-                    loss = linear_twin_loss(model.linear_twin, x0, model.config.floor, mine)
-                    parts = {"eps": tally(loss, len(x0))}
                 total = total + loss
                 reported |= {f"{part}/{key}": value for key, value in parts.items()}
         return total, reported

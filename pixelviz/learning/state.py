@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pixelviz.config import ModelConfig, TrainConfig
 from pixelviz.devices import Compute
@@ -38,17 +39,15 @@ class Run:
     @property
     def averaged(self) -> PixelAwareModel:
         """The EMA weights as a model."""
-        return self.average.module
+        return cast(PixelAwareModel, self.average.module)
 
 
 def average_weights(decay: float):
     """For `AveragedModel`: an exponential moving average in place, of all tensors at once; decay in [0, 1)."""
 
-    @torch.no_grad()
-    def blend(averages: list[Tensor], values: list[Tensor], count: Tensor) -> None:
+    def blend(averages: Any, values: Any, count: Tensor | int) -> None:
         # Until `decay` is reached the average spans the whole run so far, not the random start.
-        rate = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averages, values, 1 - rate)
+        get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(averages, values, count)
 
     return blend
 

@@ -10,12 +10,12 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -82,11 +82,11 @@ def preview(model: PixelAwareModel, x0: Tensor, compute: Compute, seed: int = 0)
     rows = [x0]
     zero = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
     with compute.autocast():
-        if model.scale_vae is not None:
+        if "scale_vae" in model.parts:
             rows.append(model.rate_x0(model.scale_vae(x0, zero).float()))
-        elif model.twin is not None:
+        elif "twin" in model.parts:
             rows.append(model.twin(x0, zero).float())
-    if model.scale_vae is not None and model.parallel_unet is not None:
+    if {"scale_vae", "parallel_unet"} <= set(model.parts):
         steps = draw(model, compute, n=len(x0), sampler=first_fitting(model.config), seed=seed)
         last = deque(steps, maxlen=1).pop()
         rows.append(last.x.float())
@@ -131,7 +131,7 @@ def _rows(x0: Tensor, draws: Draws, rows: slice) -> tuple[Tensor, Draws]:
     """Some rows of a batch and its draws."""
     from accelerate.utils import slice_tensors
 
-    return x0[rows], slice_tensors(draws, rows)
+    return x0[rows], cast(Draws, slice_tensors(draws, rows))
 
 
 def _flipped(images: Tensor, mirrored: Tensor | None) -> Tensor:
@@ -186,7 +186,7 @@ class _Steps:
             mine = draws["parallel_unet"]
             x0, draws["parallel_unet"] = with_pairs(config, train, x0, mine, self.pairs, generator)
             x0 = x0[self.rows]
-        return self.compute.images(x0), send_to_device(slice_tensors(draws, self.rows), device)
+        return self.compute.images(x0), cast(Draws, send_to_device(slice_tensors(draws, self.rows), device))
 
     def next(self) -> dict[str, float]:
         """Forward, backward and update of every trained part; returns the losses, means over the whole batch."""
@@ -203,10 +203,10 @@ class _Steps:
         self.optimiser.zero_grad()
         tallies = self._backward()
         run.scaler.unscale_(run.optimiser)
-        norm = accelerator.clip_grad_norm_(self.parameters, train.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, train.clip)
         if run.step + 1 < train.steps:
             self.batch = self._prepare(run.step + 1)  # while a GPU is still at work on this one
-        sums = accelerator.reduce(torch.stack(list(tallies.values())), "sum").tolist()
+        sums = cast(Tensor, accelerator.reduce(torch.stack(list(tallies.values())), "sum")).tolist()
         losses = {key: total / images for key, (total, images) in zip(tallies, sums, strict=True) if images}
         overflow = run.scaler.is_enabled() and run.scaler.get_scale() >= 1  # float16's, after which the scale is halved
         # Checked before the update: weights that are not finite must never replace a good checkpoint.
@@ -300,7 +300,7 @@ def train(
     data: DataConfig | None = None,
     preview_every: int = 200,
     save_every_seconds: float = 300.0,
-) -> Iterator[TrainStep]:
+) -> Generator[TrainStep, None, None]:
     """Train until `training.steps`, yielding a TrainStep after every step.
 
     Args: images, uint8 (N, C, size, size); config, the model to build (on resume the checkpoint's own
@@ -314,21 +314,20 @@ def train(
     accelerator, compute = together(device, precision, compiled)
     if out is not None and not resume and (out / checkpoints.CONFIG).exists():
         raise TrainingError(f"{out} already holds a checkpoint; resume it, or choose another folder.")
-    if resume and out is None:
+    if not resume:
+        run = new_run(config, training, compute, Record())
+    elif out is None:
         raise TrainingError("resuming needs the folder of the checkpoint to go on from.")
-    run = resume_run(out, training, compute) if resume else new_run(config, training, compute, Record())
+    else:
+        run = resume_run(out, training, compute)
     config = run.model.config
     if tuple(images.images.shape[1:]) != config.shape:
         raise TrainingError(f"the images are {tuple(images.images.shape[1:])}, but the model takes {config.shape}.")
-    if "parallel_unet" in training.parts and run.model.scale_vae is None:
+    if "parallel_unet" in training.parts and "scale_vae" not in run.model.parts:
         raise TrainingError("R_phi learns from G_theta's estimate: train the part scale_vae too, or first.")
     if run.step >= training.steps:
         raise TrainingError(f"this checkpoint has made {run.step:,} steps already; ask for more than that in all.")
-    made = False
-    if resume:
-        checkpoints.check_writable(out)
-    elif out is not None:
-        made = checkpoints.claim(out)
+    made = out is not None and checkpoints.claim(out, resume)
     run.model.train()
     steps = _Steps(run, images.images, training, compute, accelerator, pairs)
     accelerator.wait_for_everyone()  # the main process writes into `out`, where the others have looked by now
@@ -345,12 +344,11 @@ def train(
     began = last_save = time.monotonic()
     before, window = run.record.seconds, []
     start = run.step
-    writes = out is not None and accelerator.is_main_process
-    losses_file = LossLog(out, start) if writes else None
+    losses_file = LossLog(out, start) if out is not None and accelerator.is_main_process else None
 
     def save(final: bool) -> bool:
         run.record = replace(run.record, seconds=before + time.monotonic() - began)
-        if not writes:
+        if out is None or losses_file is None:
             return False
         losses_file.flush()
         save_run(run, out)
@@ -399,7 +397,7 @@ def train(
         if run.step > start:
             run.averaged.eval()
             save(final=True)
-        elif made:
+        elif made and out is not None:
             with suppress(OSError):  # not empty: another process is at work in it
                 out.rmdir()
         if losses_file is not None:

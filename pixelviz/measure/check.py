@@ -190,7 +190,7 @@ def examine(
         done += more
         return Progress(what, min(done - more, total), total)
 
-    if model.scale_vae is not None:
+    if "scale_vae" in model.parts:
         yield progress("SSIM of the scale")
         steps = ssim_steps(model.config.T)
         ssim = {i: scale_ssim(model, compute, evenly(test.images, 4 * ROW), i, seed) for i in steps}

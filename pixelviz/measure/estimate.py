@@ -152,7 +152,6 @@ def ask(
 
     network: "scale_vae", which gives x_delta_hat, or "twin", which gives x0_hat. Raises MissingPart.
     """
-    model.need(network)
     i = torch.as_tensor(steps, device=model.device).expand(len(x_i))
     with compute.autocast():
         return getattr(model, network)(x_i.float().to(model.device), i).double().cpu()

@@ -47,7 +47,7 @@ def scale_ssim(model: PixelAwareModel, compute: Compute, images: Tensor, i: int,
         x_i = closed_form(model.schedule, x0, i, torch.randn(x0.shape, generator=generator))
         point = similarity(config, x0, ask(model, compute, x_i, i), i)
         found = {"x_delta": point.ssim_x_delta, "alpha_bar": point.ssim_alpha_bar}
-        if model.twin is not None:
+        if "twin" in model.parts:
             found["x0"] = image_similarity(config, x0, ask(model, compute, x_i, i, "twin"))
         totals.update({key: len(x0) * value for key, value in found.items()})
     return {key: value / len(images) for key, value in totals.items()}
@@ -91,7 +91,7 @@ def evaluate(
         raise EvaluationError(f"passes must be at least 1; they are {', '.join(map(str, passes))}.")
     model = checkpoint.model
     config = model.config
-    steps = ssim_steps(config.T) if model.scale_vae is not None else []
+    steps = ssim_steps(config.T) if "scale_vae" in model.parts else []
     generates = samples and reference is not None and {"scale_vae", "parallel_unet"} <= set(model.parts)
     rows = [(s, k) for s in starts for k in passes if k <= config.T] if generates else []
     if not SAMPLERS[SAMPLERS.first].reads(config):

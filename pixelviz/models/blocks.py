@@ -26,6 +26,13 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with all its numbers 0, so that at first it says nothing."""
+    for number in layer.parameters():
+        nn.init.zeros_(number)
+    return layer
+
+
 class TimeMap(nn.Module):
     """P_k: the sinusoidal code of i through a small network, added to every pixel of a level."""
 
@@ -51,9 +58,7 @@ class SelfAttention(nn.Module):
         self.norm = group_norm(channels)
         self.query = nn.Conv2d(channels, channels, 1)
         self.key_value = nn.Conv2d(channels, 2 * channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
@@ -71,11 +76,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, c_in: int, c_out: int, *, attention: bool = False, tokens: int | None = None) -> None:
         super().__init__()
         self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.norm2, self.conv2 = group_norm(c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.norm2, self.conv2 = group_norm(c_out), zeroed(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         self.attention = SelfAttention(c_out, tokens) if attention else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c_in, H, W) -> (B, c_out, H, W)."""

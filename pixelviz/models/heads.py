@@ -83,7 +83,7 @@ class ParallelHeads(nn.Module):
 
         Apart from `forward`, so that a run in chunks of heads computes it once.
         """
-        if self.query is None:
+        if self.query is None or self.key is None:
             return None
         pooled = pool_tokens(features)
         pairs = zip(self.query, self.key, strict=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelviz.config import ModelConfig
-from pixelviz.models.blocks import ResidualBlock, TimeMap, group_norm, time_code
+from pixelviz.models.blocks import ResidualBlock, TimeMap, group_norm, time_code, zeroed
 from pixelviz.models.heads import ParallelHeads
 from pixelviz.process.reverse import Affine, drift_preconditioning
 from pixelviz.process.schedules import image_from_scale, image_scale, schedule_of
@@ -46,23 +47,31 @@ class ScaleMap(nn.Module):
         return self.net(F.adaptive_avg_pool2d(both, side) if side != both.shape[-1] else both)
 
 
+class Level(nn.Module):
+    """P_k(i) and, where `scale` is set, H_k(x_delta_hat) added to the input, then two residual blocks."""
+
+    def __init__(self, config: ModelConfig, c_in: int, c_out: int, *, scale: bool) -> None:
+        super().__init__()
+        self.time = TimeMap(c_in)
+        self.scale = ScaleMap(config, c_in) if scale else None
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(c, c_out, attention=True, tokens=config.attention_tokens) for c in (c_in, c_out))
+        )
+
+    def forward(self, h: Tensor, code: Tensor, x_delta: Tensor | None) -> Tensor:
+        """h (B, c_in, H, W), the time code (B, 128), x_delta (B, C, ...) -> (B, c_out, H, W)."""
+        h = h + self.time(code)
+        return self.blocks(h if self.scale is None else h + self.scale(x_delta, h.shape[-1]))
+
+
 class Backbone(nn.Module):
-    """U-Net whose every level is two residual blocks with self-attention, with P_k(i) and, where `scale` is set,
-    H_k(x_delta_hat) added at the input of every level.
-    """
+    """U-Net of `Level`s; `scale`: whether it reads x_delta_hat."""
 
     def __init__(self, config: ModelConfig, *, scale: bool) -> None:
         super().__init__()
         self.config = config
         widths = config.unet_widths
-
-        def block(c_in: int, c_out: int) -> ResidualBlock:
-            return ResidualBlock(c_in, c_out, attention=True, tokens=config.attention_tokens)
-
-        def level(c_in: int, c_out: int) -> nn.ModuleDict:
-            maps = {"time": TimeMap(c_in)} | ({"scale": ScaleMap(config, c_in)} if scale else {})
-            return nn.ModuleDict({**maps, "blocks": nn.Sequential(block(c_in, c_out), block(c_out, c_out))})
-
+        level = partial(Level, config, scale=scale)
         unshuffled = config.channels * config.patch**2
         self.inlet = nn.Sequential(nn.PixelUnshuffle(config.patch), nn.Conv2d(unshuffled, widths[0], 3, padding=1))
         self.encoder = nn.ModuleList(level(c_in, c) for c_in, c in zip(widths[:1] + widths[:-1], widths, strict=True))
@@ -81,21 +90,15 @@ class Backbone(nn.Module):
     def backbone(self, x_i: Tensor, x_delta: Tensor | None, i: Tensor) -> Tensor:
         """What the heads read: (B, last_width, H, W), from x_i (B, C, H, W), x_delta alike, and i (B,)."""
         code = time_code(i)
-
-        def run(level: nn.ModuleDict, h: Tensor) -> Tensor:
-            h = h + level["time"](code)
-            return level["blocks"](h + level["scale"](x_delta, h.shape[-1]) if "scale" in level else h)
-
         h = self.inlet(x_i)
         skips = []
         for k, level in enumerate(self.encoder):
-            h = F.avg_pool2d(h, 2) if k else h
-            h = run(level, h)
+            h = level(F.avg_pool2d(h, 2) if k else h, code, x_delta)
             skips.append(h)
         skips.pop()
         for k, level in enumerate(self.decoder):
             h = torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), skips.pop()], dim=1) if k else h
-            h = run(level, h)
+            h = level(h, code, x_delta)
         # Back at full resolution, where x_i and x_delta_hat are read once more, pixel by pixel.
         h = F.pixel_shuffle(h, self.config.patch) + self.head_inlet(x_i) + self.head_time(code)
         if self.head_scale is not None:
@@ -113,9 +116,7 @@ class LinearTwin(Backbone):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config, scale=False)
-        self.outlet = nn.Conv2d(config.last_width, config.channels, 3, padding=1)
-        nn.init.zeros_(self.outlet.weight)
-        nn.init.zeros_(self.outlet.bias)
+        self.outlet = zeroed(nn.Conv2d(config.last_width, config.channels, 3, padding=1))
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t (B, C, H, W), t (B,) in 0..999 as diffusers counts -> the estimate of the noise, (B, C, H, W)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -11,15 +13,21 @@ from pixelviz.models.scale_vae import ScaleVAE
 from pixelviz.process.schedules import image_from_scale, schedule_of
 
 
-class MissingPart(ValueError):
+class MissingPart(AttributeError, ValueError):
     """The model lacks the network that was asked for; the message says which."""
 
 
 class PixelAwareModel(nn.Module):
     """The parts that a checkpoint may hold, any of which may be absent.
 
-    Args: config; parts, some of "scale_vae", "twin", "parallel_unet", "linear_twin".
+    Args: config; parts, some of "scale_vae", "twin", "parallel_unet", "linear_twin". To read an absent one raises
+    MissingPart.
     """
+
+    scale_vae: ScaleVAE
+    twin: ScaleVAE
+    parallel_unet: ParallelUNet
+    linear_twin: LinearTwin
 
     def __init__(self, config: ModelConfig, parts: tuple[str, ...] = PAPER_PARTS) -> None:
         super().__init__()
@@ -32,12 +40,18 @@ class PixelAwareModel(nn.Module):
             "linear_twin": lambda: LinearTwin(config),
         }
         for part in PARTS:
-            setattr(self, part, build[part]() if part in parts else None)
+            if part in parts:
+                self.add_module(part, build[part]())
+
+    def __getattr__(self, name: str) -> Any:
+        if name in PARTS:
+            self.need(name)
+        return super().__getattr__(name)
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts that are present."""
-        return tuple(part for part in PARTS if getattr(self, part) is not None)
+        return tuple(part for part in PARTS if self._modules.get(part) is not None)
 
     @property
     def device(self) -> torch.device:
@@ -46,7 +60,7 @@ class PixelAwareModel(nn.Module):
 
     def need(self, *parts: str) -> None:
         """Raise MissingPart unless all of these are present."""
-        if missing := [part for part in parts if getattr(self, part) is None]:
+        if missing := [part for part in parts if part not in self.parts]:
             raise MissingPart(
                 f"this checkpoint has no {' and no '.join(missing)}; it holds {', '.join(self.parts)}. "
                 "Choose another checkpoint, or train the missing part."

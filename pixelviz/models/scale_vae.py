@@ -41,6 +41,10 @@ class ScaleVAE(nn.Module):
     to the codes of the training images (Ghosh et al. 2020).
     """
 
+    prior_log_weight: Tensor
+    prior_mean: Tensor
+    prior_factor: Tensor
+
     def __init__(self, config: ModelConfig, output: Literal["x_delta", "x0"] = "x_delta") -> None:
         super().__init__()
         self.config, self.output = config, output

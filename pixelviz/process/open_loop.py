@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -18,7 +17,7 @@ FORMS = {"printed": (printed_step, "eps"), "v": (v_step, "v")}
 
 def open_loop_errors(
     schedule: Schedule,
-    x0: Sequence[float],
+    x0,
     head_error: float,
     form: Literal["printed", "v"],
     copies: int = 200,

@@ -289,10 +289,10 @@ def by_pixel() -> list[str]:
 
 def schedule_of(config: ModelConfig) -> ByPixel:
     """The schedule that a model's configuration names; raises ConfigError for none, or one without x0 in it."""
-    row = SCHEDULES.find(config.schedule)
-    if row.side != "ours":
+    schedule = SCHEDULES.find(config.schedule).build(config.T, config.gamma)
+    if not isinstance(schedule, ByPixel):
         raise ConfigError(
-            f"a model cannot have the schedule {row.name}: it is the same for all pixels, and x_delta_hat would say "
-            f"nothing of it. Choose {' or '.join(by_pixel())}."
+            f"a model cannot have the schedule {config.schedule}: it is the same for all pixels, and x_delta_hat would "
+            f"say nothing of it. Choose {' or '.join(by_pixel())}."
         )
-    return row.build(config.T, config.gamma)
+    return schedule

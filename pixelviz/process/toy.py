@@ -68,12 +68,11 @@ def square_error(
     return error
 
 
-def error_map(
-    gammas: Sequence[float], steps: Sequence[int], x0, form: Form, shares: Tensor | None = None, **settings
-) -> Tensor:
-    """Root-mean-square error over pixels x0 (P,), float64 (len(steps), len(gammas)); NaN where gamma >= T.
+def error_map(gammas, steps: Sequence[int], x0, form: Form, shares: Tensor | None = None, **settings) -> Tensor:
+    """Root-mean-square error over pixels x0 (P,) at each of gammas, float64 (len(steps), len(gammas)).
 
-    shares: of each pixel value, summing to 1 (None: all alike). Other settings as for `square_error`.
+    NaN where gamma >= T. shares: of each pixel value, summing to 1 (None: all alike). Other settings as for
+    `square_error`.
     """
     x0, gammas = check_x0(x0), torch.as_tensor(gammas, dtype=torch.float64)
     shares = torch.full_like(x0, 1 / len(x0)) if shares is None else shares

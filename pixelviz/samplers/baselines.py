@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from pixelviz.models.parallel_unet import LinearTwin
 from pixelviz.process.schedules import DDPM_BETAS
-from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep, Start
+from pixelviz.samplers.common import ImageNoise, PeerStart, SamplerError, SampleStep
 
 LINEAR = {
     "num_train_timesteps": LinearTwin.STEPS,
@@ -62,9 +62,9 @@ class Counted:
         return self.network(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device)).float()
 
 
-def gaussian_start(model: Any, noise: ImageNoise) -> Start:
+def gaussian_start(model: Any, noise: ImageNoise) -> PeerStart:
     """x_T ~ N(0, I); a schedule that is the same for all pixels needs no scale."""
-    return Start(noise.normal(*model.config.shape), None)
+    return PeerStart(noise.normal(*model.config.shape))
 
 
 def training_schedule(network: nn.Module) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def training_schedule(network: nn.Module) -> dict[str, Any]:
 def _solve(
     scheduler: str,
     model: Any,
-    start: Start,
+    start: PeerStart,
     noise: ImageNoise,
     passes: int,
     *,
@@ -92,7 +92,6 @@ def _solve(
     """
     from diffusers import schedulers  # takes seconds to import, which only these methods need
 
-    model.need("linear_twin")
     solver = getattr(schedulers, scheduler)(**training_schedule(model.linear_twin), **settings)
     steps = solver.config.num_train_timesteps
     if not 1 <= passes <= steps:
@@ -156,12 +155,12 @@ def langevin_step(network: Counted, scheduler: Any, x: Tensor, t: int, z: Tensor
     return x + h * score + (2 * h).sqrt() * z
 
 
-def ddpm(model: Any, start: Start, noise: ImageNoise, *, passes: int = 1000) -> Iterator[SampleStep]:
+def ddpm(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 1000) -> Iterator[SampleStep]:
     """Ancestral sampling, x0_hat clipped to [-1, 1] at every step. Raises SamplerError or MissingPart."""
     return _solve("DDPMScheduler", model, start, noise, passes, **ANCESTRAL)
 
 
-def ddim(model: Any, start: Start, noise: ImageNoise, *, passes: int = 50) -> Iterator[SampleStep]:
+def ddim(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 50) -> Iterator[SampleStep]:
     """Deterministic (eta = 0). Raises SamplerError or MissingPart.
 
     Without diffusers' clipping of x0_hat: it keeps the noise estimate as it was, so that every step, however
@@ -171,7 +170,7 @@ def ddim(model: Any, start: Start, noise: ImageNoise, *, passes: int = 50) -> It
     return _solve("DDIMScheduler", model, start, noise, passes, even=True, **settings)
 
 
-def ddim_quadratic(model: Any, start: Start, noise: ImageNoise, *, passes: int = 50) -> Iterator[SampleStep]:
+def ddim_quadratic(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 50) -> Iterator[SampleStep]:
     """DDIM on its authors' steps for CIFAR-10. Raises SamplerError or MissingPart.
 
     As DPM-Solver++ of order 1, which is DDIM (Lu et al. 2022, Section 4): diffusers' own takes even steps alone.
@@ -179,27 +178,27 @@ def ddim_quadratic(model: Any, start: Start, noise: ImageNoise, *, passes: int =
     return _solve("DPMSolverMultistepScheduler", model, start, noise, passes, quadratic=True, solver_order=1)
 
 
-def dpm_solver(model: Any, start: Start, noise: ImageNoise, *, passes: int = 20) -> Iterator[SampleStep]:
+def dpm_solver(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 20) -> Iterator[SampleStep]:
     """DPM-Solver++(2M): multistep, second order, data prediction. Raises SamplerError or MissingPart."""
     return _solve("DPMSolverMultistepScheduler", model, start, noise, passes, use_lu_lambdas=True)
 
 
-def dpm_solver_clipped(model: Any, start: Start, noise: ImageNoise, *, passes: int = 20) -> Iterator[SampleStep]:
+def dpm_solver_clipped(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 20) -> Iterator[SampleStep]:
     """DPM-Solver++(2M) with x0_hat clipped at every step. Raises SamplerError or MissingPart."""
     return _solve("DPMSolverMultistepScheduler", model, start, noise, passes, use_lu_lambdas=True, **CLIPPED)
 
 
-def unipc(model: Any, start: Start, noise: ImageNoise, *, passes: int = 10) -> Iterator[SampleStep]:
+def unipc(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 10) -> Iterator[SampleStep]:
     """UniPC of order 2 (its corrector reuses the next step's evaluation). Raises SamplerError or MissingPart."""
     return _solve("UniPCMultistepScheduler", model, start, noise, passes, use_exponential_sigmas=True)
 
 
-def unipc_clipped(model: Any, start: Start, noise: ImageNoise, *, passes: int = 10) -> Iterator[SampleStep]:
+def unipc_clipped(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 10) -> Iterator[SampleStep]:
     """UniPC of order 2 with x0_hat clipped at every step. Raises SamplerError or MissingPart."""
     return _solve("UniPCMultistepScheduler", model, start, noise, passes, use_exponential_sigmas=True, **CLIPPED)
 
 
-def sde_pc(model: Any, start: Start, noise: ImageNoise, *, passes: int = 1000) -> Iterator[SampleStep]:
+def sde_pc(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 1000) -> Iterator[SampleStep]:
     """Predictor-corrector sampling of the variance-preserving SDE, two evaluations a step.
 
     The corrector is one Langevin step with the twin's score, the predictor DDPM's ancestral step, which Song et

@@ -14,13 +14,16 @@ class SamplerError(ValueError):
 
 
 class Start(NamedTuple):
-    """Where the reverse process starts: x_T and the estimate x_delta_hat, both (B, C, H, W).
-
-    x_delta is None for the peers, whose schedule is the same for all pixels.
-    """
+    """Where the reverse process starts: x_T and the estimate x_delta_hat, both (B, C, H, W)."""
 
     x_T: Tensor
-    x_delta: Tensor | None
+    x_delta: Tensor
+
+
+class PeerStart(NamedTuple):
+    """Where a peer starts, whose schedule is the same for all pixels: x_T alone."""
+
+    x_T: Tensor
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def draw(
     row, steps = SAMPLERS.find(sampler), None
     begin = row.start or STARTS.find(start)
     row.check(model.config, passes)
+    model.need(*row.needs)
     if n < 1:
         raise SamplerError(f"the number of images must be at least 1; it is {n}.")
     noise = ImageNoise(seed, n, first=first, device=model.device)

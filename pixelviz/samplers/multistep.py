@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.reverse import x0_from_drift
@@ -24,18 +25,18 @@ def multistep(model: PixelAwareModel, start: Start, noise: ImageNoise, *, passes
     Without noise: the image is a function of x_T and x_delta_hat, as with `rotation`, which is its first order.
     Yields: SampleStep at the boundaries, from i = T to 0. For v heads.
     """
-    model.need("parallel_unet")
+    unet = model.parallel_unet
     schedule, rate_x0, x = model.schedule, model.rate_x0(start.x_delta), start.x_T
     yield SampleStep(model.config.T, x, 0)
     steps = boundaries(model.config.T, passes, model.config.i_min)
-    before = length_before = None
+    before: tuple[Tensor, Tensor] | None = None  # x0_hat of the last run, and how far it led
     for evaluations, (i, below) in enumerate(itertools.pairwise(steps), start=1):
         head = model.step_tensor(math.ceil(i), 1)
-        drift = model.parallel_unet(x, start.x_delta, model.step_tensor(i, len(x)), head, drift=True)[:, 0]
+        drift = unet(x, start.x_delta, model.step_tensor(i, len(x)), head, drift=True)[:, 0]
         x0_hat = x0_from_drift(schedule, rate_x0, i, x, drift)
         length = schedule.half_log_odds(rate_x0, below) - schedule.half_log_odds(rate_x0, i)  # infinite at the end
-        guess = x0_hat if before is None or not below else x0_hat + length / (2 * length_before) * (x0_hat - before)
+        guess = x0_hat if before is None or not below else x0_hat + length / (2 * before[1]) * (x0_hat - before[0])
         left = (schedule.noise_variance(rate_x0, below) / schedule.noise_variance(rate_x0, i)).sqrt()
         x = left * x - schedule.alpha_bar(rate_x0, below).sqrt() * torch.expm1(-length) * guess
-        before, length_before = x0_hat, length
+        before = x0_hat, length
         yield SampleStep(below, x, evaluations)

@@ -27,7 +27,7 @@ def boundaries(T: int, passes: int, i_min: float = 1.0) -> list[float]:
         raise SamplerError(f"passes must be between 1 (one run of the network) and T = {T}; it is {passes}.")
     if i_min < 1 and passes < T:
         return [T, *(i_min + (T - i_min) * (left / passes) ** SPACING for left in range(passes - 1, 0, -1)), 0]
-    steps = [T]
+    steps: list[float] = [T]
     for left in range(passes - 1, -1, -1):
         wanted = round(T * (left / passes) ** SPACING)
         steps.append(min(max(wanted, left), steps[-1] - 1))  # whole steps: each below the last, room for the rest
@@ -56,7 +56,7 @@ def parallel(
 
     Yields: SampleStep for i = T, T-1, ..., 0 and the boundaries between. For v heads.
     """
-    model.need("parallel_unet")
+    unet = model.parallel_unet
     config, schedule = model.config, model.schedule
     x_delta, rate_x0 = start.x_delta, model.rate_x0(start.x_delta)
     beta = schedule.beta(rate_x0, 1) if schedule.stationary else None  # one for all whole steps
@@ -66,14 +66,14 @@ def parallel(
     for evaluations, (i, below) in enumerate(itertools.pairwise(steps), start=1):
         states = passed_through([i, below])
         heads = torch.tensor([math.ceil(j) for j in states[:-1]], device=x.device)
-        drift = model.parallel_unet(x, x_delta, model.step_tensor(i, len(x)), heads, drift=True)
+        drift = unet(x, x_delta, model.step_tensor(i, len(x)), heads, drift=True)
         x_i, average = x, average_from_state(schedule, rate_x0, i, x)
         x0_hat = x0_from_drift(schedule, rate_x0, i, x_i, drift[:, 0])
         for k, (j, to) in enumerate(itertools.pairwise(states)):
             if crossing == "recursion":
                 x0_hat = x0_from_drift(schedule, rate_x0, j, x, drift[:, k])
-            same = beta is not None and j - to == 1
-            share = beta if same else -torch.expm1(schedule.log_between(rate_x0, j, to))
+            share = beta if j - to == 1 else None
+            share = -torch.expm1(schedule.log_between(rate_x0, j, to)) if share is None else share
             average = torch.lerp(average, drift[:, k], share)
             x = state_from_average(schedule, rate_x0, to, average)
             if to > below:

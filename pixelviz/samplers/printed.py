@@ -23,12 +23,12 @@ def printed(model: PixelAwareModel, start: Start, noise: ImageNoise, *, passes: 
 
     Yields: SampleStep for i = T, ..., 0. One pass is all there is.
     """
-    model.need("parallel_unet")
+    unet = model.parallel_unet
     config, schedule = model.config, model.schedule
     rate_x0 = model.rate_x0(start.x_delta)
     x = x_T = start.x_T
     yield SampleStep(config.T, x, 0)
-    z = model.parallel_unet(x_T, start.x_delta, model.step_tensor(config.T, len(x)))
+    z = unet(x_T, start.x_delta, model.step_tensor(config.T, len(x)))
     for j in range(config.T, 0, -1):
         eps = z[:, j - 1]
         if config.head_target == "v":

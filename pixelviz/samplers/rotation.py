@@ -17,13 +17,13 @@ def rotation(model: PixelAwareModel, start: Start, noise: ImageNoise, *, passes:
 
     Yields: SampleStep at the boundaries, from i = T to 0. For v heads.
     """
-    model.need("parallel_unet")
+    unet = model.parallel_unet
     rate_x0, x = model.rate_x0(start.x_delta), start.x_T
     yield SampleStep(model.config.T, x, 0)
     steps = boundaries(model.config.T, passes, model.config.i_min)
     for evaluations, (i, below) in enumerate(itertools.pairwise(steps), start=1):
         head = model.step_tensor(math.ceil(i), 1)
-        drift = model.parallel_unet(x, start.x_delta, model.step_tensor(i, len(x)), head, drift=True)[:, 0]
+        drift = unet(x, start.x_delta, model.step_tensor(i, len(x)), head, drift=True)[:, 0]
         v = model.schedule.noise_variance(rate_x0, i).sqrt() * drift
         x = rotation_step(model.schedule, rate_x0, i, x, v, below)
         yield SampleStep(below, x, evaluations)

@@ -16,7 +16,6 @@ def consistent(model: PixelAwareModel, noise: ImageNoise) -> Start:
 
     x_T then has the distribution that the forward process gives it, also where gamma x0 is small.
     """
-    model.need("scale_vae")
     vae, config = model.scale_vae, model.config
     z = vae.sample_prior(noise.uniform(), noise.normal(config.latent))
     x_delta = vae.decode(z, model.step_tensor(0, len(noise)))
@@ -28,7 +27,6 @@ def consistent(model: PixelAwareModel, noise: ImageNoise) -> Start:
 
 def printed(model: PixelAwareModel, noise: ImageNoise) -> Start:
     """x_T ~ N(0, I) and x_delta_hat = G_theta(x_T, T), as Algorithm 1 starts."""
-    model.need("scale_vae")
     x_T = noise.normal(*model.config.shape)
     return Start(x_T, model.scale_vae(x_T, model.step_tensor(model.config.T, len(noise))))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pixelviz.config import ModelConfig
 from pixelviz.samplers import baselines
-from pixelviz.samplers.common import SamplerError, SampleStep, Start
+from pixelviz.samplers.common import PeerStart, SamplerError, SampleStep
 from pixelviz.samplers.multistep import multistep
 from pixelviz.samplers.parallel import boundaries, parallel, passed_through
 from pixelviz.samplers.printed import WHY_IT_DIVERGES, printed
@@ -63,7 +63,7 @@ class Sampler:
     about: str = ""
     needs: tuple[str, ...] = ("scale_vae", "parallel_unet")
     head_target: str | None = None
-    start: Callable[..., Start] | None = None
+    start: Callable[..., PeerStart] | None = None
     passes: bool = True
     nice: tuple[int, ...] = (1, 2, 5, 10, 50, 200)
     compared: tuple[int, ...] = ()

@@ -108,29 +108,24 @@ class Checkpoint:
     stored_as: str = "float32"
 
 
-def claim(folder: Path) -> bool:
-    """Make the folder of a new checkpoint, before the work that will fill it; returns whether it was not there.
+def claim(folder: Path, resume: bool = False) -> bool:
+    """Make the folder of a checkpoint, before the work that will fill it; returns whether it was not there.
 
-    Raises CheckpointError where it holds a checkpoint or a file that would be overwritten, or cannot be written.
+    Raises CheckpointError where it cannot be written or, unless it is to `resume`, where it holds a checkpoint or a
+    file that would be overwritten.
     """
-    new = not folder.exists()
-    if (folder / CONFIG).exists():
+    new, probe = not folder.exists(), folder / (CONFIG + ".partial")
+    if (folder / CONFIG).exists() and not resume:
         raise CheckpointError(f"{folder} already holds a checkpoint; resume it, or choose another folder.")
-    if taken := [name for name in (WEIGHTS, CARD) if (folder / name).exists()]:
+    if not resume and (taken := [name for name in (WEIGHTS, CARD) if (folder / name).exists()]):
         raise CheckpointError(f"{folder} holds a {taken[0]}, which would be overwritten; choose another folder.")
-    check_writable(folder)
-    return new
-
-
-def check_writable(folder: Path) -> None:
-    """Make the folder where there is none; raises CheckpointError where no file can be written into it."""
-    probe = folder / (CONFIG + ".partial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink(missing_ok=True)  # several processes may try at once
     except OSError as error:
         raise CheckpointError(f"a checkpoint cannot be written to {folder}: {error.strerror}.") from None
+    return new
 
 
 def digest(folder: Path) -> str:
