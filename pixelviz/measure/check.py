@@ -21,6 +21,7 @@ from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
 from pixelviz.progress import Progress
 from pixelviz.samplers import SAMPLERS, ImageNoise, Start, draw
+from pixelviz.samplers.starts import Origin, origin, start_from
 from pixelviz.store.checkpoints import Checkpoint
 
 PASSES = (1, 2, 5, 10)
@@ -288,9 +289,7 @@ def interpolation(model: PixelAwareModel, compute: Compute, seed: int) -> Tensor
     """One run from each of `ROW` codes on the line between two of the prior's, with the same noise; uint8 images."""
     noise = ImageNoise(seed, 2, device=model.device)
     with torch.inference_mode(), compute.autocast():
-        ends = model.scale_vae.sample_prior(noise.uniform(), noise.normal(model.config.latent))
-        z = torch.lerp(ends[:1], ends[1:], torch.linspace(0, 1, ROW, device=ends.device)[:, None])
-        x_delta = model.scale_vae.decode(z, model.step_tensor(0, ROW)).float()
-    eps = noise.normal(*model.config.shape)[:1]
-    x_T = x_delta.sqrt() * model.rate_x0(x_delta) + (1 - x_delta).sqrt() * eps
-    return _one_pass(model, compute, Start(x_T, x_delta), seed)
+        z, eps = origin(model, noise)
+        line = torch.linspace(0, 1, ROW, device=z.device)[:, None]
+        start = start_from(model, Origin(torch.lerp(z[:1], z[1:], line), eps[:1]))
+    return _one_pass(model, compute, start, seed)

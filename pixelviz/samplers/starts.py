@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import marginal
@@ -11,18 +15,40 @@ from pixelviz.samplers.common import ImageNoise, SamplerError, Start
 from pixelviz.tables import Table
 
 
-def consistent(model: PixelAwareModel, noise: ImageNoise) -> Start:
-    """z from the prior -> x_delta_hat -> x_T = sqrt(abar_T) x0_hat + sqrt(1 - abar_T) eps, abar_T by x_delta_hat.
+class Origin(NamedTuple):
+    """All that a consistent start is made of: a code z (B, latent) and the noise eps (B, C, H, W) of x_T."""
+
+    z: Tensor
+    eps: Tensor
+
+    def mixed(self, weights: Tensor) -> Origin:
+        """Others on the plane through these: weights (N, B), each row of which sums to 1.
+
+        eps is scaled to unit variance again, so that each is as likely a noise as those it is mixed of.
+        """
+        scaled = weights / weights.norm(dim=1, keepdim=True)
+        return Origin(weights @ self.z, torch.tensordot(scaled, self.eps, dims=1))
+
+
+def origin(model: PixelAwareModel, noise: ImageNoise) -> Origin:
+    """A code from the prior and noise for each image; raises MissingPart."""
+    z = model.scale_vae.sample_prior(noise.uniform(), noise.normal(model.config.latent))
+    return Origin(z, noise.normal(*model.config.shape))
+
+
+def start_from(model: PixelAwareModel, origin: Origin) -> Start:
+    """z -> x_delta_hat -> x_T = sqrt(abar_T) x0_hat + sqrt(1 - abar_T) eps, abar_T by x_delta_hat.
 
     x_T then has the distribution that the forward process gives it, also where gamma x0 is small.
     """
-    vae, config = model.scale_vae, model.config
-    z = vae.sample_prior(noise.uniform(), noise.normal(config.latent))
-    x_delta = vae.decode(z, model.step_tensor(0, len(noise)))
-    x0_hat = model.rate_x0(x_delta)
-    mean, variance = marginal(model.schedule, x0_hat, config.T)
-    x_T = mean + variance.sqrt() * noise.normal(*config.shape)
-    return Start(x_T, x_delta)
+    x_delta = model.scale_vae.decode(origin.z, model.step_tensor(0, len(origin.z)))
+    mean, variance = marginal(model.schedule, model.rate_x0(x_delta), model.config.T)
+    return Start(mean + variance.sqrt() * origin.eps, x_delta)
+
+
+def consistent(model: PixelAwareModel, noise: ImageNoise) -> Start:
+    """A scale from the prior, then its x_T (`start_from`); raises MissingPart."""
+    return start_from(model, origin(model, noise))
 
 
 def printed(model: PixelAwareModel, noise: ImageNoise) -> Start:

@@ -101,3 +101,10 @@ def sample_sheet(
     else:
         payload["columns"] = 1
     return json.dumps(payload)
+
+
+def corners(checkpoint: str, seed: int, images: Sequence[int], pictures: Sequence[np.ndarray]) -> str:
+    """Samples to drag between: a seed's images by their numbers in the sheet, and what each looks like."""
+    return json.dumps(
+        {"checkpoint": checkpoint, "seed": seed, "corners": list(images), "pictures": [*map(data_uri, pictures)]}
+    )

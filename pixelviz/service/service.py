@@ -13,6 +13,7 @@ from pixelviz.devices import choose
 from pixelviz.measure.benchmark import Case, cases
 from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling, estimate_scale, fitted, similarities
 from pixelviz.samplers import SAMPLERS, STARTS
+from pixelviz.service.between import Between, between, check_corners
 from pixelviz.service.catalog import Catalog, Found
 from pixelviz.service.errors import friendly
 from pixelviz.service.generation import MOST_IMAGES, Generation, check_generation, run_generation
@@ -117,6 +118,11 @@ class Service:
         model.need("scale_vae", "parallel_unet")
         settings = check_generation(model.config, n, passes, start, sampler, seed)
         return run_generation(model, settings, self.compute, self.turn)
+
+    def between(self, name: str, seed: Any, corners: Any, weights: Any) -> Between:
+        """The image of one run between two or three images of a seed; see `between.between`."""
+        seed, corners, weights = check_corners(seed, corners, weights)
+        return between(self.checkpoint(name).model, self.compute, self.turn, seed, corners, weights)
 
     def contenders(self, name: str) -> list[Case]:
         """Every method that can draw with this checkpoint's parts, or with a peer that is loaded."""

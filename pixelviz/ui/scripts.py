@@ -20,7 +20,8 @@ KEEP = "public, max-age=31536000, immutable"
 
 # Imports a module from where this page came from (a Space, a share link, a path behind a proxy), and mounts it.
 _MOUNT = r"""const root = new URL(window.gradio_config?.root || "/", location.href).pathname.replace(/\/$/, "");
-import(location.origin + root + "%s").then((module) => module.mount({ element, props, trigger, watch }));"""
+import(location.origin + root + "%s").then((module) => module.mount({ element, props, trigger, watch,
+  server: typeof server === "undefined" ? {} : server }));"""
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -94,6 +94,16 @@ def chart(**settings: Any) -> gr.HTML:
 def sample_sheet(**settings: Any) -> gr.HTML:
     """A grid of samples with a progress bar; value: `payloads.sample_sheet`. Event: `select` with an index."""
     return component(render("sheet"), "sheet.js", **settings)
+
+
+def between(ask: Callable[..., Any]) -> gr.HTML:
+    """A triangle of samples to drag in; value: `payloads.corners`.
+
+    `ask`, a function named between, takes [checkpoint, seed, corners, weights].
+
+    Latest wins: while an answer is under way, only the hand's last place waits.
+    """
+    return component(render("between"), "between.js", server_functions=[ask], elem_id="between")
 
 
 def heading(title: str) -> gr.HTML:

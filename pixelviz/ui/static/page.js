@@ -8,6 +8,7 @@
  * @property {Record<string, any>} props what Python gave it; `value`, a JSON string or nothing, is always the latest
  * @property {(event: string, data?: object) => void} trigger sends an event to Python
  * @property {(name: string, act: () => void) => void} watch calls `act` after every change of a prop
+ * @property {Record<string, (...values: any[]) => Promise<any>>} server functions of Python that it may ask, by name
  */
 
 /**

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import gradio as gr
 import numpy as np
 
+from pixelviz.data import pictures
 from pixelviz.process.schedules import Schedule
 from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service import payloads
@@ -17,6 +19,7 @@ from pixelviz.ui import charts, widgets
 from pixelviz.ui.markup import render
 
 FRAMES = 12
+FIRST_CORNERS = [0, 1, 2]  # of the triangle between samples
 MOST_IMAGES = 64
 NO_CHECKPOINT = (
     "No checkpoint here holds both a parallel U-Net and a scale VAE yet. Train one in the Train tab, or load a folder "
@@ -160,6 +163,32 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         about = SAMPLERS[sampler].about
         return reach(name, sampler), gr.Markdown(about, visible=bool(about))
 
+    def between(place):
+        """What the triangle shows at [checkpoint, seed, corners, weights], or why it cannot."""
+        try:
+            found = service.between(*place)
+        except Exception as error:
+            return {"error": friendly(error)}
+        return {"image": pictures.data_uri(found.image), "milliseconds": found.milliseconds}
+
+    def with_corners(name, seed, chosen=FIRST_CORNERS):
+        """The triangle between samples of a seed; None where this checkpoint cannot draw it."""
+        try:
+            ends = [
+                service.between(name, seed, chosen, [float(k == corner) for k in chosen]).image for corner in chosen
+            ]
+        except Exception as error:
+            friendly(error)  # into the log, if it is not foreseen
+            return None
+        return payloads.corners(name, int(seed), chosen, ends)
+
+    def new_corner(value, event: gr.EventData):
+        """The image that was clicked is the newest corner, and takes the oldest one's place."""
+        state = json.loads(value or "null")
+        if state is None or event.index in state["corners"]:
+            return gr.skip()
+        return with_corners(state["checkpoint"], state["seed"], [*state["corners"][1:], event.index])
+
     generation = gr.State(None, time_to_live=1800)
     gr.Markdown(INTRO, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
     with gr.Row(elem_classes="pv-columns"):
@@ -195,6 +224,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             sheet = widgets.sample_sheet(elem_id="sheet")
             cost = gr.HTML(apply_default_css=False)
             film = gr.HTML(apply_default_css=False, elem_id="film")
+            triangle = widgets.between(between)
             chart = widgets.chart()
 
     settings = [name, n, passes, start, sampler, seed]
@@ -207,7 +237,10 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     first = ready.then(first_run, [generation, *settings], outputs, **model)
     started = go.click(run, settings, outputs, **model)
     stop.click(stopped, None, [sheet, go, stop], cancels=[started, first], queue=False, **quiet)
+    for drawn in (first, started):
+        drawn.then(with_corners, [name, seed], triangle, concurrency_id=MODEL_QUEUE, **quiet)
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
     name.input(reach, [name, sampler], passes, **quiet)
     sampler.input(sampler_changed, [name, sampler], [passes, why], **quiet)
     sheet.select(choose, generation, [sheet, film], **quiet)
+    sheet.select(new_corner, triangle, triangle, concurrency_id=MODEL_QUEUE, **quiet)
