@@ -130,7 +130,9 @@ def test_the_toy_maps_have_every_error_and_the_adviser_s_gamma():
         for T, powers, words, row in zip(made["steps"], heat["z"], heat["customdata"], errors.tolist(), strict=True):
             blank = [gamma >= T for gamma in made["gammas"]]
             assert [power is None for power in powers] == [word is None for word in words] == blank
-            assert [10**p for p in powers if p is not None] == pytest.approx([e for e in row if e == e], rel=2e-3)
+            assert [10**p for p in powers if p is not None] == pytest.approx(
+                [e for e in row if e == e], rel=2e-3, abs=2e-12
+            )
         assert (one["contours"]["start"], one["contours"]["end"]) == (0, 0), "where the error is 1"
         assert point["x"] == [None], "the page places it"
         assert {shape["x0"] for shape in layout["shapes"]} == {maps.advised}

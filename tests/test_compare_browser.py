@@ -93,7 +93,7 @@ def test_a_stopped_race_stays_stopped(page):
 def test_the_toy_experiment_answers_the_keyboard(page):
     page.get_by_role("tab", name="Toy experiment", exact=True).click()
     said = page.locator("#toy .pv-toy-said")
-    expect(said).to_have_text(re.compile(r"At γ = .*printed form .*v-form"), timeout=PATIENCE)
+    expect(said).to_have_text(re.compile(r"At γ = .*Eq. 4’s step .*to the letter 0.*v-form"), timeout=PATIENCE)
     before = said.inner_text()
     page.get_by_label("gamma of the point").press("ArrowRight")
     expect(said).not_to_have_text(before)

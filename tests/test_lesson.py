@@ -137,7 +137,10 @@ def test_numbers_of_the_explanations_against_formulas_by_hand(service):
     assert found["variance"] == pytest.approx(1 - math.exp(-GAMMA * 0.004))
     assert found["variance_raised"] == pytest.approx(1 - math.exp(-GAMMA * 0.2))
 
-    assert numbers("diverge")["factor"] == pytest.approx(math.exp(GAMMA / 2))
+    found = numbers("diverge")
+    assert found["factor"] == pytest.approx(math.exp(GAMMA / 2))
+    assert found["known"] == pytest.approx(1)
+    assert found["letter_known"] < 1e-10 < found["error_stable"] < found["error_end"] < found["error_letter"]
 
 
 @pytest.mark.parametrize("key", ["scale", "passes"])

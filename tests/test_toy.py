@@ -8,8 +8,8 @@ import torch
 
 from pixelviz.config import ConfigError
 from pixelviz.process.forward import noise, walk
-from pixelviz.process.open_loop import open_loop_errors
-from pixelviz.process.reverse import printed_step, v_from_eps, v_step
+from pixelviz.process.open_loop import FORMS, known_noise_errors, open_loop_errors
+from pixelviz.process.reverse import known_share, letter_step, printed_step, v_from_eps, v_step
 from pixelviz.process.schedules import PixelAware
 from pixelviz.process.toy import error_map, square_error
 
@@ -22,10 +22,13 @@ def simulated(gamma, T, x0, form, fresh_noise, seed=0):
     states = list(walk(schedule, value, noise(seed, value.shape, T)))
     x, fresh = states[-1], noise(seed + 1, value.shape, T)
     for j, drawn in zip(range(T, 0, -1), fresh, strict=True):
-        abar = math.exp(-gamma * x0 * j / T)
+        abar, alpha = math.exp(-gamma * x0 * j / T), math.exp(-gamma * x0 / T)
         eps = (states[j] - math.sqrt(abar) * value) / math.sqrt(1 - abar)
         if form == "printed":
             x = printed_step(schedule, value, j, x, eps)
+        elif form == "letter":  # line 9 by hand, with the noise of Eq. 2
+            xi = (states[j] - math.sqrt(alpha) * states[j - 1]) / math.sqrt(1 - alpha)
+            x = (x - (1 - alpha) / math.sqrt(1 - alpha) * xi) / math.sqrt(alpha)
         else:
             x = v_step(schedule, value, j, x, v_from_eps(schedule, value, j, value, eps))
         if fresh_noise:
@@ -34,7 +37,7 @@ def simulated(gamma, T, x0, form, fresh_noise, seed=0):
 
 
 @pytest.mark.parametrize("fresh_noise", [False, True])
-@pytest.mark.parametrize("form", ["printed", "v"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("gamma", "T", "x0"), [(6.0, 20, 0.8), (20.0, 60, 0.1), (3.0, 1, 0.5), (4.0, 5, 0.004)])
 def test_forward_noise_known(gamma, T, x0, form, fresh_noise):
     found = square_error(gamma, T, x0, form, fresh_noise=fresh_noise).sqrt().item()
@@ -42,7 +45,7 @@ def test_forward_noise_known(gamma, T, x0, form, fresh_noise):
     assert simulated(gamma, T, x0, form, fresh_noise) == pytest.approx(found, rel=0.03, abs=1e-9)
 
 
-@pytest.mark.parametrize("form", ["printed", "v"])
+@pytest.mark.parametrize("form", FORMS)
 def test_heads_that_are_a_little_wrong(form):
     """Against the claims' simulation of the best heads with independent errors."""
     schedule, x0 = PixelAware(50, 8.0), [0.1, 0.5, 1.0]
@@ -70,6 +73,36 @@ def test_the_audit_s_table():
         torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=0.16, atol=0)
     v = square_error(20.0, 200, x0, "v", forward_noise=False, fresh_noise=False, head_error=0.01).sqrt()
     assert 0.0004 < v.min() < v.max() < 0.0048
+
+
+@pytest.mark.parametrize(("gamma", "T", "left", "noisy"), [(20.0, 200, 3e-11, 2.1e4), (50.0, 500, 1e-4, 6.8e10)])
+def test_line_9_to_the_letter_undoes_the_chain(gamma, T, left, noisy):
+    """With the step noises of Eq. 2 a white pixel comes back to rounding, at gamma 50 too; line 8's noise ruins it."""
+    quiet, fresh = (
+        known_noise_errors(PixelAware(T, gamma), [1.0], "letter", fresh_noise=on, copies=4000).item()
+        for on in (False, True)
+    )
+    assert quiet < left
+    assert fresh == pytest.approx(noisy, rel=0.05)
+    (of_x_j,) = known_noise_errors(PixelAware(T, gamma), [1.0], "printed", fresh_noise=False)
+    assert of_x_j > 1e4  # the same denominator would be wrong for the noise of x_j, and Eq. 4's does not save it
+
+
+def test_a_network_knows_one_number_of_t_step_noises():
+    """Shares of variance by simulation of Eq. 2, and their sum, which is 1 whatever T is."""
+    schedule, white = PixelAware(12, 3.0), torch.ones(COPIES, dtype=torch.float64)
+    draws = list(noise(0, white.shape, 12))
+    *_, x_T = walk(schedule, white, draws)
+    j = torch.arange(1, 13).double()
+    shares = known_share(schedule, white[0], 12, j, "xi")
+    for k in (1, 7, 12):
+        r = torch.corrcoef(torch.stack([draws[k - 1], x_T]))[0, 1].item()
+        assert shares[k - 1].item() == pytest.approx(r**2, abs=0.02)
+    assert shares.sum().item() == pytest.approx(1)
+    assert known_share(schedule, white[0], 12, j, "eps")[-1].item() == pytest.approx(1)  # x_T's own noise is all known
+    x = torch.tensor([0.3]).double()  # and one step: line 9 inverts Eq. 2
+    x_j = schedule.alpha(x, 1).sqrt() * 0.7 + schedule.beta(x, 1).sqrt() * 1.1
+    torch.testing.assert_close(letter_step(schedule, x, 5, x_j, torch.tensor(1.1)), torch.tensor([0.7]).double())
 
 
 def test_limits():

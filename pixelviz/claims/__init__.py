@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from pixelviz.claims import background, experiments, forward, means, networks, rates, reverse
+from pixelviz.claims import background, experiments, forward, means, motivation, networks, rates, reverse
 from pixelviz.claims.base import VERDICTS, Bench, Claim, Context, Curve, Number, Plot, Verdict
 
 # In the paper's order.
@@ -16,7 +16,7 @@ CLAIMS: dict[str, Claim] = {
     claim.id: claim
     for claim in chain(
         background.register.claims,
-        forward.motivation.claims,
+        motivation.register.claims,
         forward.register.claims,
         rates.register.claims,
         means.register.claims,

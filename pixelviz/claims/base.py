@@ -28,6 +28,7 @@ HOLDS, WHERE, SLIP, CANNOT, UNCHECKED = VERDICTS = (
     "not checked here",
 )
 EXACT = 1e-7  # relative difference that float64 may leave between two derivations of one number
+CLOSE = 0.05  # relative; for words like “exponentially” and “together”
 GONE = 0.01  # nats of KL to N(0, 1), or an SNR, that counts as "reached noise"
 
 Formula = Callable[..., Any]
@@ -87,6 +88,7 @@ class Bench:
     x0: Tensor
     compute: Compute
     figures: dict[str, Any] = field(default_factory=dict)  # what `evaluate` measured
+    images_seen: dict[str, int] = field(default_factory=dict)  # in training, by part
 
 
 @declared(ServiceError)

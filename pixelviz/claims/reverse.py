@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pixelviz.claims.base import (
-    CANNOT,
-    HOLDS,
-    SLIP,
-    WHERE,
-    Context,
-    Curve,
-    Number,
-    Plot,
-    Register,
-    Verdict,
-)
+from pixelviz.claims.base import CANNOT, HOLDS, SLIP, WHERE, Context, Curve, Number, Plot, Register, Verdict
 from pixelviz.numerals import in_words
 from pixelviz.process import reverse, theory
-from pixelviz.process.forward import closed_form, walk
+from pixelviz.process.open_loop import FORMS, FormName, known_noise_errors, open_loop_errors
 
 register = Register("3.3 Reverse process and Algorithm 1")
 BRIGHTNESSES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
 TRIALS = 128
 HEAD_ERROR = 0.01  # root mean square, of an estimate whose own is about 1: far better than any network
 FINE = 0.05  # root mean square error of an image in [0, 1] that one would accept
-LARGEST = 1e300
-
-
-class Recursion(NamedTuple):
-    """How T heads become an image: what they estimate, the step, and whether fresh noise comes in at each."""
-
-    target: Literal["eps", "v"]
-    step: Callable[..., Tensor]  # (schedule, x0, j, x_j, head) -> x_{j-1}
-    fresh: bool
-
-
-PRINTED = Recursion("eps", reverse.printed_step, True)
-V_FORM = Recursion("v", reverse.v_step, False)
 
 
 def _pixels(context: Context) -> Tensor:
@@ -50,38 +24,11 @@ def _pixels(context: Context) -> Tensor:
     return torch.tensor((context.floor, *(v for v in BRIGHTNESSES if v > context.floor)), dtype=torch.float64)
 
 
-def _normal(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def _rms(difference: Tensor) -> Tensor:
-    """Over the trials (second axis from the end); what overflows becomes LARGEST."""
-    return difference.square().mean(-2).sqrt().nan_to_num(LARGEST, LARGEST).clamp(max=LARGEST)
-
-
-def one_run(context: Context, recursion: Recursion, head_error: float) -> tuple[Tensor, Curve]:
-    """The open loop from a true x_T, with the best heads that one run can give, E[. | x_T, x0], off by `head_error`.
-
-    Returns the error of x_0, (2, P): as the recursion is, and without fresh noise; and that of x_j of the brightest
-    over the steps made, about 100 points each.
-    """
-    schedule, x0, shape = context.ours, _pixels(context), (TRIALS, len(_pixels(context)))
-    generator = torch.Generator().manual_seed(context.seed)
-    x_T = closed_form(schedule, x0, context.T, _normal(generator, *shape))
-    x = x_T.repeat(2, 1, 1)
-    fresh = torch.tensor([recursion.fresh, False]).double()[:, None, None]
-    made, errors, thin = [], [], max(1, context.T // 100)
-    for j in range(context.T, 0, -1):
-        skip, out = reverse.head_coefficients(schedule, x0, context.T, j, recursion.target)
-        x = recursion.step(schedule, x0, j, x, skip * x_T + out * x0 + head_error * _normal(generator, *shape))
-        if recursion.fresh:
-            x = x + fresh * schedule.posterior_variance(x0, j).sqrt() * _normal(generator, *shape)
-        if (j - 1) % thin == 0:
-            best = reverse.skip_posterior(schedule, x0[-1:], context.T, j - 1, x_T[:, -1:], x0[-1:]).mean
-            made.append(context.T - j + 1)
-            errors.append(_rms(x[0, :, -1:] - best).item())
-    name = "Algorithm 1" if recursion.target == "eps" else "v-form"
-    return _rms(x - x0), Curve(name, made, errors, dashed=recursion.target == "v")
+def _one_run(context: Context, form: FormName, fresh_noise: bool) -> Tensor:
+    """Errors over i of the open loop with the best heads that one run can give, off by HEAD_ERROR, (T+1, P)."""
+    return open_loop_errors(
+        context.ours, _pixels(context), HEAD_ERROR, form, TRIALS, context.seed, fresh_noise=fresh_noise
+    )
 
 
 @register(
@@ -91,12 +38,13 @@ def one_run(context: Context, recursion: Recursion, head_error: float) -> tuple[
     r"$\mathbf Z=R_\phi(x_T,\hat x_\delta,T)$ once; then $\hat x_{j-1}=\frac{1}{\sqrt{\alpha_j}}\big(\hat x_j-"
     r"\frac{1-\alpha_j}{\sqrt{1-\bar\alpha_j}}\mathbf Z^j\big)+\sqrt{\tilde\beta_j}\,\epsilon$ for $j=T,\dots,1$.",
     code="process/reverse.py, printed_step and v_step",
-    formula=PRINTED,
+    formula="printed",
 )
-def algorithm1(context: Context, recursion) -> Verdict:
-    (printed, quiet), way = one_run(context, recursion, HEAD_ERROR)
-    (stable, _), stable_way = one_run(context, V_FORM, HEAD_ERROR)
-    (stable_fresh, _), _ = one_run(context, V_FORM._replace(fresh=True), HEAD_ERROR)
+def algorithm1(context: Context, form: FormName) -> Verdict:
+    fresh = FORMS[form].fresh
+    way, stable_way = _one_run(context, form, fresh), _one_run(context, "v", False)
+    printed, stable = way[0], stable_way[0]
+    quiet, stable_fresh = _one_run(context, form, False)[0], _one_run(context, "v", True)[0]
     mid = (_pixels(context) - 0.5).abs().argmin()
     x_mid = _pixels(context)[mid].item()
     amplification = theory.amplification(context.ours, torch.tensor([x_mid, 1.0]).double(), context.T)
@@ -108,11 +56,15 @@ def algorithm1(context: Context, recursion) -> Verdict:
         Number("the same with line 8's noise", stable_fresh[-1].item()),
         Number("amplification e^(gamma/2) of a white pixel's error", amplification[1].item()),
     )
+    made = range(0, context.T, max(1, context.T // 100))[::-1]  # of i, about 100 points
     plot = Plot(
         "Error of a white pixel over the reverse steps made, on a log axis: Algorithm 1 and the v-form",
         "reverse steps",
         "error",
-        (way, stable_way),
+        tuple(
+            Curve(name, [context.T - i for i in made], one[list(made), -1].tolist(), dashed=name == "v-form")
+            for name, one in (("Algorithm 1", way), ("v-form", stable_way))
+        ),
         log=True,
     )
     setting = f"With the best possible heads, off by {HEAD_ERROR:g}, and line 8's fresh noise"
@@ -135,40 +87,43 @@ def algorithm1(context: Context, recursion) -> Verdict:
     "toy",
     "Appendix B",
     "The toy experiment with known noise",
-    "With the forward noise “completely known beforehand” and the true scale, the recursion returns an image close to "
-    r"$x_0$; $\gamma$ was chosen by its mean square error.",
-    code="process/reverse.py, printed_step",
-    formula=PRINTED,
+    "With the forward noise “completely known beforehand” (“the noise samples Z”) and the true scale, the recursion "
+    r"returns an image close to $x_0$; $\gamma$ was chosen by its mean square error.",
+    code="process/open_loop.py, known_noise_errors",
+    formula=("printed", "letter"),
 )
-def toy(context: Context, recursion) -> Verdict:
-    schedule, x0 = context.ours, _pixels(context)
-    generator, shape = torch.Generator().manual_seed(context.seed), (TRIALS, len(x0))
-    states = list(walk(schedule, x0.repeat(TRIALS, 1), (_normal(generator, *shape) for _ in range(context.T))))
-    x = states[-1].repeat(2, 1, 1)
-    fresh = torch.tensor([recursion.fresh, False]).double()[:, None, None]
-    for j in range(context.T, 0, -1):
-        bar = schedule.alpha_bar(x0, j)
-        eps = (states[j] - bar.sqrt() * x0) / schedule.noise_variance(x0, j).sqrt()
-        head = eps if recursion.target == "eps" else reverse.v_from_eps(schedule, x0, j, x0, eps)
-        x = recursion.step(schedule, x0, j, x, head)
-        x = x + fresh * schedule.posterior_variance(x0, j).sqrt() * _normal(generator, *shape)
-    printed, quiet = _rms(x - x0)
-    numbers = (
-        Number("root mean square error, white pixel", printed[-1].item()),
-        Number("the same, darkest pixel", printed[0].item()),
-        Number("without fresh noise, white pixel", quiet[-1].item()),
-        Number("without fresh noise, darkest pixel", quiet[0].item()),
+def toy(context: Context, readings) -> Verdict:
+    found = {
+        (form, fresh): known_noise_errors(
+            context.ours, _pixels(context), form, fresh_noise=fresh, copies=TRIALS, seed=context.seed
+        )
+        for form in readings
+        for fresh in (FORMS[form].fresh, False)
+    }
+    of_x_j, of_steps = ([found[form, fresh] for fresh in (FORMS[form].fresh, False)] for form in readings)
+    numbers = tuple(
+        Number(f"{whose}: error of {pixel} pixel{noise}", errors[k].item())
+        for whose, pair in (("Z the noise of x_j (Eq. 3, 4)", of_x_j), ("Z the step noises (Eq. 2)", of_steps))
+        for errors, noise in zip(pair, ("", ", without line 8's noise"), strict=True)
+        for k, pixel in ((-1, "a white"), (0, "the darkest"))
     )
-    if bool((printed <= FINE).all()):
+    best, quiet = (torch.stack([pair[k] for pair in (of_x_j, of_steps)]).amax(1).min().item() for k in (0, 1))
+    letter = (
+        "Line 9 to the letter, with sqrt(1 − alpha_j) and the noise of each step of Eq. 2, undoes the chain exactly "
+        "where line 8's noise is left out; with it a white pixel is off by "
+        f"{in_words(of_steps[0][-1].item())}. No network can use this: from x_T it cannot tell step noises."
+    )
+    eq4 = (
+        f" With Eq. 4's denominator and the noise in x_j it is off by {in_words(of_x_j[1][-1].item())} even without: "
+        "the recursion walks another way than the one that was walked, and nothing tells it."
+    )
+    if best <= FINE:
         return Verdict(HOLDS, numbers, "The known noise brings the image back.")
-    if printed.max() < 1:
+    if quiet <= FINE:
+        return Verdict(WHERE, numbers, letter + eq4)
+    if best < 1:
         return Verdict(WHERE, numbers, "It comes near for some pixels only.")
-    return Verdict(
-        CANNOT,
-        numbers,
-        "Even with the true noise of every step. Z^j is the noise in x_j of the way that was walked; the recursion "
-        "walks another one, and nothing tells it.",
-    )
+    return Verdict(CANNOT, numbers, f"Under neither reading does the image come back.{eq4}")
 
 
 @register(
@@ -223,27 +178,42 @@ def last_step(context: Context, schedule_of) -> Verdict:
     "algorithm1-line9",
     "Algorithm 1, line 9",
     "The denominator of the step",
-    r"In the text at hand line 9 divides by $\sqrt{1-\alpha_j}$, Eq. 4 by $\sqrt{1-\bar\alpha_j}$.",
-    code="process/reverse.py, printed_step",
+    r"Line 9 divides by $\sqrt{1-\alpha_j}$, Eq. 4 by $\sqrt{1-\bar\alpha_j}$; $\mathbf Z$ are “the noise samples”.",
+    code="process/reverse.py, letter_step and printed_step",
     formula=lambda alpha, noise: (1 - alpha).sqrt(),
 )
 def line9(context: Context, denominator) -> Verdict:
-    schedule, x0 = context.ours, context.picked
-    j = torch.arange(1, context.T + 1)[:, None]
-    alpha, noise, eps = schedule.alpha(x0, j), schedule.noise_variance(x0, j), 1.0
+    schedule, x0, T = context.ours, context.picked, context.T
+    j, eps, xi = torch.arange(1, T + 1)[:, None], 1.0, 0.7
+    alpha, noise = schedule.alpha(x0, j), schedule.noise_variance(x0, j)
+
+    def back(x_j: Tensor, z: float) -> Tensor:
+        return (x_j - (1 - alpha) / denominator(alpha, noise) * z) / alpha.sqrt()
+
     x_j = schedule.alpha_bar(x0, j).sqrt() * x0 + noise.sqrt() * eps
-    found = (x_j - (1 - alpha) / denominator(alpha, noise) * eps) / alpha.sqrt()
-    wanted = reverse.skip_posterior(schedule, x0, j, j - 1, x_j, x0).mean
-    worst = (found - wanted).abs().max().item()
-    numbers = (Number("largest error of one step with perfect noise", worst),)
-    if worst < 1e-7:
-        return Verdict(HOLDS, numbers, "One step with the true noise gives the posterior's mean.")
-    return Verdict(
-        SLIP,
-        numbers,
-        "Only the denominator of Eq. 4 gives the posterior's mean. A bar may also have been lost when the text was "
-        "taken from the page; this app uses Eq. 4's.",
+    of_x_j = (back(x_j, eps) - reverse.skip_posterior(schedule, x0, j, j - 1, x_j, x0).mean).abs().max().item()
+    of_step = (back(alpha.sqrt() * x0 + (1 - alpha).sqrt() * xi, xi) - x0).abs().max().item()  # Eq. 2 from x_{j-1} = x0
+    known = {z: reverse.known_share(schedule, x0[-1], T, j[:, 0], z) for z in ("eps", "xi")}
+    numbers = (
+        Number("largest error of one step, Z the noise of x_j (Eq. 15)", of_x_j),
+        Number("largest error of one step, Z the noise of that step (Eq. 2)", of_step),
+        *(
+            Number(f"of {name}, brightest picked pixel, a network at x_T can know", known[z][T // 2].item(), True)
+            for z, name in (("eps", f"the noise of x_{T // 2 + 1}"), ("xi", f"the noise of step {T // 2 + 1}"))
+        ),
+        Number(f"of the {T} step noises it can know, all shares added", known["xi"].sum().item()),
     )
+    if of_x_j < 1e-7:
+        return Verdict(HOLDS, numbers, "One step with the true noise of x_j, which Eq. 15 teaches, gives Eq. 4's mean.")
+    if of_step < 1e-7:
+        return Verdict(
+            WHERE,
+            numbers,
+            "Where Z are the step noises of Eq. 2: then each step undoes one of the chain. But Eq. 15 teaches the "
+            "noise of x_j, for which only Eq. 4's denominator gives the posterior's mean; and of step noises a network "
+            "at x_T knows one of T in all. So this reading serves the toy experiment alone; this app samples by Eq. 4.",
+        )
+    return Verdict(SLIP, numbers, "This denominator fits neither the noise of x_j nor that of a step.")
 
 
 @register(

@@ -20,7 +20,8 @@ def bench_of(name: str, loaded: Checkpoint, view: View, compute: Compute) -> Ben
     """A loaded checkpoint with a view's picture, fitted to its size and channels."""
     config = loaded.model.config
     pixels = fit_square(view.image, config.image_size, config.channels).tensor()
-    return Bench(name, loaded.model, to_unit(pixels, config.floor, torch.float64), compute, loaded.record.figures)
+    x0, record = to_unit(pixels, config.floor, torch.float64), loaded.record
+    return Bench(name, loaded.model, x0, compute, record.figures, record.images_seen)
 
 
 def nearest_in(root: Path, view: View, needs: tuple[str, ...], compute: Compute) -> Bench | None:

@@ -125,7 +125,10 @@ def distill(
             write_tensors(path, bank._asdict(), {"key": key})
     if not (out / checkpoints.CONFIG).exists():
         note = f"R_phi was distilled from {source.name}: {pairs:,} images of its own closed loop, {passes} runs each."
-        record = replace(loaded.record, figures={}, notes=[*loaded.record.notes, note], base=name_of(source))
+        figures = loaded.record.figures
+        before = figures.get("before_distillation") or figures.get("generation")
+        kept = {"before_distillation": before} if before else {}
+        record = replace(loaded.record, figures=kept, notes=[*loaded.record.notes, note], base=name_of(source))
         checkpoints.save(out, loaded.model, record)
     # Images at i = T would teach the very mean that the pairs are to replace.
     settings = replace(training, parts=("parallel_unet",), terminal_share=0.0, **kept_settings(loaded.record))

@@ -22,7 +22,8 @@ from pixelviz.data import pictures
 from pixelviz.data.images import EXAMPLES
 from pixelviz.process import theory
 from pixelviz.process.forward import marginal
-from pixelviz.process.open_loop import open_loop_errors
+from pixelviz.process.open_loop import FORMS, known_noise_errors, open_loop_errors
+from pixelviz.process.reverse import known_share
 from pixelviz.process.schedules import PixelAware, Schedule
 from pixelviz.service.service import Service
 from pixelviz.view import DEFAULTS, View
@@ -307,7 +308,7 @@ def _passes(view: View, service: Service) -> Outcome:
 
 def _diverge(view: View, service: Service) -> Outcome:
     x0 = view.x0_at_pixels
-    printed, stable = (open_loop_errors(view.ours, x0, HEAD_ERROR, form) for form in ("printed", "v"))
+    printed, letter, stable = (open_loop_errors(view.ours, x0, HEAD_ERROR, form) for form in FORMS)
     steps = pictures.frame_steps(view.T, CHART_POINTS)
     steps = [i for i in steps if i < view.T]  # at i = T nothing has gone wrong yet
     white = len(x0) - 1
@@ -317,6 +318,9 @@ def _diverge(view: View, service: Service) -> Outcome:
             "error_end": printed[0, white].item(),
             "error_dark": printed[0, 0].item(),
             "error_stable": stable[0, white].item(),
+            "error_letter": letter[0, white].item(),
+            "letter_known": known_noise_errors(view.ours, x0, "letter", fresh_noise=False)[white].item(),
+            "known": known_share(view.ours, x0[white], view.T, torch.arange(1, view.T + 1), "xi").sum().item(),
             "factor": theory.amplification(view.ours, x0[white], view.T).item(),
         },
         curves={

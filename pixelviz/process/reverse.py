@@ -3,6 +3,7 @@
 | code            | paper, audit                                                       |
 |-----------------|--------------------------------------------------------------------|
 | eps             | epsilon-tilde_j, the noise with x_j = sqrt(abar_j) x0 + sqrt(1-abar_j) eps |
+| xi              | epsilon_j, the noise of one step: x_j = sqrt(alpha_j) x_{j-1} + sqrt(1-alpha_j) xi (Eq. 2) |
 | v               | V^j = sqrt(abar_j) eps_j - sqrt(1-abar_j) x0 (Salimans & Ho 2022)  |
 | drift           | D^j = V^j / sqrt(1-abar_j); x_{j-1} = sqrt(alpha_j) x_j - beta_j sqrt(abar_{j-1}) D^j |
 | rate_x0         | the x0 that the schedule is built from (x0 itself, or -log(x_delta_hat)/gamma) |
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 
 from pixelviz.process.schedules import Schedule
+
+Target = Literal["v", "eps", "xi"]  # what a head estimates
 
 
 class Gaussian(NamedTuple):
@@ -115,17 +118,29 @@ def rotation_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor
     return torch.cos(d) * x_j - torch.sin(d) * v
 
 
+def _step_back(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, taken: Tensor, noise: Tensor | None) -> Tensor:
+    """(x_j - taken) / sqrt(alpha_j), and line 8's noise where there is some."""
+    x = (x_j - taken) / schedule.alpha(rate_x0, j).sqrt()
+    return x if noise is None else x + schedule.posterior_variance(rate_x0, j).sqrt() * noise
+
+
 def printed_step(
     schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, eps: Tensor, noise: Tensor | None = None
 ) -> Tensor:
-    """Algorithm 1, line 9 (with sqrt(1 - abar_j), the only denominator that inverts Eq. 9).
+    """Algorithm 1, line 9, with the denominator of Eq. 4, sqrt(1 - abar_j), and the noise eps that x_j holds.
 
     An error in x_j grows by 1/sqrt(alpha) at every step. `noise` is line 8's epsilon, None for none.
     """
-    x = (x_j - schedule.beta(rate_x0, j) / schedule.noise_variance(rate_x0, j).sqrt() * eps) / schedule.alpha(
-        rate_x0, j
-    ).sqrt()
-    return x if noise is None else x + schedule.posterior_variance(rate_x0, j).sqrt() * noise
+    taken = schedule.beta(rate_x0, j) / schedule.noise_variance(rate_x0, j).sqrt() * eps
+    return _step_back(schedule, rate_x0, j, x_j, taken, noise)
+
+
+def letter_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, xi: Tensor, noise: Tensor | None = None) -> Tensor:
+    """Algorithm 1, line 9, to the letter: the denominator sqrt(1 - alpha_j), and the step noise xi_j of Eq. 2.
+
+    Without `noise` (line 8's epsilon) it undoes that step exactly. Errors grow as in `printed_step`.
+    """
+    return _step_back(schedule, rate_x0, j, x_j, schedule.beta(rate_x0, j).sqrt() * xi, noise)
 
 
 def skip_posterior(schedule: Schedule, rate_x0: Tensor, i, j, x_i: Tensor, x0: Tensor) -> Gaussian:
@@ -142,18 +157,28 @@ def skip_posterior(schedule: Schedule, rate_x0: Tensor, i, j, x_i: Tensor, x0: T
     return Gaussian(skip * x_i + out * x0, noise_j * between / noise_i)
 
 
-def head_coefficients(schedule: Schedule, rate_x0: Tensor, i, j, target: Literal["v", "eps"] = "v") -> Affine:
-    """E[V^j | x_i, x0], or E[eps_j | x_i, x0], as skip * x_i + out * x0, for 1 <= j <= i.
+def head_coefficients(schedule: Schedule, rate_x0: Tensor, i, j, target: Target = "v") -> Affine:
+    """E[V^j | x_i, x0], E[eps_j | x_i, x0] or E[xi_j | x_i, x0], as skip * x_i + out * x0, for 1 <= j <= i.
 
     Put x_j's posterior mean (`skip_posterior`) into V^j = (sqrt(abar_j) x_j - x0) / sqrt(1-abar_j):
       E[V^j | x_i]   = sqrt((1-abar_j) / (1-abar_i)) E[V^i | x_i],
-      E[eps_j | x_i] = sqrt((abar_i/abar_j) (1-abar_j) / (1-abar_i)) E[eps_i | x_i].
+      E[eps_j | x_i] = sqrt((abar_i/abar_j) (1-abar_j) / (1-abar_i)) E[eps_i | x_i],
+      E[xi_j | x_i]  = sqrt((abar_i/abar_j) (1-alpha_j) / (1-abar_i)) E[eps_i | x_i].
     So under Eq. 15 the best T heads of one run are one image times known factors: they carry
     E[x0 | x_i, x_delta_hat], and nothing else.
     """
-    drift, root_j = drift_coefficients(schedule, rate_x0, i), schedule.noise_variance(rate_x0, j).sqrt()
+    drift, noise_j = drift_coefficients(schedule, rate_x0, i), schedule.noise_variance(rate_x0, j)
     if target == "v":
-        return Affine(root_j * drift.skip, root_j * drift.out)
+        return Affine(noise_j.sqrt() * drift.skip, noise_j.sqrt() * drift.out)
     log_i = schedule.log_alpha_bar(rate_x0, i)
-    fall = root_j * torch.exp((log_i - schedule.log_alpha_bar(rate_x0, j)) / 2)
+    held = noise_j if target == "eps" else schedule.beta(rate_x0, j)
+    fall = held.sqrt() * torch.exp((log_i - schedule.log_alpha_bar(rate_x0, j)) / 2)
     return Affine(-fall * drift.out, fall * torch.exp(log_i / 2) * drift.out)
+
+
+def known_share(schedule: Schedule, x0: Tensor, i, j, target: Literal["eps", "xi"]) -> Tensor:
+    """The share of eps_j's or xi_j's variance, given x0, that a network at x_i can know: R^2 of its best head.
+
+    Of the i step noises the shares add up to 1: x_i is one number, and holds one number's worth of them.
+    """
+    return head_coefficients(schedule, x0, i, j, target).skip ** 2 * schedule.noise_variance(x0, i)

@@ -10,6 +10,10 @@ pixel, with u = gamma x0, abar_j = e^(-u j/T), beta = 1 - alpha and beta-tilde_j
 | fresh noise (Algorithm 1, line 8)   | sqrt(beta-tilde_j)   | 1/sqrt(abar_{j-1})            | sqrt(abar_{j-1})  |
 | a head that is wrong by h           | h beta/sqrt(1-abar_j)| 1/sqrt(abar_j)                | abar_{j-1}        |
 
+Line 9 to the letter (denominator sqrt(1 - alpha_j), Z the step noises of Eq. 2) undoes each step exactly, so the
+forward noise leaves nothing. Fresh noise grows there as in the printed form, and so does a wrong head, whose size is
+h sqrt(beta). A network at x_T cannot give it the step noises, only their conditional means (`reverse.known_share`).
+
 All of these are uncorrelated: given x_j, what the forward noise leaves open of x_{j-1} is independent of the past.
 """
 
@@ -17,24 +21,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pixelviz.config import ConfigError, check_process
 from pixelviz.process.forward import check_x0
+from pixelviz.process.open_loop import FORMS, FormName
 from pixelviz.process.schedules import as_float
-
-FORMS = ("printed", "v")
-Form = Literal["printed", "v"]
 
 
 def square_error(
     gamma: float | Tensor,
     T: int,
     x0,
-    form: Form,
+    form: FormName,
     *,
     forward_noise: bool = True,
     fresh_noise: bool = True,
@@ -58,17 +59,21 @@ def square_error(
     j = torch.arange(1, T + 1, dtype=torch.float64)
     # Noise variances by expm1: at small u the difference 1 - abar would lose its digits.
     beta, after, before = -torch.expm1(-step), -torch.expm1(-step * j), -torch.expm1(-step * (j - 1))
-    sign = 1.0 if form == "printed" else -1.0
+    sign = -1.0 if form == "v" else 1.0
     gain = torch.exp(sign * step * (j - 1))  # of variance, from x_{j-1} to x_0
     open_part = (before / after * beta * gain).sum(-1)
-    error = (float(forward_noise) + float(fresh_noise)) * open_part
+    error = (float(forward_noise and form != "letter") + float(fresh_noise)) * open_part
     if head_error:
-        heads = beta**2 / after * (gain * torch.exp(step) if form == "printed" else gain**2)
+        heads = {
+            "printed": beta**2 / after * gain * torch.exp(step),
+            "letter": beta * gain * torch.exp(step),
+            "v": beta**2 / after * gain**2,
+        }[form]
         error = error + head_error**2 * heads.sum(-1)
     return error
 
 
-def error_map(gammas, steps: Sequence[int], x0, form: Form, shares: Tensor | None = None, **settings) -> Tensor:
+def error_map(gammas, steps: Sequence[int], x0, form: FormName, shares: Tensor | None = None, **settings) -> Tensor:
     """Root-mean-square error over pixels x0 (P,) at each of gammas, float64 (len(steps), len(gammas)).
 
     NaN where gamma >= T. shares: of each pixel value, summing to 1 (None: all alike). Other settings as for

@@ -17,8 +17,9 @@ from pixelviz.declare import quoted
 from pixelviz.measure import report
 from pixelviz.measure.benchmark import BenchmarkError, read_results
 from pixelviz.process.forward import raise_to_floor
+from pixelviz.process.open_loop import FORMS
 from pixelviz.process.theory import advise_gamma
-from pixelviz.process.toy import FORMS, error_map
+from pixelviz.process.toy import error_map
 from pixelviz.service.catalog import Found
 from pixelviz.service.service import Service
 from pixelviz.store.checkpoints import digest
@@ -103,7 +104,7 @@ def toy_maps(
     head_error: float = 0.01,
     tolerance: float = 0.01,
 ) -> ToyMaps:
-    """Both forms' errors over gamma and T, and the adviser's gamma.
+    """Every form's errors over gamma and T, and the adviser's gamma.
 
     picture: whose pixels x0 has, None for one brightness; head_error counts where the best heads are used
     (forward_noise False); tolerance, in nats per value, is the adviser's. Raises ConfigError or ServiceError.

@@ -66,6 +66,7 @@ class Figures(TypedDict, total=False):
     fid_samples: Count
     prior_fid: dict[str, float]
     generation: list[Samples]
+    before_distillation: list[Samples]  # `generation` of the model that this one was distilled from: by Eq. 15 alone
     features: str  # whose the FID is
     judge: str
     measured_on: str

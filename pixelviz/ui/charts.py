@@ -244,7 +244,7 @@ def benchmark(results: dict[str, Any]) -> str:
 
 
 def toy_figures(maps: ToyMaps) -> str:
-    """Both forms' errors over gamma and T as JSON: the figures, and what the page says of a point in them."""
+    """All forms' errors over gamma and T as JSON: the figures, and what the page says of a point in them."""
     figures = {form: json.loads(_toy_map(form, errors, maps.advised)) for form, errors in maps.errors.items()}
     about = {"gammas": TOY_GAMMAS, "steps": TOY_STEPS, "advice": maps.advice, "brightest": maps.brightest}
     return json.dumps({"figures": figures, **about})
@@ -291,7 +291,7 @@ def _toy_map(form: str, errors: Tensor, advised: float | None) -> str:
     lines = [{"color": "black", "width": 4}, {"color": "white", "width": 2, "dash": "6px,4px"}]
     across = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": advised, "x1": advised}
     columns = _thinned(len(TOY_GAMMAS), MAP_COLUMNS)
-    title = {"printed": "Algorithm 1 as printed", "v": "v-form"}[form]
+    title = {"printed": "Algorithm 1 with Eq. 4's step", "letter": "Line 9 to the letter", "v": "v-form"}[form]
     axis = {"type": "log", "showgrid": False, "tickformat": ",d"}
     return _figure(
         [heat, one, point],

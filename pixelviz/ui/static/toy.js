@@ -1,4 +1,4 @@
-// Two heat maps, error over gamma and T, with a point that a click or two sliders move.
+// Three heat maps, error over gamma and T, with a point that a click or two sliders move.
 import { decimal, follow } from "./page.js";
 import { chart } from "./plot_widget.js";
 
@@ -9,7 +9,7 @@ export function mount({ element, props, watch }) {
   const find = (/** @type {string} */ name) => element.querySelector(name);
   const sliders = { gamma: find(".pv-at-gamma"), T: find(".pv-at-T") };
   const outputs = { gamma: find(".pv-at-gamma + output"), T: find(".pv-at-T + output") };
-  const maps = ["printed", "v"].map((form) => {
+  const maps = ["printed", "letter", "v"].map((form) => {
     const figure = find(`.pv-map[data-form=${form}]`);
     return { form, reading: figure.querySelector(".pv-reading"), drawn: chart(figure.querySelector("div"), pick) };
   });
@@ -37,7 +37,7 @@ export function mount({ element, props, watch }) {
     sliders.gamma.setAttribute("aria-valuetext", outputs.gamma.textContent);
     sliders.T.setAttribute("aria-valuetext", String(T));
     const grown = Math.exp((gamma * data.brightest) / 2);
-    find(".pv-toy-said").textContent = `At γ = ${outputs.gamma.textContent}, T = ${T}: printed form ${error("printed")}, v-form ${error("v")}. The printed form multiplies an error of the brightest pixel by up to e^(γx₀/2) = ${decimal(Number(grown.toPrecision(3)))}.`;
+    find(".pv-toy-said").textContent = `At γ = ${outputs.gamma.textContent}, T = ${T}: Eq. 4’s step ${error("printed")}, line 9 to the letter ${error("letter")}, v-form ${error("v")}. Either reading of line 9 multiplies an error of the brightest pixel by up to e^(γx₀/2) = ${decimal(Number(grown.toPrecision(3)))}.`;
   }
 
   function pick(/** @type {{ x: number, y: number }} */ { x, y }) {

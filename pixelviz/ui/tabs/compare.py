@@ -42,7 +42,9 @@ method whose clock shows least. So none waits for another, and every clock count
 
 TOY = """The paper chose $\\gamma$ by an experiment (end of Appendix B): noise an image, keep every noise sample, and
 run the reverse recursion with them. The error that is left tells how stable it is. The maps show it for every
-$\\gamma$ and $T$, from the closed form; at the white line it is as large as an image's whole range, 1.
+$\\gamma$ and $T$, from the closed form; at the white line it is as large as an image's whole range, 1. Two readings
+of line 9: Eq. 4's denominator with the noise in $x_j$; or, to the letter, $\\sqrt{1-\\alpha_j}$ with the noise of each
+step, which undoes the way exactly, but which no network can tell from $x_T$ (it knows one of those $T$ noises in all).
 The paper excludes $\\gamma \\ge T$, so there the maps are blank."""
 
 
