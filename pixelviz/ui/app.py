@@ -6,11 +6,13 @@ import os
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service
 from pixelviz.ui import header, scripts
 from pixelviz.ui.api import register_api
+from pixelviz.ui.guard import Guard
 from pixelviz.ui.markup import render
 from pixelviz.ui.tabs import checkpoints, claims, compare, forward, generate, lesson, scale, train
 from pixelviz.ui.theme import theme
@@ -50,8 +52,11 @@ def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) 
     return demo
 
 
-def launch_options() -> dict[str, Any]:
-    """What `demo.launch` needs besides the address: since Gradio 6 theme and styles are passed there."""
+def launch_options(room: str | None = None) -> dict[str, Any]:
+    """What `demo.launch` needs besides the address: since Gradio 6 theme and styles are passed there.
+
+    room: the code that everybody must know to come in, None for no code.
+    """
     return {
         "theme": theme(),
         "css_paths": [scripts.STATIC / name for name in STYLES],
@@ -61,5 +66,5 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         "run_history": False,
         "footer_links": ["api"],
-        "app_kwargs": {"routes": scripts.routes()},
+        "app_kwargs": {"routes": scripts.routes(), "middleware": [Middleware(Guard, room=room)]},
     }

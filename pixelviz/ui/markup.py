@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererProtocol
+from markdown_it.token import Token
 from markupsafe import Markup, escape
 
 FOLDERS = [Path(__file__).with_name(name) for name in ("templates", "static")]  # a template may include a style sheet
@@ -38,6 +41,26 @@ def render(name: str, **values: Any) -> Markup:
 def joined(*parts: str) -> Markup:
     """Pieces of HTML one after the other; what was not made here is escaped."""
     return Markup("").join(parts)
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    made = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    made.validateLink = lambda url: url.lower().startswith(("https://", "http://"))
+    made.add_render_rule("link_open", _link)
+    return made
+
+
+def _link(renderer: RendererProtocol, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
+    """A link that opens beside the app and tells nobody where it was followed."""
+    for name, value in {"target": "_blank", "rel": "noopener noreferrer nofollow"}.items():
+        tokens[at].attrSet(name, value)
+    return renderer.renderToken(tokens, at, options, env)
+
+
+def from_markdown(text: str) -> Markup:
+    """A stranger's Markdown: tags are shown as they were written, links are http or https, and there are no images."""
+    return Markup(_markdown().render(text))
 
 
 def pieces(text: str, pattern: re.Pattern) -> Iterator[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ import gradio as gr
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service, friendly
 from pixelviz.ui import widgets
-from pixelviz.ui.markup import joined, render
+from pixelviz.ui.markup import from_markdown, joined, render
 
 NO_CHECKPOINT = "There is no checkpoint yet. Train one in the Train tab, or load one below."
 KINDS = {"bundled": "bundled with the app", "trained": "trained here", "loaded": "loaded"}
@@ -78,7 +78,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         try:
             info = service.describe(name)
             text = json.dumps(info["config"], indent=2, ensure_ascii=False)
-            return summary(info), figure_tables(info["figures"]), info["card"], text
+            return summary(info), figure_tables(info["figures"]), from_markdown(info["card"]), text
         except Exception as error:
             return widgets.alert(friendly(error)), "", "", ""
 
@@ -128,7 +128,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             glance = gr.HTML(apply_default_css=False)
             figures = gr.HTML(apply_default_css=False)
             with gr.Accordion("Model card", open=True):
-                card = gr.Markdown(elem_classes="pv-card")
+                card = gr.HTML(elem_classes="pv-card")
             with gr.Accordion("Configuration", open=False):
                 config = gr.Code(language="json", show_label=False, interactive=False)
 
