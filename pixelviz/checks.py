@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,14 +14,6 @@ MAX_PIXELS = 6  # curves that can be told apart in one chart
 
 class ServiceError(ValueError):
     """Something a person can mend; the message says what and how."""
-
-
-def refuse_on_a_space() -> None:
-    """Raise ServiceError on a public Space: strangers must not look round its disk by naming folders."""
-    if os.environ.get("SPACE_ID"):
-        raise ServiceError(
-            "on a public Space no folder of the server can be named; upload files, or run the app yourself."
-        )
 
 
 def _subject(name: str) -> str:

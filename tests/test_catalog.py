@@ -8,7 +8,6 @@ import pytest
 
 from pixelviz.data.assets import ASSETS
 from pixelviz.service.catalog import MAX_LOADED
-from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service, ServiceError
 from pixelviz.store import checkpoints
 from pixelviz.view import View
@@ -164,17 +163,6 @@ def test_the_default_folders(monkeypatch, tmp_path):
     assert Service(device="cpu").runs == tmp_path / "mine"
     monkeypatch.delenv("PIXELVIZ_RUNS")
     assert Service(device="cpu").runs.name == "runs"
-
-
-def test_on_a_space_folders_of_the_server_cannot_be_named(empty, tmp_path, monkeypatch):
-    folder = train_tiny(tmp_path / "elsewhere" / "one")
-    monkeypatch.setenv("SPACE_ID", "someone/pixelviz")
-    with pytest.raises(ServiceError, match="public Space"):
-        empty.load_folder(str(folder))
-    with pytest.raises(ServiceError, match="public Space"):
-        TrainingJobs(empty).start("me", data=str(tmp_path))
-    monkeypatch.delenv("SPACE_ID")
-    assert empty.load_folder(str(folder)) == "one"
 
 
 def test_bundled_checkpoints_that_can_do_most_come_first(tmp_path):

@@ -108,9 +108,6 @@ def test_a_peer_s_folder_joins_the_race(served, tmp_path, monkeypatch):
     assert served.peers.names() == ["second", "third"]
     with pytest.raises(ServiceError, match="load its folder again"):
         served.peers.get("small-ddpm")
-    monkeypatch.setenv("SPACE_ID", "someone/space")
-    with pytest.raises(ServiceError, match="Space"):
-        served.peers.load(str(tmp_path / "third"))
 
 
 # --- the benchmark's file

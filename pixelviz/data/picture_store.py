@@ -9,6 +9,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+from pixelviz.data.apart import decode_apart
+from pixelviz.data.assets import EXAMPLES_DIR
 from pixelviz.data.images import ImageError, Picture, read_image
 
 MOST_BYTES = 2**29  # of pixels: twenty pictures of the largest size
@@ -25,7 +27,8 @@ class PictureStore:
     def __init__(self, most: int = MOST_BYTES) -> None:
         self.most = most
         self._lock = threading.Lock()  # guards the dictionaries
-        self._decoding = threading.Lock()  # one at a time: of two who send the same the second finds it here
+        # By key: of two who send the same the second finds it here.
+        self._decoding = [threading.Lock() for _ in range(16)]
         self._pictures: OrderedDict[str, Picture] = OrderedDict()
         self._files: OrderedDict[str, Path] = OrderedDict()
 
@@ -45,9 +48,10 @@ class PictureStore:
             self._put(key, picture)
             return key
         key = _digest(content)
-        with self._decoding:
+        with self._decoding[int(key[0], 16)]:
             if self._find(key) is None:
-                self._put(key, read_image(content))
+                ours = path is not None and path.is_relative_to(EXAMPLES_DIR)
+                self._put(key, read_image(content) if ours else Picture(*decode_apart(content)))
         if path:
             with self._lock:
                 self._files[key] = path

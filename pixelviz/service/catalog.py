@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,16 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelviz.checks import ServiceError, refuse_on_a_space
+from pixelviz.checks import ServiceError
 from pixelviz.config import ModelConfig
 from pixelviz.declare import quoted
 from pixelviz.service.errors import friendly
+from pixelviz.service.uploads import Uploads, unpack_checkpoint
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import CONFIG, PICKLES, WEIGHTS, Checkpoint, CheckpointError
 
 MAX_LOADED = 4  # models in memory
 MAX_ADDED = 16  # folders that visitors named or sent
-MAX_UPLOADS = 4  # of these, sent as files
 MAX_CARD = 100_000  # characters of a model card that are shown
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
@@ -47,18 +46,18 @@ def _stamp(folder: Path) -> tuple[int, ...]:
 class Catalog:
     """All checkpoints by name. A folder's name is its checkpoint's name; the first root that has it keeps it.
 
-    Args: roots, (folder, kind) each, looked through again at every call; device, where models go.
+    Args: roots, (folder, kind) each, looked through again at every call; device, where models go; uploads, for what is
+    sent.
     Thread-safe; models are shared by all users and only read.
     """
 
-    def __init__(self, roots: Sequence[tuple[Path, str]], device: Any) -> None:
-        self.roots, self.device = list(roots), device
+    def __init__(self, roots: Sequence[tuple[Path, str]], device: Any, uploads: Uploads) -> None:
+        self.roots, self.device, self._uploads = list(roots), device, uploads
         self._lock = threading.Lock()  # guards the dictionaries
         self._loading = threading.Lock()  # one load at a time
         self._read: dict[Path, tuple[tuple[int, ...], Found | str]] = {}
         self._models: OrderedDict[Path, tuple[tuple[int, ...], Checkpoint]] = OrderedDict()
         self._added: OrderedDict[str, Path] = OrderedDict()
-        self._uploads: tempfile.TemporaryDirectory | None = None  # removed with this object, or at exit
         self._upload_number = itertools.count(1)
 
     # --- finding
@@ -180,7 +179,6 @@ class Catalog:
         """Add a folder of the server's disk; returns its name. Raises ServiceError or CheckpointError."""
         if not isinstance(path, str) or not path.strip() or "\0" in path or len(path) > 4096:
             raise ServiceError("name the folder that holds config.json and model.safetensors.")
-        refuse_on_a_space()
         try:
             folder = Path(path.strip()).expanduser().resolve()
             if not folder.is_dir():
@@ -193,38 +191,32 @@ class Catalog:
         return self._add(re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name) or "folder", folder)
 
     def load_files(self, files: Sequence[Any]) -> str:
-        """Add a checkpoint sent as files, config.json and model.safetensors; returns its name.
+        """Add a checkpoint sent as config.json and model.safetensors, or as a zip of them; returns its name.
 
         The files are copied; only the last few uploads are kept. Raises ServiceError or CheckpointError.
         """
         paths = [Path(str(file)) for file in files or ()]
-        pickles = [path.name for path in paths if path.suffix.lower() in PICKLES]
-        if pickles:
+        kinds = {kind: [path for path in paths if path.suffix.lower() == kind] for kind in (".safetensors", ".json")}
+        if pickles := [path.name for path in paths if path.suffix.lower() in PICKLES]:
             raise ServiceError(f"{pickles[0]} is a pickle, which could run code; send safetensors instead.")
-        weights = [path for path in paths if path.suffix.lower() == ".safetensors"]
-        configs = [path for path in paths if path.suffix.lower() == ".json"]
-        if len(weights) != 1 or len(configs) != 1:
-            raise ServiceError(f"send two files of one checkpoint: {CONFIG} and {WEIGHTS}.")
-        with self._lock:
-            if self._uploads is None:
-                self._uploads = tempfile.TemporaryDirectory(prefix="pixelviz-uploads-")
-            uploads = Path(self._uploads.name)
-            name = f"uploaded-{next(self._upload_number)}"
-        folder = uploads / name
-        folder.mkdir()
+        zipped = len(paths) == 1 and paths[0].suffix.lower() == ".zip"
+        if not zipped and any(len(found) != 1 for found in kinds.values()):
+            raise ServiceError(f"send two files of one checkpoint, {CONFIG} and {WEIGHTS}, or a zip of them.")
+        name = f"uploaded-{next(self._upload_number)}"
+        folder = self._uploads.place("checkpoints", name)
         try:
-            shutil.copyfile(configs[0], folder / CONFIG)
-            shutil.copyfile(weights[0], folder / WEIGHTS)
+            if zipped:
+                unpack_checkpoint(paths[0], folder)
+            else:
+                for found, to in zip(kinds.values(), (WEIGHTS, CONFIG), strict=True):
+                    shutil.copyfile(found[0], folder / to)
             added = self._add(name, folder)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder.parent, ignore_errors=True)
             raise
+        gone = self._uploads.drop("checkpoints")
         with self._lock:
-            sent = [(key, path) for key, path in self._added.items() if path.parent == uploads]
-            for key, path in sent[:-MAX_UPLOADS]:
-                del self._added[key]
-                self._read.pop(path, None)
-                shutil.rmtree(path, ignore_errors=True)
+            self._added = OrderedDict((key, path) for key, path in self._added.items() if path not in gone)
         return added
 
     def describe(self, name: Any) -> dict[str, Any]:

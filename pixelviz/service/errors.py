@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from pixelviz.checks import ServiceError
 from pixelviz.config import ConfigError
@@ -33,12 +34,14 @@ SPEAKING = (
     TrainingError,
 )
 SYMBOLS = ("t", "i", "n")  # in capitals they would be others
+# Where a server keeps its files is nobody's business: of a path its last name stays. Not the slashes of an address.
+PATH = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?(?:[/\\](?:[^/\\\s'\"`:;,()<>]+(?=[/\\])))+[/\\]")
 
 
 def friendly(error: BaseException) -> str:
     """What to show for an error. Anything unforeseen is logged with its traceback, and only named by its kind."""
     if isinstance(error, SPEAKING):
-        message = str(error)
+        message = PATH.sub("", str(error))
         if "_" in (first := message.split(" ", 1)[0]) or first in SYMBOLS:  # a setting's name
             return f"The setting {message}"
         return message[:1].upper() + message[1:]

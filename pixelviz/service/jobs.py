@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelviz.checks import ServiceError, choice, number, refuse_on_a_space, whole
+from pixelviz.checks import ServiceError, choice, number, whole
 from pixelviz.config import PRESETS, ModelConfig, TrainConfig, preset
 from pixelviz.data.pictures import last_channel
 from pixelviz.data.sets import DATASETS, load_images
@@ -168,7 +168,7 @@ class TrainingJobs:
                 running=True,
                 owner=owner,
                 checkpoint=plan.folder.name,
-                data=plan.data,
+                data=plan.data if plan.data in DATASETS else Path(plan.data).name,
                 preset=plan.preset,
                 steps=plan.training.steps,
                 message="Reading the data.",
@@ -197,8 +197,6 @@ class TrainingJobs:
     # --- checking
 
     def _plan(self, owner, data, preset_name, steps, batch, learning_rate, name, resume) -> Plan:
-        if data not in DATASETS:
-            refuse_on_a_space()
         if not isinstance(data, str) or (data not in DATASETS and not _is_folder(data)):
             raise ServiceError(
                 f"data must be {', '.join(DATASETS)} or a folder of images on the computer that runs this app; it is "

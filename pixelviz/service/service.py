@@ -20,6 +20,7 @@ from pixelviz.service.generation import MOST_IMAGES, Generation, check_generatio
 from pixelviz.service.race import Race, run_race
 from pixelviz.service.shelf import PeerShelf
 from pixelviz.service.turns import ModelTurn
+from pixelviz.service.uploads import Folders, Uploads
 from pixelviz.store.checkpoints import Checkpoint
 from pixelviz.view import View
 
@@ -39,16 +40,18 @@ class Service:
     """Shared by all users; holds nothing of any one of them.
 
     Args: roots, the folder of the bundled checkpoints and that of the trained ones, which need not exist
-    (None: checkpoints/ and `default_runs()`); device, "auto" or as for `devices.choose`.
+    (None: checkpoints/ and `default_runs()`); device, "auto" or as for `devices.choose`; allowed, folders that visitors
+    may name.
     Whatever raises here raises an error that `friendly` can put into words.
     """
 
-    def __init__(self, roots: Sequence[Path] | None = None, device: str = "auto") -> None:
+    def __init__(self, roots: Sequence[Path] | None = None, device: str = "auto", allowed: Sequence[Path] = ()) -> None:
         bundled, self.runs = map(Path, roots or (CHECKPOINTS, default_runs()))
         self.device = device
         self.compute = choose(device)
         self.turn = ModelTurn()
-        self._catalog = Catalog([(bundled, "bundled"), (self.runs, "trained")], self.compute.device)
+        self.folders, self.uploads = Folders(allowed), Uploads()
+        self._catalog = Catalog([(bundled, "bundled"), (self.runs, "trained")], self.compute.device, self.uploads)
         self.peers = PeerShelf(self.compute.device)
 
     # --- checkpoints
@@ -74,7 +77,7 @@ class Service:
         return self._catalog.load_folder(path)
 
     def load_files(self, files: Sequence[Path]) -> str:
-        """Add a checkpoint sent as two files, config.json and model.safetensors; returns its name."""
+        """Add a checkpoint sent as config.json and model.safetensors, or as a zip of them; returns its name."""
         return self._catalog.load_files(files)
 
     def describe(self, name: str) -> dict[str, Any]:

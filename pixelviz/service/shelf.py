@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pixelviz.checks import ServiceError, refuse_on_a_space
+from pixelviz.checks import ServiceError
 from pixelviz.declare import quoted
 from pixelviz.store import peers
 from pixelviz.store.peers import PeerModel
@@ -47,7 +47,6 @@ class PeerShelf:
         """
         if not isinstance(path, str) or not path.strip() or "\0" in path or len(path) > 4096:
             raise ServiceError(f"name the folder that holds {peers.WEIGHTS}.")
-        refuse_on_a_space()
         try:
             folder = Path(path.strip()).expanduser().resolve()
             folder.is_dir()  # a name too long cannot even be asked for

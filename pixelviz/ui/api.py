@@ -25,6 +25,7 @@ from pixelviz.service.errors import friendly
 from pixelviz.service.generation import check_generation
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service
+from pixelviz.ui.guard import at_home
 from pixelviz.view import DEFAULTS, View
 
 MOST_RUNS = 12_800  # images times passes of one call, which cannot be stopped: 64 images of a closed loop of 200 steps
@@ -169,14 +170,20 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         learning_rate: float | None = None,
         name: str | None = None,
         resume: str | None = None,
+        pictures: FileData | None = None,
     ) -> dict:
         """Start a training in the background, and return its status at once.
 
-        data: one of {data}, or a folder of the server; steps: in all, those of a
+        data: one of {data}, or a folder of the server where that is allowed; pictures: a zip of pictures to learn
+        instead; steps: in all, those of a
         resumed run included; steps, batch and learning_rate, where they are not given, are as they were in the run that
         goes on, and 2000, 64 and 0.001 otherwise; name: of the new checkpoint; resume: the run to go on with. Only one
         training runs at a time.
         """
+        if pictures is not None:
+            data = str(service.uploads.pictures(_uploaded(pictures)))
+        elif not isinstance(data, str) or data not in DATASETS:
+            data = str(service.folders.named(data, at_home()))
         return jobs.start(
             "api",
             data=data,

@@ -1,4 +1,4 @@
-"""The door of the app: what a browser may do with its pages, who may come in, and which requests are this computer's."""
+"""The app's door: what a browser may do with its pages, who may come in, and which events are this computer's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import os
 import re
 from base64 import b64encode
 from ipaddress import ip_address
-from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+from gradio.context import LocalContext
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request, cookie_parser
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -59,11 +59,12 @@ def _loopback(host: str | None) -> bool:
         return False
 
 
-def at_home(request: Any) -> bool:
-    """Whether a request (Gradio's or Starlette's) comes from this very computer, and through no proxy.
+def at_home() -> bool:
+    """Whether the event that is being answered comes from this very computer, and through no proxy.
 
     The name in the address counts, too: a page elsewhere may have had its own name point here.
     """
+    request = LocalContext.request.get(None)
     if request is None or os.environ.get("SPACE_ID"):
         return False
     headers = {str(key).lower(): value for key, value in dict(request.headers).items()}

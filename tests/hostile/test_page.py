@@ -11,10 +11,10 @@ from tests.tiny import tiny_model
 
 EVIL = "http://evil.invalid"
 WORDS = {
-    "svg": f'<svg><a href="javascript:window.hacked=1" xlink:href="javascript:window.hacked=1"><text>svg</text></a></svg>',
+    "svg": '<svg><a href="javascript:window.hacked=1" xlink:href="javascript:window.hacked=1"><text>s</text></a></svg>',
     "form": f'<form action="{EVIL}/form"><button formaction="javascript:window.hacked=1">form</button></form>',
     "image": f'<img src="{EVIL}/image.png" onerror="window.hacked=1">![image]({EVIL}/markdown.png)',
-    "link": f"[link](javascript:window.hacked=1) [data](data:text/html,<script>alert(1)</script>) <a href='{EVIL}'>a</a>",
+    "link": f"[link](javascript:window.hacked=1) [data](data:text/html,<script>alert(1)</script>) <a href='{EVIL}'>",
     "style": f"<style>@import '{EVIL}/style.css'</style><link rel=stylesheet href={EVIL}/link.css><base href={EVIL}>",
     "script": "<script>window.hacked=1</script><iframe srcdoc='<script>parent.hacked=1</script>'></iframe>",
 }
@@ -74,9 +74,10 @@ def test_a_strangers_words_never_become_markup(browser, hostile):
         # Were something let through after all, the policy would stop it.
         page.evaluate(
             """(words) => { const box = document.createElement("div"); box.id = "planted"; document.body.append(box);
-            box.innerHTML = words; const script = document.createElement("script"); script.textContent = "window.hacked=2";
-            box.append(script); }""",
-            " ".join(WORDS.values()) + '<img src="data:," onerror="window.hacked=3"><p id="over" onclick="window.hacked=4">x',
+            box.innerHTML = words; const script = document.createElement("script");
+            script.textContent = "window.hacked=2"; box.append(script); }""",
+            " ".join(WORDS.values())
+            + '<img src="data:," onerror="window.hacked=3"><p id="over" onclick="window.hacked=4">x',
         )
         page.locator("#over").click()
         page.evaluate("document.querySelector('#planted form').submit()")

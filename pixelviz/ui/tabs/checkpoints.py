@@ -9,6 +9,7 @@ import gradio as gr
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service, friendly
 from pixelviz.ui import widgets
+from pixelviz.ui.guard import at_home
 from pixelviz.ui.markup import from_markdown, joined, render
 
 NO_CHECKPOINT = "There is no checkpoint yet. Train one in the Train tab, or load one below."
@@ -99,7 +100,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         return *listed(name), widgets.alert(f"Loaded {name}; it can be chosen in the other tabs, too.", "good")
 
     def load_folder(path):
-        return load(lambda: service.load_folder(path.strip()))
+        return load(lambda: service.load_folder(str(service.folders.named(path, at_home()))))
 
     def load_files(paths):
         return load(lambda: service.load_files(paths or []))
@@ -116,7 +117,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 from_folder = gr.Button("Load folder", size="sm")
             with gr.Group():
                 files = gr.File(
-                    label="Or upload config.json and model.safetensors",
+                    label="Or upload config.json and model.safetensors, or a zip of them",
                     file_count="multiple",
                     type="filepath",
                     height=170,

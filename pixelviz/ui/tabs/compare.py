@@ -16,6 +16,7 @@ from pixelviz.service import race
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import MODEL_QUEUE, Service, friendly
 from pixelviz.ui import charts, widgets
+from pixelviz.ui.guard import at_home
 from pixelviz.ui.markup import joined, render
 from pixelviz.view import View
 
@@ -129,7 +130,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def load_peer(path, name, chosen):
         try:
-            peer = service.peers.load(path, service.names())
+            peer = service.peers.load(str(service.folders.named(path, at_home())), service.names())
         except Exception as error:
             return gr.skip(), widgets.alert(friendly(error))
         line, _ = lineup(name, chosen)

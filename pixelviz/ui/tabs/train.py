@@ -10,11 +10,12 @@ from pixelviz.data.sets import DATASETS
 from pixelviz.service.jobs import TrainingJobs, TrainStatus
 from pixelviz.service.service import Service, friendly
 from pixelviz.ui import charts, widgets
+from pixelviz.ui.guard import at_home
 from pixelviz.ui.markup import joined, render
 
 POLL_SECONDS = 1.0
 NEW_RUN = "a new model"
-FOLDER = "a folder of images …"
+FOLDER, ZIP = "a folder of images …", "a zip of images …"
 PREVIEW_ROWS = ("images", "G_θ's estimate of them", "new samples, one pass")
 
 INTRO = """The scale VAE, its twin and the parallel U-Net learn together. Training runs on in the background when you
@@ -85,12 +86,16 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def look():
         return show(jobs.status())
 
-    def start(data, folder, preset, resume, steps, batch, rate, request: gr.Request):
+    def start(data, folder, sent, preset, resume, steps, batch, rate, request: gr.Request):
         """Start a run; what forbids it is said, and the running one stays in view."""
         try:
+            if data == FOLDER:
+                data = str(service.folders.named(folder, at_home()))
+            elif data == ZIP:
+                data = str(service.uploads.pictures(sent))
             status = jobs.start(
                 request.session_hash,
-                data=folder.strip() if data == FOLDER else data,
+                data=data,
                 preset=preset,
                 steps=steps,
                 batch=batch,
@@ -116,12 +121,13 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):
             with gr.Group():
-                data = gr.Dropdown([*DATASETS.choices(), (FOLDER, FOLDER)], value=DATASETS.first, label="Data set")
+                data = gr.Dropdown([*DATASETS.choices(), FOLDER, ZIP], value=DATASETS.first, label="Data set")
                 folder = gr.Textbox(
                     label="Folder",
                     info="on the computer that runs this app; images in it and below it are used",
                     visible=False,
                 )
+                sent = gr.File(label="Zip of pictures", file_types=[".zip"], height=110, visible=False)
                 resume = gr.Dropdown(
                     [NEW_RUN], value=NEW_RUN, label="Train", info="or go on with an earlier run", elem_id="resume"
                 )
@@ -156,7 +162,12 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     tab.select(look, None, seen, **quiet)
     timer.tick(look, None, seen, **quiet)
-    go.click(start, [data, folder, preset, resume, steps, batch, rate], [message, *seen], **quiet)
+    go.click(start, [data, folder, sent, preset, resume, steps, batch, rate], [message, *seen], **quiet)
     halt.click(stop, None, [message, *seen], **quiet)
-    data.input(lambda chosen: gr.Textbox(visible=chosen == FOLDER), data, folder, **quiet)
+    data.input(
+        lambda chosen: (gr.Textbox(visible=chosen == FOLDER), gr.File(visible=chosen == ZIP)),
+        data,
+        [folder, sent],
+        **quiet,
+    )
     resume.input(lambda chosen: gr.Dropdown(interactive=chosen == NEW_RUN), resume, preset, **quiet)
