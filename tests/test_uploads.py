@@ -51,6 +51,8 @@ def test_folders_are_open_at_home_and_below_the_roots_elsewhere(tmp_path):
             folders.named(text, at_home=False)
         said.add(str(error.value))
     assert said == {uploads.CLOSED}
+    with pytest.raises(ServiceError, match="from here no folder"):  # a proxy may hide where somebody sits
+        Folders(proxied=True).named(str(tmp_path), at_home=True)
     for nothing in ("", " ", None, 3, "a\0b", "a" * 5000):
         with pytest.raises(ServiceError, match="name the folder"):
             folders.named(nothing, at_home=True)

@@ -24,17 +24,18 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a scheduler, a closed termi
 class Stop:
     """Whether a run was asked to stop: by Ctrl-C, SIGTERM or SIGHUP.
 
-    The first asks, so that the step in progress is finished; a second interrupts it. Nothing disturbs the saving.
+    The first asks, so that the step in progress is finished; a second interrupts it. Nothing disturbs the saving but
+    a third: it may wait for a disk.
     """
 
     def __init__(self) -> None:
-        self.asked = self.saving = False
+        self.asked = self.saving = self.again = False
 
     def __call__(self, *_: Any) -> None:
         """The signals' handler."""
-        if self.asked and not self.saving:
+        if self.again or (self.asked and not self.saving):
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked, self.again = True, self.asked
 
     @contextmanager
     def listening(self) -> Iterator[None]:

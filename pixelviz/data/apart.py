@@ -32,7 +32,6 @@ SLOW = (
     "make it smaller."
 )
 DEADLY = "This picture cannot be decoded: its decoder failed. Save it again, as an ordinary JPEG or PNG."
-COMMAND = [sys.executable, "-c", "from pixelviz.data.apart import serve; serve()"]
 
 
 class _Helper:
@@ -45,7 +44,7 @@ class _Helper:
         """As `decode_stream`; raises ImageError."""
         if self.process is None or self.process.poll() is not None:
             self.process = subprocess.Popen(
-                COMMAND,
+                [sys.executable, "-c", f"from pixelviz.data.apart import serve; serve({CPU_SECONDS})"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # what libraries say of every damaged file
@@ -107,8 +106,8 @@ def _budget(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
-def serve() -> None:
-    """Decode one picture after the other, from stdin to stdout, until there are no more."""
+def serve(seconds: float) -> None:
+    """Decode one picture after the other, from stdin to stdout, in so much processor time each at most."""
     with suppress(ImportError, ValueError, OSError):  # Windows, and systems with a lower limit
         import resource
 
@@ -118,7 +117,7 @@ def serve() -> None:
     with suppress(EOFError):
         while True:
             data = _read(sys.stdin.buffer)
-            _budget(CPU_SECONDS)
+            _budget(seconds)
             try:
                 pixels, notes = decode_stream(BytesIO(data))
             except MemoryError:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -19,6 +22,10 @@ from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import Record
 from pixelviz.store.files import write_tensors
+
+RETRY_SECONDS, PATIENCE = 5.0, 600.0  # between two tries to save, and in all, where a disk is full or gone
+LOCK = "training.lock"
+Result = TypeVar("Result")
 
 
 class TrainingError(RuntimeError):
@@ -69,14 +76,14 @@ def new_run(config: ModelConfig, train: TrainConfig, compute: Compute, record: R
 
 
 def save_run(run: Run, folder: Path) -> None:
-    """Write the checkpoint and, in one atomic file, all that resuming needs.
+    """Write, in one atomic file, all that resuming needs, and then the checkpoint.
 
-    Raises TrainingError rather than replace a good checkpoint by one whose weights are not finite.
+    In this order a run that is killed on the way goes on from the state before or after, never from weights without
+    one. Raises CheckpointError, and TrainingError rather than replace a good checkpoint by one that is not finite.
     """
     for model in (run.averaged, run.model):
         if not all(value.isfinite().all() for value in model.state_dict().values()):
             raise TrainingError(f"the weights are no longer finite at step {run.step}; those saved before it are kept.")
-    checkpoints.save(folder, run.averaged, run.record)
     tensors = {f"model.{k}": v for k, v in run.model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in run.averaged.state_dict().items()}
     for index, state in run.optimiser.state_dict()["state"].items():
@@ -87,14 +94,23 @@ def save_run(run: Run, folder: Path) -> None:
         "record": json.dumps(asdict(run.record)),
         "scaler": json.dumps(run.scaler.state_dict()),
     }
-    write_tensors(folder / checkpoints.STATE, tensors, metadata)
+    try:
+        write_tensors(folder / checkpoints.STATE, tensors, metadata)
+    except OSError as error:
+        raise checkpoints.unwritten(folder, error) from None
+    checkpoints.save(folder, run.averaged, run.record)
 
 
 def resume_run(folder: Path, train: TrainConfig, compute: Compute) -> Run:
     """Go on from a folder: exactly, where its training state is there and trains the same parts."""
-    loaded = checkpoints.load(folder)
-    run = new_run(loaded.model.config, train, compute, loaded.record, loaded.model)
-    if not (folder / checkpoints.STATE).is_file():
+    there = (folder / checkpoints.STATE).is_file()
+    if there and not (folder / checkpoints.WEIGHTS).exists():  # killed in its first save
+        config, _, record = checkpoints.read_config(folder)
+        run = new_run(config, train, compute, record)
+    else:
+        loaded = checkpoints.load(folder)
+        run = new_run(loaded.model.config, train, compute, loaded.record, loaded.model)
+    if not there:
         return run
     try:
         return _with_state(run, folder / checkpoints.STATE, train)
@@ -134,3 +150,31 @@ def _with_state(run: Run, path: Path, train: TrainConfig) -> Run:
         run.scaler.load_state_dict(scaler)
     run.record, run.step = record, int(metadata["step"])
     return run
+
+
+def insist(save: Callable[[], Result], warn: Callable[[str], object]) -> Result:
+    """Save at the end of a run, again and again where the disk is full or gone; raises the last try's error."""
+    until, said = time.monotonic() + PATIENCE, False
+    while True:
+        try:
+            return save()
+        except (checkpoints.CheckpointError, OSError) as error:
+            if time.monotonic() > until:
+                raise
+            if not said:
+                warn(
+                    f"{error} The weights are kept in memory: make room, or bring the disk back; it is tried every "
+                    f"{RETRY_SECONDS:g} s, for {PATIENCE / 60:g} minutes."
+                )
+            said = True
+            time.sleep(RETRY_SECONDS)
+
+
+def locked(out: Path) -> FileLock:
+    """The right to train into a folder, which ends with this process; raises TrainingError where another has it."""
+    lock = FileLock(out / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise TrainingError(f"another training writes to {out} now; wait for it, or choose another folder.") from None
+    return lock

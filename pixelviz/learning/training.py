@@ -13,19 +13,18 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from pixelviz.config import DataConfig, ModelConfig, TrainConfig
 from pixelviz.data.sets import ImageSet, from_unit, to_unit
 from pixelviz.devices import Compute, halving, largest_batch, out_of_memory, together
 from pixelviz.learning.losses import Draws, Pairs, TrainingObjective, draw_step, with_ends, with_pairs
-from pixelviz.learning.state import Run, TrainingError, new_run, resume_run, save_run
+from pixelviz.learning.state import Run, TrainingError, insist, locked, new_run, resume_run, save_run
 from pixelviz.measure.environment import commit
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.prior import fit_mixture
@@ -43,6 +42,8 @@ PREVIEW_IMAGES = 8
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 ENCODED_VALUES = 2**20  # of the images that are encoded at once for the prior
+SAVED_NUMBERS = 9 * 4  # bytes for each parameter: weights, raw and averaged, Adam's two moments, and these again while
+# they are replaced: 5 + 4 numbers of 4 bytes
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ def _may_fail(what: str, make: Callable[[], Result]) -> Result | None:
     """What is derived from the weights; None where it fails, which is logged: the weights are worth keeping alone."""
     try:
         return make()
-    except (RuntimeError, ValueError, MemoryError) as error:
+    except (RuntimeError, ValueError, MemoryError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         log.warning(
             "%s failed, and is left out; if the training has diverged, lower the learning rate (%s)", what, reason
@@ -300,6 +301,7 @@ def train(
     data: DataConfig | None = None,
     preview_every: int = 200,
     save_every_seconds: float = 300.0,
+    warn: Callable[[str], object] = log.warning,
 ) -> Generator[TrainStep, None, None]:
     """Train until `training.steps`, yielding a TrainStep after every step.
 
@@ -308,7 +310,8 @@ def train(
     device, precision, compiled, as for `devices.choose`; pairs, which R_phi learns too (`distillation`); data, how
     the images were asked for, which run.yaml then says. Of several processes only the main one writes and draws
     previews. Closing the generator (or any error in the caller) stops training and saves what there is: the weights
-    first. The prior and previews may fail alone, which is logged.
+    first. The prior and previews may fail alone, which is logged. warn, told where the disk is full or gone: on the way
+    it is tried again with the next save, at the end until PATIENCE is over.
     Raises TrainingError, CheckpointError, or ConfigError.
     """
     accelerator, compute = together(device, precision, compiled)
@@ -327,10 +330,10 @@ def train(
         raise TrainingError("R_phi learns from G_theta's estimate: train the part scale_vae too, or first.")
     if run.step >= training.steps:
         raise TrainingError(f"this checkpoint has made {run.step:,} steps already; ask for more than that in all.")
-    made = out is not None and checkpoints.claim(out, resume)
+    need = SAVED_NUMBERS * sum(p.numel() for p in run.model.parameters())
+    made = out is not None and checkpoints.claim(out, resume, need)
+    lock = locked(out) if out is not None and accelerator.is_main_process else None
     run.model.train()
-    steps = _Steps(run, images.images, training, compute, accelerator, pairs)
-    accelerator.wait_for_everyone()  # the main process writes into `out`, where the others have looked by now
     count = f" in each of {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
     run.record = replace(
         run.record,
@@ -351,11 +354,15 @@ def train(
         if out is None or losses_file is None:
             return False
         losses_file.flush()
-        save_run(run, out)
-        write_run(out, recipe, run.record, **about)
+        there = partial(write, out)
+        (insist(there, warn) if final else there())
         if final and "scale_vae" in training.parts and _may_fail("the prior", fit):
-            save_run(run, out)
+            _may_fail("saving the prior", there)
         return True
+
+    def write(folder: Path) -> None:
+        save_run(run, folder)
+        write_run(folder, recipe, run.record, **about)
 
     def fit() -> bool:
         # A run that has seen few images is not worth a long fit.
@@ -369,6 +376,8 @@ def train(
         return preview(run.averaged.eval(), fixed, compute)
 
     try:
+        steps = _Steps(run, images.images, training, compute, accelerator, pairs)
+        accelerator.wait_for_everyone()  # the main process writes into `out`, where the others have looked by now
         while run.step < training.steps:
             losses = steps.next()
             now = time.monotonic()
@@ -380,8 +389,10 @@ def train(
                 losses_file.add(run.step, losses, pace * training.batch)
             saved = False
             if not done and now - last_save > save_every_seconds:
-                with suppress(checkpoints.CheckpointError, OSError, SafetensorError):  # a full disk may have room soon
+                try:
                     saved = save(final=False)
+                except (checkpoints.CheckpointError, OSError) as error:  # a full disk may have room soon
+                    warn(f"{error} The training goes on, its weights in memory; make room for the next save.")
                 last_save = time.monotonic()
             yield TrainStep(
                 step=run.step,
@@ -394,11 +405,17 @@ def train(
                 saved=saved,
             )
     finally:
-        if run.step > start:
-            run.averaged.eval()
-            save(final=True)
-        elif made and out is not None:
-            with suppress(OSError):  # not empty: another process is at work in it
-                out.rmdir()
-        if losses_file is not None:
-            losses_file.close()
+        try:
+            if run.step > start:
+                run.averaged.eval()
+                save(final=True)
+        finally:
+            if losses_file is not None:
+                losses_file.close()
+            if lock is not None:
+                with suppress(OSError):  # Windows does not remove what is open
+                    Path(lock.lock_file).unlink(missing_ok=True)
+                lock.release()
+            if made and out is not None and run.step == start:
+                with suppress(OSError):  # not empty: another process is at work in it
+                    out.rmdir()

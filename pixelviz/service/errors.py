@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import traceback
 
 from pixelviz.checks import ServiceError
 from pixelviz.config import ConfigError
@@ -19,6 +20,7 @@ from pixelviz.store.checkpoints import CheckpointError
 from pixelviz.view import ExportError
 
 log = logging.getLogger(__name__)
+_SEEN: set[tuple[str, str]] = set()  # what was logged with its traceback, and where it came up
 
 SPEAKING = (
     ServiceError,
@@ -39,7 +41,7 @@ PATH = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?(?:[/\\](?:[^/\\\s'\"`:;,()<>]+(?=
 
 
 def friendly(error: BaseException) -> str:
-    """What to show for an error. Anything unforeseen is logged with its traceback, and only named by its kind."""
+    """What to show for an error. Anything unforeseen is named by its kind; its traceback is logged, the first time."""
     if isinstance(error, SPEAKING):
         message = PATH.sub("", str(error))
         if "_" in (first := message.split(" ", 1)[0]) or first in SYMBOLS:  # a setting's name
@@ -47,5 +49,8 @@ def friendly(error: BaseException) -> str:
         return message[:1].upper() + message[1:]
     if out_of_memory(error):
         return "There was not enough memory for this; ask for fewer or smaller images, or a smaller batch."
-    log.error("unforeseen error", exc_info=error)
+    where = str(traceback.extract_tb(error.__traceback__)[-1:])
+    first = (type(error).__name__, where) not in _SEEN
+    _SEEN.add((type(error).__name__, where))
+    log.error("unforeseen error: %s", type(error).__name__, exc_info=error if first else None)
     return f"Something went wrong on the server ({type(error).__name__}); its log says what. Please try again."

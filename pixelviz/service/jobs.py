@@ -25,6 +25,7 @@ from pixelviz.learning.training import TrainStep, train
 from pixelviz.service.errors import friendly
 from pixelviz.service.service import Service
 from pixelviz.store import checkpoints
+from pixelviz.store.checkpoints import CheckpointError
 
 MOST_STEPS = 1_000_000
 MOST_BATCH = 512
@@ -133,6 +134,17 @@ class TrainingJobs:
         """Names of runs that can be gone on with, newest last."""
         return [name for name in self.service.names() if (self.service.runs / name / checkpoints.CONFIG).is_file()]
 
+    def unfinished(self) -> list[str]:
+        """What to say of each run that was stopped before its last step, newest last."""
+        found = []
+        for name in self.resumable():
+            with suppress(CheckpointError):
+                record = checkpoints.read_config(self.service.runs / name)[2]
+                asked, made = record.training.get("steps", 0), max(record.steps.values(), default=0)
+                if isinstance(asked, int) and made < asked:
+                    found.append(f"{name} stopped at step {made:,} of {asked:,}")
+        return found
+
     def start(
         self,
         owner: str,
@@ -193,6 +205,14 @@ class TrainingJobs:
             return replace(self.status(), message="No training is running.")
         thread.join(STOP_SECONDS)
         return self.status()
+
+    def end(self, seconds: float | None = None) -> None:
+        """Stop with the app; waits until it is saved, at most `seconds`."""
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            self._stop.set()
+            thread.join(seconds)
 
     # --- checking
 

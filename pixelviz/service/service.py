@@ -41,16 +41,22 @@ class Service:
 
     Args: roots, the folder of the bundled checkpoints and that of the trained ones, which need not exist
     (None: checkpoints/ and `default_runs()`); device, "auto" or as for `devices.choose`; allowed, folders that visitors
-    may name.
+    may name; proxied, whether the app is shown by another server, so that nobody can be told to sit at this computer.
     Whatever raises here raises an error that `friendly` can put into words.
     """
 
-    def __init__(self, roots: Sequence[Path] | None = None, device: str = "auto", allowed: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        roots: Sequence[Path] | None = None,
+        device: str = "auto",
+        allowed: Sequence[Path] = (),
+        proxied: bool = False,
+    ) -> None:
         bundled, self.runs = map(Path, roots or (CHECKPOINTS, default_runs()))
         self.device = device
         self.compute = choose(device)
         self.turn = ModelTurn()
-        self.folders, self.uploads = Folders(allowed), Uploads()
+        self.folders, self.uploads = Folders(allowed, proxied), Uploads()
         self._catalog = Catalog([(bundled, "bundled"), (self.runs, "trained")], self.compute.device, self.uploads)
         self.peers = PeerShelf(self.compute.device)
 

@@ -34,11 +34,13 @@ CLOSED = (
 class Folders:
     """Which folders of this computer may be named: any by whoever sits at it, otherwise `roots` and what is in them."""
 
-    def __init__(self, roots: Sequence[Path] = ()) -> None:
+    def __init__(self, roots: Sequence[Path] = (), proxied: bool = False) -> None:
         self.roots = [Path(root).expanduser().resolve() for root in roots]
+        self.proxied = proxied  # then everybody seems to sit at this computer
 
     def named(self, text: Any, at_home: bool) -> Path:
         """The folder, which need not exist; raises ServiceError in the same words whether a closed one does or not."""
+        at_home = at_home and not self.proxied
         if not isinstance(text, str) or not text.strip() or "\0" in text or len(text) > 4096:
             raise ServiceError("name the folder by its path.")
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -109,11 +110,16 @@ class Checkpoint:
     stored_as: str = "float32"
 
 
-def claim(folder: Path, resume: bool = False) -> bool:
+def unwritten(folder: Path, error: OSError) -> CheckpointError:
+    """What to say where a checkpoint's files cannot be written."""
+    return CheckpointError(f"the checkpoint could not be written to {folder} ({error.strerror or error}).")
+
+
+def claim(folder: Path, resume: bool = False, need: int = 0) -> bool:
     """Make the folder of a checkpoint, before the work that will fill it; returns whether it was not there.
 
-    Raises CheckpointError where it cannot be written or, unless it is to `resume`, where it holds a checkpoint or a
-    file that would be overwritten.
+    Raises CheckpointError where a file, or `need` bytes (with what is there to be replaced), cannot be written or,
+    unless it is to `resume`, where it holds a checkpoint or a file that would be overwritten.
     """
     new, probe = not folder.exists(), folder / (CONFIG + ".partial")
     if (folder / CONFIG).exists() and not resume:
@@ -126,6 +132,14 @@ def claim(folder: Path, resume: bool = False) -> bool:
         probe.unlink(missing_ok=True)  # several processes may try at once
     except OSError as error:
         raise CheckpointError(f"a checkpoint cannot be written to {folder}: {error.strerror}.") from None
+    need -= sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if (free := shutil.disk_usage(folder).free) < need:
+        if new:
+            folder.rmdir()
+        raise CheckpointError(
+            f"{folder} lies on a disk with {free / 1e6:,.0f} MB free, and this run writes {need / 1e6:,.0f} MB; make "
+            "room, or choose another folder."
+        )
     return new
 
 
@@ -158,7 +172,7 @@ def _stored(model: PixelAwareModel, dtype: str) -> dict[str, torch.Tensor]:
 
 
 def save(folder: Path, model: PixelAwareModel, record: Record, dtype: str = "float32", name: str | None = None) -> None:
-    """Write weights, configuration and card; each file is replaced atomically. Raises CheckpointError.
+    """Write configuration, weights and card; each file is replaced atomically. Raises CheckpointError.
 
     dtype: a key of DTYPES; float16 and bfloat16 take half the space, and are float32 again when loaded. name: what the
     card calls the model (None: as its folder).
@@ -166,11 +180,11 @@ def save(folder: Path, model: PixelAwareModel, record: Record, dtype: str = "flo
     tensors = _stored(model, dtype)
     try:
         config = {"format": FORMAT, "model": model.config.to_dict(), "parts": list(model.parts), **asdict(record)}
+        write_json(folder / CONFIG, config)  # first: with it, what a run keeps beside can be resumed
         write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
-        write_json(folder / CONFIG, config)
         write_text(folder / CARD, model_card(name or folder.name, model, record))
     except OSError as error:
-        raise CheckpointError(f"the checkpoint could not be written to {folder}: {error.strerror}.") from None
+        raise unwritten(folder, error) from None
 
 
 def read_record(values: dict[str, Any]) -> Record:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -44,4 +45,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     """Replace a safetensors file; its folder is made. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
-        save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, partial, metadata)
+        try:
+            save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, partial, metadata)
+        except SafetensorError as error:  # which a full disk is to it
+            raise OSError(str(error)) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -99,23 +100,29 @@ class LossLog:
         self._file: IO[str] | None = None
 
     def add(self, step: int, losses: dict[str, float], images_per_second: float) -> None:
-        """The next step's; the file is opened at the first, so that a run without any leaves none."""
-        if self._file is None:
-            kept = _until(self.path, self.step)
-            self._file = self.path.open("w", encoding="utf-8")
-            self._file.writelines(kept)
+        """The next step's; the file is opened at the first, so that a run without any leaves none.
+
+        A disk that is full or gone must not end a training; what could not be written is written with the next lines.
+        """
         line = {"step": step, "images_per_second": round(images_per_second, 2), **losses}
-        self._file.write(json.dumps(line) + "\n")
+        with suppress(OSError):
+            if self._file is None:
+                kept = _until(self.path, self.step)
+                self._file = self.path.open("w", encoding="utf-8")
+                self._file.writelines(kept)
+            self._file.write(json.dumps(line) + "\n")
 
     def flush(self) -> None:
         """Let others read what there is."""
         if self._file is not None:
-            self._file.flush()
+            with suppress(OSError):
+                self._file.flush()
 
     def close(self) -> None:
         """Write out the last lines."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
 
 
 def _until(path: Path, step: int) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from traceback import walk_tb
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
 
+from pixelviz.service.errors import friendly
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service
 from pixelviz.ui import header, scripts
@@ -32,6 +34,23 @@ STYLES = ("app.css", "instrument/instrument.css", "lesson.css", "claims.css", "c
 CACHE_SWEEP = (600, 3600)  # seconds: look for, and delete, files of this age
 MAX_UPLOAD = "50mb"
 MAX_WAITING = 64
+UNFIT = "This request does not fit what the app takes. Reload the page; scripts: see the page of the API."
+
+
+class _Blocks(gr.Blocks):
+    """The app's blocks: what goes wrong in an event is a sentence, and a traceback in the log only where it is ours."""
+
+    async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Answer an event. Gradio would print a traceback for every request that does not fit."""
+        try:
+            return await super().process_api(*args, **kwargs)
+        except gr.Error as error:
+            # The page shows it as HTML, and it may quote the request.
+            raise gr.Error(error.message.replace("<", "‹"), error.duration, print_exception=False) from None
+        except Exception as error:
+            frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)][1:]
+            ours = any(name.startswith("pixelviz.") for name in frames)
+            raise gr.Error(friendly(error) if ours else UNFIT, print_exception=False) from None
 
 
 def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) -> gr.Blocks:
@@ -41,7 +60,7 @@ def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) 
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     service = service or Service()
     jobs = jobs or TrainingJobs(service)
-    with gr.Blocks(title="PixelViz", analytics_enabled=False, delete_cache=CACHE_SWEEP) as demo:
+    with _Blocks(title="PixelViz", analytics_enabled=False, delete_cache=CACHE_SWEEP) as demo:
         register_api(service, jobs)  # first, so that no event of the screen takes an endpoint's name
         header.build([title.lower() for title, _ in TABS])
         with gr.Tabs(overflow_behavior="wrap"):

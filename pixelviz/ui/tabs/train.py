@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gradio as gr
 
 from pixelviz.config import PRESETS
@@ -33,8 +35,8 @@ def clock(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def progress(status: TrainStatus) -> str:
-    """State, bar and pace, as HTML."""
+def progress(status: TrainStatus, unfinished: Sequence[str] = ()) -> str:
+    """State, bar and pace, as HTML; before the first run, which earlier ones can be gone on with."""
     share = status.step / status.steps if status.steps else 0
     state = {
         "idle": "Nothing is running. Start a training: its losses, previews and the time left appear here.",
@@ -44,7 +46,8 @@ def progress(status: TrainStatus) -> str:
     if status.error:
         return widgets.alert(status.error)
     if status.state == "idle":
-        return widgets.alert(state, "info")
+        again = [f"{run}; choose it under “Train” to go on." for run in unfinished]
+        return joined(*(widgets.alert(text, "info") for text in [*again, state]))
     cards = widgets.cards(
         [
             ("Step", f"{status.step:,} of {status.steps:,}", status.checkpoint or ""),
@@ -74,7 +77,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def show(status: TrainStatus):
         """Everything that follows a run, whether to look again soon, and the runs that can be gone on with."""
         return (
-            progress(status),
+            progress(status, jobs.unfinished() if status.state == "idle" else ()),
             charts.losses(status.losses),
             previews(status),
             gr.Button(interactive=not status.running),
