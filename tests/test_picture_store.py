@@ -8,7 +8,8 @@ import pytest
 
 from pixelviz.claims import Context
 from pixelviz.data import picture_store
-from pixelviz.data.images import LEVEL_STEPS, ImageError, Picture, read_image
+from pixelviz.data.apart import decode_apart
+from pixelviz.data.images import LEVEL_STEPS, ImageError, Picture
 from pixelviz.data.picture_store import PICTURES, PictureStore
 from pixelviz.export.archive import Request, export
 from pixelviz.service import benches, claims, forward, scale
@@ -22,11 +23,11 @@ def decoded(monkeypatch):
     """What was decoded, in order."""
     seen = []
 
-    def spy(source):
-        seen.append(source)
-        return read_image(source)
+    def spy(content):
+        seen.append(content)
+        return decode_apart(content)
 
-    monkeypatch.setattr(picture_store, "read_image", spy)
+    monkeypatch.setattr(picture_store, "decode_apart", spy)
     return seen
 
 

