@@ -15,7 +15,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-else:  # for whoever imports it, as `gradio app.py` does
+elif __name__ != "__mp_main__":  # for whoever imports it, as `gradio app.py` does, but a training's process
     from pixelviz.ui.app import build_app
 
     demo = build_app()

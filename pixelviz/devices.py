@@ -105,6 +105,15 @@ def choose(device: str = "auto", precision: str = "auto", *, compiled: bool = Fa
     return Compute(chosen, None if dtype == torch.float32 else dtype, compiled)
 
 
+def half_the_cores() -> None:
+    """Let this process compute on half of the cores, or fewer where it was told so.
+
+    For one of two that share a machine, the app and a training: threads that wait for each other at every product lose
+    a hundredfold where another process has one of their cores.
+    """
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) // 2)))
+
+
 def processes(device: str = "auto") -> PartialState:
     """The processes that `accelerate launch` or torchrun started together with this one, or this one alone."""
     from accelerate import PartialState

@@ -1,10 +1,14 @@
 """What several test files share."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
 
 from pixelviz.data.sets import Origin
+from pixelviz.service import jobs
+from pixelviz.service.worker import work
 from pixelviz.store import checkpoints
 from tests.browser import launched, served
 from tests.served import empty_service, tiny_service
@@ -12,6 +16,10 @@ from tests.tiny import tiny_model
 
 # Beside other work, several threads on small tensors only wait for each other.
 torch.set_num_threads(1)
+# Trainings in processes that have imported torch already: a spawned one takes seconds for that.
+if "forkserver" in multiprocessing.get_all_start_methods():
+    multiprocessing.set_forkserver_preload([work.__module__])
+    jobs.START = "forkserver"
 
 
 @pytest.fixture(scope="module")

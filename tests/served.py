@@ -41,3 +41,11 @@ def png(array):
     stream = io.BytesIO()
     Image.fromarray(array).save(stream, "png")
     return stream.getvalue()
+
+
+def folder_of_images(folder, images):
+    """A folder with these images, uint8 (N, C, H, W), as PNG files."""
+    folder.mkdir(parents=True)
+    for k, image in enumerate(images):
+        Image.fromarray(image.permute(1, 2, 0).squeeze(-1).numpy()).save(folder / f"{k:03}.png")
+    return folder

@@ -13,12 +13,11 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from pixelviz import config
-from pixelviz.service import jobs as jobs_module
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.ui import api
 from pixelviz.ui.app import build_app, launch_options
 from pixelviz.view import View
-from tests.served import photo
+from tests.served import folder_of_images, photo
 from tests.tiny import tiny_config, tiny_images
 
 
@@ -26,7 +25,6 @@ from tests.tiny import tiny_config, tiny_images
 def url(service):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(config.PRESETS, "tiny", tiny_config())
-        patch.setattr(jobs_module, "load_images", lambda *args, **kwargs: tiny_images())
         jobs = TrainingJobs(service)
         demo = build_app(service, jobs)
         _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
@@ -144,8 +142,9 @@ def poll(client, condition, seconds=30):
     return status
 
 
-def test_training(client, service):
-    begun = client.predict(preset="tiny", steps=900_000, batch=4, name="by-api", api_name="/train_start")
+def test_training(client, service, tmp_path):
+    data = str(folder_of_images(tmp_path / "squares", tiny_images().images))
+    begun = client.predict(data=data, preset="tiny", steps=900_000, batch=4, name="by-api", api_name="/train_start")
     assert begun["running"]
     assert begun["checkpoint"] == "by-api"
     seen = poll(client, lambda status: status["step"] > 2)

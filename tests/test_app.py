@@ -13,6 +13,7 @@ import pytest
 import pixelviz
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service
+from pixelviz.service.turns import AT_ONCE, LONG, MOST_WAITING, SHORT
 from pixelviz.ui.app import TABS, build_app, launch_options
 from pixelviz.ui.tabs import train
 
@@ -222,14 +223,15 @@ def test_events_of_the_screen_are_private_and_the_documented_endpoints_are_not(a
     assert names == {"/curves", "/scale", "/generate", "/train_start", "/train_status", "/train_stop"}
 
 
-def test_model_work_goes_one_at_a_time(app):
-    shared = [fn for fn in app.fns.values() if fn.concurrency_id == "model"]
-    assert len(shared) >= 6
-    assert {fn.concurrency_limit for fn in shared} == {1}
+def test_model_work_has_two_lanes(app):
+    lanes = {lane: [fn for fn in app.fns.values() if fn.concurrency_id == lane] for lane in AT_ONCE}
+    assert len(lanes[SHORT]) >= 6
+    assert len(lanes[LONG]) >= 3
+    assert all(fn.concurrency_limit == AT_ONCE[lane] for lane, fns in lanes.items() for fn in fns)
 
 
 def test_the_queue_is_bounded(app):
-    assert app._queue.max_size == 64
+    assert MOST_WAITING < app._queue.max_size < 10_000
 
 
 def test_launch_options_are_arguments_of_launch_and_bound_uploads():

@@ -14,8 +14,8 @@ from pixelviz.samplers import SAMPLERS, draw
 from pixelviz.samplers.parallel import boundaries
 from pixelviz.service import generation
 from pixelviz.service.generation import Film, check_generation
-from pixelviz.service.service import ServiceError, friendly
-from pixelviz.service.turns import ModelTurn
+from pixelviz.service.service import Service, ServiceError, friendly
+from pixelviz.service.turns import LONG, SHORT, ModelTurn
 from pixelviz.view import View
 from tests.served import photo, train_tiny
 from tests.tiny import tiny_config, tiny_model
@@ -24,6 +24,11 @@ from tests.tiny import tiny_config, tiny_model
 def last(steps):
     *_, final = steps
     return final
+
+
+def anew(service):
+    """A service on the same checkpoints that has answered nothing yet."""
+    return Service([service.runs.parent / "checkpoints", service.runs], device="cpu")
 
 
 def test_images_are_those_of_the_sampler(service):
@@ -40,10 +45,11 @@ def test_images_are_those_of_the_sampler(service):
 def test_the_same_seed_draws_the_same_images_whatever_n_is(service, monkeypatch):
     five = last(service.generate("tiny", 5, 4, seed=3)).images.astype(int)
     two = last(service.generate("tiny", 2, 4, seed=3)).images.astype(int)
+    assert np.array_equal(five[:2], two)
+    monkeypatch.setattr("pixelviz.service.generation.lane", lambda images, passes: LONG)
     monkeypatch.setattr("pixelviz.service.generation.MOST_AT_ONCE", 2)
-    batches = last(service.generate("tiny", 5, 4, seed=3))
+    batches = last(anew(service).generate("tiny", 5, 4, seed=3))
     other = last(service.generate("tiny", 2, 4, seed=4)).images.astype(int)
-    assert np.abs(five[:2] - two).max() <= 1
     assert np.abs(five - batches.images).max() <= 1
     assert "3 batches" in batches.notes[0]
     assert batches.trajectory_steps() == [8, 7, 6, 5, 4, 3, 2, 1, 0]
@@ -51,8 +57,12 @@ def test_the_same_seed_draws_the_same_images_whatever_n_is(service, monkeypatch)
     assert np.abs(two - other).max() > 10
 
 
-def test_too_little_memory_means_smaller_batches_and_the_same_images(service, monkeypatch):
+@pytest.mark.parametrize(("lane", "sizes"), [(SHORT, [8, 4, 2, 2]), (LONG, [7, 3, 3])])
+def test_too_little_memory_means_smaller_batches_and_the_same_images(service, monkeypatch, lane, sizes):
+    service = anew(service)
+    monkeypatch.setattr("pixelviz.service.generation.lane", lambda images, passes: lane)
     plenty = last(service.generate("tiny", 7, 3, seed=3))
+    service = anew(service)
     unet = service.checkpoint("tiny").model.parallel_unet
     forward, tried = unet.forward, []
 
@@ -64,8 +74,8 @@ def test_too_little_memory_means_smaller_batches_and_the_same_images(service, mo
 
     monkeypatch.setattr(unet, "forward", hungry)
     scarce = last(service.generate("tiny", 7, 3, seed=3))
-    assert tried[:3] == [7, 3, 3]
-    assert "not enough memory for more than 3 at once" in " ".join(scarce.notes)
+    assert tried[: len(sizes)] == sizes
+    assert f"not enough memory for more than {sizes[-1]} at once" in " ".join(scarce.notes)
     assert np.abs(scarce.images.astype(int) - plenty.images).max() <= 1
     assert [i for i, _ in scarce.magnitudes] == [i for i, _ in plenty.magnitudes]
     np.testing.assert_allclose([m for _, m in scarce.magnitudes], [m for _, m in plenty.magnitudes], rtol=0.01)
@@ -73,7 +83,7 @@ def test_too_little_memory_means_smaller_batches_and_the_same_images(service, mo
     with pytest.raises(RuntimeError) as caught:
         last(service.generate("tiny", 2, 1))
     assert "not enough memory" in friendly(caught.value)
-    with service.turn.foreground():  # the turn is free again
+    with service.turn.short():  # the turn is free again
         pass
 
 
@@ -116,8 +126,10 @@ def test_the_closed_loop_is_reckoned_from_one_run_per_image(service, monkeypatch
 
     one_run = generation._one_run
     monkeypatch.setattr(generation, "_one_run", measured)
+    service = anew(service)
     found = last(service.generate("tiny", 3, 2)).closed_loop_seconds
     assert found == 1000 * runs[-1]
+    assert last(service.generate("tiny", 4, 2)).closed_loop_seconds == found  # within a minute
     began = time.perf_counter()
     model = service.checkpoint("tiny").model
     whole = one_run(model, torch.zeros(64, 1, 16, 16), service.compute)
@@ -206,14 +218,14 @@ def test_a_checkpoint_without_the_part_says_so(service, empty):
 
 
 def test_a_suspended_or_closed_generation_keeps_nobody_from_the_model(service):
-    suspended = service.generate("tiny", 2, 8)
+    suspended = service.generate("tiny", 40, 8)
     next(suspended)
     assert last(service.generate("tiny", 1)).done
     suspended.close()
     with pytest.raises(StopIteration):
         next(suspended)
     took = []
-    thread = threading.Thread(target=lambda: took.append(_take(service.turn.background)))
+    thread = threading.Thread(target=lambda: took.append(_take(service.turn.long)))
     thread.start()
     thread.join(10)
     assert took
@@ -238,7 +250,7 @@ def test_one_computation_at_a_time():
                 time.sleep(0.001)
                 inside[0] -= 1
 
-    threads = [threading.Thread(target=work, args=(kind,)) for kind in (turn.foreground, turn.background) * 2]
+    threads = [threading.Thread(target=work, args=(kind,)) for kind in (turn.short, turn.long) * 2]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -247,19 +259,46 @@ def test_one_computation_at_a_time():
     assert not any(thread.is_alive() for thread in threads)
 
 
-def test_training_waits_for_people_but_not_for_ever():
-    turn = ModelTurn(patience=0.3)
-    with turn.job():
-        assert _take(turn.background) >= 0.3
-    assert _take(turn.background) < 0.3
+def _one_after_the_other(turn, lanes):
+    """In which order these lanes' work is done that all waits while a first one is busy; they come in this order."""
+    done, threads = [], []
+
+    def work(lane):
+        with getattr(turn, lane)():
+            done.append(lane)
+
+    with turn.short():
+        for lane in lanes:
+            threads.append(threading.Thread(target=work, args=(lane,)))
+            threads[-1].start()
+            while sum(map(len, turn._waiting.values())) < len(threads):
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join(10)
+    return done
+
+
+def test_short_work_goes_before_long_but_not_for_ever():
+    patient, impatient = ModelTurn(patience=60), ModelTurn(patience=0)
+    for turn in (patient, impatient):
+        _take(turn.long)  # its last step was now
+    assert _one_after_the_other(patient, ["long", "short", "long", "short"]) == ["short", "short", "long", "long"]
+    assert _one_after_the_other(impatient, ["short", "long", "short"]) == ["long", "short", "short"]
+
+
+def test_whose_work_is_done_by_another_waits_no_longer():
+    turn = ModelTurn()
+    with turn.short(), turn.short(lambda: True) as mine:
+        assert mine is False
+    assert _take(turn.short) < 1
 
 
 def test_an_error_inside_frees_the_turn():
     turn = ModelTurn()
-    for kind in (turn.foreground, turn.background):
+    for kind in (turn.short, turn.long):
         with pytest.raises(RuntimeError), kind():
             raise RuntimeError
-    assert _take(turn.foreground) < 1
+    assert _take(turn.short) < 1
 
 
 def test_passes_as_typed():

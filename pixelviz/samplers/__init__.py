@@ -5,7 +5,7 @@ down to i = 0, so that a progress bar, a film strip and a test can all watch the
 """
 
 from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep, Start
-from pixelviz.samplers.draw import draw
+from pixelviz.samplers.draw import draw, draw_noise
 from pixelviz.samplers.starts import STARTS
 from pixelviz.samplers.table import SAMPLERS, Aim, Sampler, compared, first_fitting, ours
 
@@ -20,6 +20,7 @@ __all__ = [
     "Start",
     "compared",
     "draw",
+    "draw_noise",
     "first_fitting",
     "ours",
 ]

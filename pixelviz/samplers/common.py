@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,6 +40,11 @@ class SampleStep:
     network_evaluations: int
 
 
+def _stream(seed: int, k: int) -> torch.Generator:
+    # Drawn on the CPU on every machine: a CUDA generator would give other pictures for the same seed.
+    return torch.Generator().manual_seed((seed * 0x9E3779B1 + k) % 2**63)
+
+
 class ImageNoise:
     """Random numbers for images first..first+n-1 of a seed, a stream per image.
 
@@ -47,8 +53,14 @@ class ImageNoise:
 
     def __init__(self, seed: int, n: int, *, first: int = 0, device: torch.device | str = "cpu") -> None:
         self.device = device
-        # Drawn on the CPU on every machine: a CUDA generator would give other pictures for the same seed.
-        self.streams = [torch.Generator().manual_seed((seed * 0x9E3779B1 + k) % 2**63) for k in range(first, first + n)]
+        self.streams = [_stream(seed, k) for k in range(first, first + n)]
+
+    @classmethod
+    def of(cls, images: Sequence[tuple[int, int]], device: torch.device | str = "cpu") -> ImageNoise:
+        """The noise of images of several seeds, (seed, k) each."""
+        noise = cls(0, 0, device=device)
+        noise.streams = [_stream(seed, k) for seed, k in images]
+        return noise
 
     def __len__(self) -> int:
         return len(self.streams)

@@ -37,13 +37,20 @@ def draw(
         raise SamplerError(f"passes must be a whole number; it is {quoted(passes)}.")
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed <= MAX_SEED:
         raise SamplerError(f"seed must be a whole number from 0 to {MAX_SEED:,}; it is {quoted(seed)}.")
+    if n < 1:
+        raise SamplerError(f"the number of images must be at least 1; it is {n}.")
+    noise = ImageNoise(seed, n, first=first, device=model.device)
+    yield from draw_noise(model, compute, noise, passes=passes, start=start, sampler=sampler)
+
+
+def draw_noise(
+    model: PixelAwareModel, compute: Compute, noise: ImageNoise, *, passes: int, start: str, sampler: str
+) -> Iterator[SampleStep]:
+    """As `draw`, for the images that the noise is for."""
     row, steps = SAMPLERS.find(sampler), None
     begin = row.start or STARTS.find(start)
     row.check(model.config, passes)
     model.need(*row.needs)
-    if n < 1:
-        raise SamplerError(f"the number of images must be at least 1; it is {n}.")
-    noise = ImageNoise(seed, n, first=first, device=model.device)
     while True:
         # Entered anew for every step: a suspended generator must not leave its caller in autocast.
         with torch.inference_mode(), compute.autocast():

@@ -56,7 +56,7 @@ def between(
     """
     SAMPLERS["rotation"].check(model.config, 1)
     noises = [ImageNoise(seed, 1, first=corner, device=model.device) for corner in corners]
-    with turn.foreground():
+    with turn.short():
         began = time.perf_counter()
         with compute.autocast():
             ends = Origin(*map(torch.cat, zip(*(origin(model, noise) for noise in noises), strict=True)))

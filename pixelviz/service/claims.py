@@ -42,6 +42,6 @@ def judge_with_models(service: Service, context: Context, preferred: str | None)
             continue
         if name not in loaded:
             loaded[name] = benches.bench_for(service, name, context)
-        with service.turn.foreground():
+        with service.turn.short():
             verdict = claim.judge(context.on(loaded[name]))
         yield claim.id, verdict

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from pixelviz.process.schedules import Schedule, image_scale
 from pixelviz.samplers import SAMPLERS, STARTS, draw, ours
 from pixelviz.samplers.batches import heads_batch
 from pixelviz.samplers.parallel import SPACING
-from pixelviz.service.turns import ModelTurn
+from pixelviz.service.together import SCARCE, Pool, Share
+from pixelviz.service.turns import SHORT, lane
 
 MOST_IMAGES = 256
 MOST_AT_ONCE = 64
@@ -30,6 +32,7 @@ FILM_BYTES = 2**26  # of frames kept, all images together
 MOST_FRAMES = 49
 REPORT_SECONDS = 0.1  # between two reports
 CLOSED_LOOP_RUNS = 1000
+ONE_RUN_HOLDS = 60.0  # seconds for which the measured time of one run holds
 
 
 class Settings(NamedTuple):
@@ -91,6 +94,11 @@ class Film:
             self._squares[k, first : first + len(x)] = x.double().square().flatten(1).mean(1).cpu()
             self._reached[k, first : first + len(x)] = True
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes."""
+        return self._frames.nbytes + self._squares.nbytes
+
     def magnitudes(self) -> tuple[tuple[float, float], ...]:
         """(i, root mean square of x_i) of the steps reached so far; infinite or NaN where x_i is."""
         rows = zip(self.steps, self._squares, self._reached, strict=True)
@@ -131,6 +139,11 @@ class Generation:
     closed_loop_seconds: float | None = None
     first: int = 0
     working: Tensor | None = field(repr=False, default=None)  # x_i of images first..
+
+    @property
+    def nbytes(self) -> int:
+        """What keeping it takes."""
+        return self.film.nbytes + self.canvas.nbytes
 
     @property
     def x(self) -> np.ndarray:
@@ -183,17 +196,27 @@ def _one_run(model: PixelAwareModel, x_T: Tensor, compute: Compute) -> float:
     return (time.perf_counter() - began) / len(x_T)
 
 
-def run_generation(
-    model: PixelAwareModel, settings: Settings, compute: Compute, turn: ModelTurn
-) -> Iterator[Generation]:
+_MEASURED: WeakKeyDictionary[PixelAwareModel, tuple[float, float]] = WeakKeyDictionary()  # when, and seconds per image
+
+
+def _closed_loop(model: PixelAwareModel, x: Tensor, pool: Pool) -> float:
+    """What 1000 closed-loop runs would take per image, by one run measured now, or within the last minute."""
+    when, seconds = _MEASURED.get(model, (-math.inf, 0.0))
+    if time.monotonic() - when > ONE_RUN_HOLDS:
+        with pool.turn.short():
+            seconds = _one_run(model, x.to(model.device), pool.compute)
+        _MEASURED[model] = time.monotonic(), seconds
+    return CLOSED_LOOP_RUNS * seconds
+
+
+def run_generation(model: PixelAwareModel, settings: Settings, pool: Pool) -> Iterator[Generation]:
     """Draw images; yields the first state, then about ten reports a second, then the one that is `done`.
 
-    The turn is taken for one step at a time, so closing or forgetting the generator frees everything.
+    What is short (`turns.lane`) is drawn in one go, with what others ask for meanwhile; of what is long the turn is
+    taken for one step at a time, so closing or forgetting the generator frees everything.
     """
     config, n = model.config, settings.n
-    batch = heads_batch(config, min(MOST_AT_ONCE, n))
-    states = SAMPLERS[settings.sampler].states(config, settings.passes)
-    film, canvas = Film(config, n, states), np.zeros((n, *config.shape), np.uint8)
+    film = Film(config, n, SAMPLERS[settings.sampler].states(config, settings.passes))
     state = Generation(
         i=config.T,
         T=config.T,
@@ -202,55 +225,83 @@ def run_generation(
         network_evaluations=0,
         seconds=0.0,
         done=False,
-        notes=(f"Drawn in {-(-n // batch)} batches of up to {batch} images.",) if batch < n else (),
+        notes=(),
         film=film,
-        canvas=canvas,
+        canvas=np.zeros((n, *config.shape), np.uint8),
     )
-    reported, first = -math.inf, 0
-    with turn.job():
-        while first < n:
-            steps = draw(model, compute, **settings._replace(n=min(batch, n - first))._asdict(), first=first)
-            short = False
-            while True:
-                with turn.foreground():
-                    began = time.perf_counter()
-                    try:
-                        if (step := next(steps, None)) is None:
-                            break
-                        x = step.x.float().cpu()  # waits for an accelerator, so it belongs to the time
-                    except (MemoryError, RuntimeError) as error:
-                        if not out_of_memory(error) or batch == 1:
-                            raise
-                        short = True
-                        break
-                    seconds = state.seconds + time.perf_counter() - began
-                film.record(step.i, first, x)
-                state = replace(
-                    state,
-                    i=step.i,
-                    progress=(first + len(x) * (1 - step.i / config.T)) / n,
-                    network_evaluations=step.network_evaluations,
-                    seconds=seconds,
-                    first=first,
-                    working=x,
-                )
-                if time.monotonic() - reported > REPORT_SECONDS:
-                    yield state
-                    reported = time.monotonic()
-            if short:  # begun again with half as many; each image has its own random numbers, so it stays the same
-                release()
-                batch //= 2
-                note = f"There was not enough memory for more than {batch} at once."
-                state = replace(state, notes=(note,))
-                continue
-            canvas[first : first + len(x)] = to_bytes(x, config.floor)
-            first += len(x)
-        with turn.foreground():
-            one_run = _one_run(model, x.to(model.device), compute)
+    if lane(n, SAMPLERS[settings.sampler].runs(settings.passes)) == SHORT:
+        yield state
+        state = _drawn_together(model, settings, state, pool)
+    else:
+        for drawn in _drawn_alone(model, settings, state, pool):
+            yield (state := drawn)
     yield replace(
         state,
+        i=0,
+        progress=1.0,
         done=True,
         working=None,
         seconds_per_image=state.seconds / n,
-        closed_loop_seconds=CLOSED_LOOP_RUNS * one_run,
+        closed_loop_seconds=_closed_loop(model, state.working, pool),
     )
+
+
+def _drawn_together(model: PixelAwareModel, settings: Settings, state: Generation, pool: Pool) -> Generation:
+    """The end of a short generation."""
+
+    def record(i: float, first: int, x: Tensor) -> None:
+        state.film.record(i, first, x)
+        if not i:
+            state.canvas[first : first + len(x)] = to_bytes(x, model.config.floor)
+
+    share = Share(settings.seed, settings.n, record)
+    pool.draw(model, share, passes=settings.passes, start=settings.start, sampler=settings.sampler)
+    return replace(
+        state, network_evaluations=share.network_evaluations, seconds=share.seconds, notes=share.notes, working=share.x
+    )
+
+
+def _drawn_alone(model: PixelAwareModel, settings: Settings, state: Generation, pool: Pool) -> Iterator[Generation]:
+    """A long generation's states, a step a turn, in batches that fit in memory; the last one has all images."""
+    config, n, canvas, turn = model.config, settings.n, state.canvas, pool.turn
+    batch = heads_batch(config, min(MOST_AT_ONCE, n))
+    notes = (f"Drawn in {-(-n // batch)} batches of up to {batch} images.",) if batch < n else ()
+    state = replace(state, notes=notes)
+    reported, first = -math.inf, 0
+    while first < n:
+        steps = draw(model, pool.compute, **settings._replace(n=min(batch, n - first))._asdict(), first=first)
+        short = False
+        while True:
+            with turn.long():
+                began = time.perf_counter()
+                try:
+                    if (step := next(steps, None)) is None:
+                        break
+                    x = step.x.float().cpu()  # waits for an accelerator, so it belongs to the time
+                except (MemoryError, RuntimeError) as error:
+                    if not out_of_memory(error) or batch == 1:
+                        raise
+                    short = True
+                    break
+                seconds = state.seconds + time.perf_counter() - began
+            state.film.record(step.i, first, x)
+            state = replace(
+                state,
+                i=step.i,
+                progress=(first + len(x) * (1 - step.i / config.T)) / n,
+                network_evaluations=step.network_evaluations,
+                seconds=seconds,
+                first=first,
+                working=x,
+            )
+            if time.monotonic() - reported > REPORT_SECONDS:
+                yield state
+                reported = time.monotonic()
+        if short:  # begun again with half as many; each image has its own random numbers, so it stays the same
+            release()
+            batch //= 2
+            state = replace(state, notes=(SCARCE.format(batch),))
+            continue
+        canvas[first : first + len(x)] = to_bytes(x, config.floor)
+        first += len(x)
+    yield state

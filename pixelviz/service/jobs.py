@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
-import os
+import multiprocessing
 import re
-import sys
+import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pixelviz.checks import ServiceError, choice, number, whole
-from pixelviz.config import PRESETS, ModelConfig, TrainConfig, preset
-from pixelviz.data.pictures import last_channel
-from pixelviz.data.sets import DATASETS, load_images
+from pixelviz.config import PRESETS, TrainConfig, preset
+from pixelviz.data.sets import DATASETS
 from pixelviz.declare import quoted
-from pixelviz.learning.training import TrainStep, train
-from pixelviz.service.errors import friendly
+from pixelviz.learning.training import TrainStep
 from pixelviz.service.service import Service
+from pixelviz.service.worker import Plan, kept, work
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import CheckpointError
 
@@ -31,8 +32,8 @@ MOST_STEPS = 1_000_000
 MOST_BATCH = 512
 POINTS = 500  # of each loss curve
 STOP_SECONDS = 5.0  # how long `stop` waits before it answers that saving goes on
-NICENESS = 5  # of the training thread
-NOTHING_SAVED = "Stopped before the first step; nothing was saved."
+START = "spawn"  # how the process begins: with nothing of this one
+ENDED = ("finished", "stopped", "failed")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -92,24 +93,11 @@ class TrainStatus:
         return {key: value for key, value in values.items() if key not in ("preview", "owner")}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A training that was asked for, checked."""
-
-    owner: str
-    data: str
-    preset: str | None
-    config: ModelConfig
-    training: TrainConfig
-    folder: Path
-    resume: bool
-
-
 class TrainingJobs:
-    """One training at a time, in a thread that outlives the tab it was started from.
+    """One training at a time, in a process of its own that outlives the tab it was started from.
 
-    Each step takes the service's turn and gives it back, so that people who draw images meanwhile wait for
-    one step at most. The thread is a daemon; `training.train` saves every `save_every_seconds`.
+    It is niced, shares no lock with those who draw images meanwhile, saves every `save_every_seconds`, and where this
+    process ends, in whatever way, it saves and ends, too.
     """
 
     def __init__(self, service: Service, save_every_seconds: float = 300.0) -> None:
@@ -117,9 +105,10 @@ class TrainingJobs:
         self._lock = threading.Lock()  # guards all below
         self._status = TrainStatus()
         self._curves: dict[str, LossCurve] = {}
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
         self._thread: threading.Thread | None = None
         self._began = 0.0
-        self._stop = threading.Event()
 
     # --- what the screen calls
 
@@ -172,9 +161,14 @@ class TrainingJobs:
                     f"A training is already running ({now.checkpoint}: step {now.step:,} of {now.steps:,}, started "
                     f"{minutes:.0f} min ago). Stop it, or wait until it ends."
                 )
-            plan = self._plan(owner, data, preset, steps, batch, learning_rate, name, resume)
+            plan = self._plan(data, preset, steps, batch, learning_rate, name, resume)
+            context = multiprocessing.get_context(START)
+            self._pipe, far_end = context.Pipe()
+            self._process = context.Process(target=work, args=(plan, far_end), name="training")
+            self._process.start()
+            far_end.close()
+            atexit.register(self.end)  # before multiprocessing's own, which would wait for the last step
             self._curves, self._began = {}, time.monotonic()
-            self._stop = threading.Event()
             self._status = TrainStatus(
                 state="preparing",
                 running=True,
@@ -183,9 +177,9 @@ class TrainingJobs:
                 data=plan.data if plan.data in DATASETS else Path(plan.data).name,
                 preset=plan.preset,
                 steps=plan.training.steps,
-                message="Reading the data.",
+                message="Starting, and reading the data.",
             )
-            self._thread = threading.Thread(target=self._run, args=(plan,), name="training", daemon=True)
+            self._thread = threading.Thread(target=self._follow, args=(plan,), name="training", daemon=True)
             self._thread.start()
         return self.status()
 
@@ -197,7 +191,8 @@ class TrainingJobs:
         with self._lock:
             thread, running = self._thread, self._status.running
             if running:
-                self._stop.set()
+                with suppress(OSError):  # it is ending already
+                    self._pipe.send("stop")
                 other = owner is not None and owner != self._status.owner
                 by = " by another visitor" if other else ""
                 self._status = replace(self._status, message=f"Stopping{by}, after the step in progress.")
@@ -207,16 +202,16 @@ class TrainingJobs:
         return self.status()
 
     def end(self, seconds: float | None = None) -> None:
-        """Stop with the app; waits until it is saved, at most `seconds`."""
+        """Pass SIGTERM on to a training, which saves and ends; waits for that, at most `seconds`."""
         with self._lock:
-            thread = self._thread
-        if thread is not None:
-            self._stop.set()
+            process, thread = self._process, self._thread
+        if process is not None and process.is_alive():
+            process.terminate()
             thread.join(seconds)
 
     # --- checking
 
-    def _plan(self, owner, data, preset_name, steps, batch, learning_rate, name, resume) -> Plan:
+    def _plan(self, data, preset_name, steps, batch, learning_rate, name, resume) -> Plan:
         if not isinstance(data, str) or (data not in DATASETS and not _is_folder(data)):
             raise ServiceError(
                 f"data must be {', '.join(DATASETS)} or a folder of images on the computer that runs this app; it is "
@@ -241,7 +236,8 @@ class TrainingJobs:
             batch=None if batch is None else whole("batch", batch, 1, MOST_BATCH),
             learning_rate=None if learning_rate is None else number("learning_rate", learning_rate),
         )
-        return Plan(owner, data, preset_name, config, training, folder, bool(resume))
+        device, seconds = self.service.device, self.save_every_seconds
+        return Plan(data, preset_name, config, training, folder, bool(resume), device, seconds)
 
     def _new_folder(self, name: Any, stem: str) -> Path:
         """The folder of a new run; raises ServiceError where the name is taken or no name."""
@@ -264,63 +260,28 @@ class TrainingJobs:
         with self._lock:
             self._status = replace(self._status, **changes)
 
-    def _run(self, plan: Plan) -> None:
-        if sys.platform == "linux":  # where every thread has its own niceness
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        try:
-            end = self._train(plan)
-        except Exception as error:
-            saved = (plan.folder / checkpoints.CONFIG).is_file()
-            kept = f" What was trained before is saved as {plan.folder.name}." if saved else ""
-            end = {"state": "failed", "error": friendly(error) + kept, "message": "The training failed."}
+    def _follow(self, plan: Plan) -> None:
+        """Hear what the process tells until it has ended, in whatever way."""
+        with suppress(EOFError, OSError):
+            while True:
+                news = self._pipe.recv()
+                self._note(news) if isinstance(news, TrainStep) else self._update(**news)
+        self._process.join()
+        atexit.unregister(self.end)
+        self._pipe.close()
+        end = {} if self._status.state in ENDED else {"state": "failed", "error": self._how_it_ended(plan)}
         self._update(running=False, seconds=time.monotonic() - self._began, eta_seconds=None, **end)
 
-    def _train(self, plan: Plan) -> dict[str, str]:
-        """Load, train, save; returns the last state and message."""
-        # On a public Space a visitor's click must not fetch gigabytes.
-        allowed = not os.environ.get("SPACE_ID") or (plan.data in DATASETS and DATASETS[plan.data].light)
-        size, channels = plan.config.image_size, plan.config.channels
-        images = load_images(plan.data, size=size, channels=channels, allow_download=allowed)
-        if self._stop.is_set():
-            return {"state": "stopped", "message": NOTHING_SAVED}
-        said = [f"Training on {images.name}.", images.note]
-        if plan.resume and (before := checkpoints.read_config(plan.folder)[2].data) != images.origin:
-            said.append(f"Until now it learnt {before}.")
-        self._update(state="running", message=" ".join(filter(None, said)))
-        run = train(
-            images,
-            plan.config,
-            plan.training,
-            plan.folder,
-            resume=plan.resume,
-            device=self.service.device,
-            preview_every=min(200, max(10, plan.training.steps // 20)),
-            save_every_seconds=self.save_every_seconds,
-        )
-        step = None
-        with closing(run):  # saves, whatever happens
-            for step in self._steps(run):
-                self._note(step)
-            # This last save fits the prior, which can take a while; the turn is free meanwhile.
-            self._update(state="saving", eta_seconds=None, message="Fitting the prior and saving the checkpoint.")
-        if step is None:
-            return {"state": "stopped", "message": NOTHING_SAVED}
-        if step.step < step.steps:
-            return {"state": "stopped", "message": f"Stopped at step {step.step:,}; saved as {plan.folder.name}."}
-        return {"state": "finished", "message": f"Finished; saved as {plan.folder.name}."}
-
-    def _steps(self, run: Iterator[TrainStep]) -> Iterator[TrainStep]:
-        """The run's steps, a turn each, up to the last one or until asked to stop; leaves `run` suspended."""
-        while not self._stop.is_set():
-            with self.service.turn.background():
-                step = next(run)
-            yield step
-            if step.step >= step.steps:
-                return
+    def _how_it_ended(self, plan: Plan) -> str:
+        """One line on a process that said nothing when it ended."""
+        code = self._process.exitcode
+        if code < 0:
+            how = f"was killed ({signal.Signals(-code).name}), as happens where memory runs out"
+        else:
+            how = f"broke off (exit status {code}); the server's log says why"
+        return f"The training's process {how}, at step {self._status.step:,}.{kept(plan)}"
 
     def _note(self, step: TrainStep) -> None:
-        preview = None if step.preview is None else last_channel(step.preview.numpy())
         with self._lock:
             for key, value in step.losses.items():
                 self._curves.setdefault(key, LossCurve()).add(step.step, value)
@@ -331,7 +292,7 @@ class TrainingJobs:
                 latest={**self._status.latest, **step.losses},
                 images_per_second=step.images_per_second,
                 eta_seconds=step.eta_seconds,
-                preview=self._status.preview if preview is None else preview,
+                preview=self._status.preview if step.preview is None else step.preview,
             )
 
 

@@ -129,27 +129,26 @@ def run_race(
     def start(case: Case, model: Any) -> Iterator[SampleStep]:
         return draw(model, compute, passes=case.passes, sampler=case.method, **settings)
 
-    with turn.job():
-        networks = {(id(model), SAMPLERS[case.method].needs): (case, model) for case, model in entries}
-        for case, model in networks.values():
-            with turn.foreground():  # a network's first runs are slow, and belong to nobody's time
-                for _ in itertools.islice(start(case, model), 3):
-                    pass
-        lanes = tuple(Lane(case, model, label(case, checkpoint), start(case, model)) for case, model in entries)
-        reported, running = 0.0, list(lanes)
-        while running:
-            lane = min(running, key=lambda one: one.seconds)
-            with turn.foreground():
-                began = time.perf_counter()
-                if (step := next(lane.steps, None)) is not None:
-                    lane.x = step.x.float().cpu()  # waits for an accelerator, so it belongs to the time
-                lane.seconds += time.perf_counter() - began
-            if step is None:
-                running.remove(lane)
-                lane.place = len(lanes) - len(running)
-            else:
-                lane.runs, lane.states = step.network_evaluations, lane.states + 1
-            if running and time.monotonic() - reported > REPORT_SECONDS:
-                yield Race(lanes, seed, False)
-                reported = time.monotonic()
+    networks = {(id(model), SAMPLERS[case.method].needs): (case, model) for case, model in entries}
+    for case, model in networks.values():
+        with turn.long():  # a network's first runs are slow, and belong to nobody's time
+            for _ in itertools.islice(start(case, model), 3):
+                pass
+    lanes = tuple(Lane(case, model, label(case, checkpoint), start(case, model)) for case, model in entries)
+    reported, running = 0.0, list(lanes)
+    while running:
+        lane = min(running, key=lambda one: one.seconds)
+        with turn.long():
+            began = time.perf_counter()
+            if (step := next(lane.steps, None)) is not None:
+                lane.x = step.x.float().cpu()  # waits for an accelerator, so it belongs to the time
+            lane.seconds += time.perf_counter() - began
+        if step is None:
+            running.remove(lane)
+            lane.place = len(lanes) - len(running)
+        else:
+            lane.runs, lane.states = step.network_evaluations, lane.states + 1
+        if running and time.monotonic() - reported > REPORT_SECONDS:
+            yield Race(lanes, seed, False)
+            reported = time.monotonic()
     yield Race(lanes, seed, True)

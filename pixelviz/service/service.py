@@ -9,7 +9,7 @@ from typing import Any
 
 from pixelviz.checks import ServiceError
 from pixelviz.data.assets import CHECKPOINTS, default_runs
-from pixelviz.devices import choose
+from pixelviz.devices import choose, half_the_cores
 from pixelviz.measure.benchmark import Case, cases
 from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling, estimate_scale, fitted, similarities
 from pixelviz.samplers import SAMPLERS, STARTS
@@ -19,15 +19,13 @@ from pixelviz.service.errors import friendly
 from pixelviz.service.generation import MOST_IMAGES, Generation, check_generation, run_generation
 from pixelviz.service.race import Race, run_race
 from pixelviz.service.shelf import PeerShelf
+from pixelviz.service.together import Answers, Pool
 from pixelviz.service.turns import ModelTurn
 from pixelviz.service.uploads import Folders, Uploads
 from pixelviz.store.checkpoints import Checkpoint
 from pixelviz.view import View
 
-MODEL_QUEUE = "model"  # name of the queue for handlers that run a network
-
 __all__ = [
-    "MODEL_QUEUE",
     "MOST_IMAGES",
     "Generation",
     "Service",
@@ -55,7 +53,10 @@ class Service:
         bundled, self.runs = map(Path, roots or (CHECKPOINTS, default_runs()))
         self.device = device
         self.compute = choose(device)
+        half_the_cores()  # the others are a training's
         self.turn = ModelTurn()
+        self.pool = Pool(self.compute, self.turn)
+        self.generations: Answers[Generation] = Answers(lambda: self.turn.wanted())
         self.folders, self.uploads = Folders(allowed, proxied), Uploads()
         self._catalog = Catalog([(bundled, "bundled"), (self.runs, "trained")], self.compute.device, self.uploads)
         self.peers = PeerShelf(self.compute.device)
@@ -100,7 +101,7 @@ class Service:
 
         Of the view picture and seed count; gamma, T and floor are the checkpoint's.
         """
-        model, turn = self.checkpoint(name).model, self.turn.foreground
+        model, turn = self.checkpoint(name).model, self.turn.long if tiled else self.turn.short
         return estimate_scale(model, self.compute, view.original, i, view.seed, tiled=tiled, turn=turn)
 
     def scale(self, name: str, view: View, i: int | None = None, tiled: bool = False) -> ScaleResult:
@@ -111,7 +112,7 @@ class Service:
         """SSIM of the estimate at each step, all with one noise."""
         model = self.checkpoint(name).model
         x0, _ = fitted(model.config, view.original)
-        return list(similarities(model, self.compute, x0, steps, view.seed, turn=self.turn.foreground))
+        return list(similarities(model, self.compute, x0, steps, view.seed, turn=self.turn.short))
 
     def generate(
         self,
@@ -122,11 +123,15 @@ class Service:
         sampler: str = SAMPLERS.first,
         seed: int = 0,
     ) -> Iterator[Generation]:
-        """Draw n images. Settings are checked here, before the first step; then see `run_generation`."""
-        model = self.checkpoint(name).model
+        """Draw n images, or watch the same ones being drawn for another, or get them again.
+
+        Settings are checked here, before the first step; then see `run_generation`.
+        """
+        found, model = self.find(name), self.checkpoint(name).model
         model.need("scale_vae", "parallel_unet")
         settings = check_generation(model.config, n, passes, start, sampler, seed)
-        return run_generation(model, settings, self.compute, self.turn)
+        key = found.folder, found.stamp, settings
+        return self.generations.ask(key, lambda: run_generation(model, settings, self.pool))
 
     def between(self, name: str, seed: Any, corners: Any, weights: Any) -> Between:
         """The image of one run between two or three images of a seed; see `between.between`."""

@@ -24,8 +24,9 @@ from pixelviz.service import forward
 from pixelviz.service.errors import friendly
 from pixelviz.service.generation import check_generation
 from pixelviz.service.jobs import TrainingJobs
-from pixelviz.service.service import MODEL_QUEUE, Service
+from pixelviz.service.service import Service
 from pixelviz.ui.guard import at_home
+from pixelviz.ui.queue import SHORT_LANE, generation_lane
 from pixelviz.view import DEFAULTS, View
 
 MOST_RUNS = 12_800  # images times passes of one call, which cannot be stopped: 64 images of a closed loop of 200 steps
@@ -203,14 +204,15 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         """Stop the training and save it; returns the status."""
         return jobs.stop().to_json()
 
-    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1}
+    generate.lane = generation_lane
+    at_once = {"queue": False, "concurrency_limit": None}
     for endpoint, queue in (
         (curves, {"concurrency_limit": 2}),
-        (scale, model),
-        (generate, model),
-        (train_start, {}),
-        (train_status, {"concurrency_limit": None}),
-        (train_stop, {}),
+        (scale, SHORT_LANE),
+        (generate, SHORT_LANE),
+        (train_start, at_once),
+        (train_status, at_once),
+        (train_stop, at_once),
     ):
         added = gr.api(_speaking(endpoint), api_name=endpoint.__name__, **queue)
         if added["api_name"] != endpoint.__name__:

@@ -16,6 +16,7 @@ from pixelviz.ui import header, scripts
 from pixelviz.ui.api import register_api
 from pixelviz.ui.guard import Guard
 from pixelviz.ui.markup import render
+from pixelviz.ui.queue import client_is_there, take_turns
 from pixelviz.ui.tabs import checkpoints, claims, compare, forward, generate, lesson, scale, train
 from pixelviz.ui.theme import theme
 
@@ -33,7 +34,6 @@ TABS = (
 STYLES = ("app.css", "instrument/instrument.css", "lesson.css", "claims.css", "compare.css")
 CACHE_SWEEP = (600, 3600)  # seconds: look for, and delete, files of this age
 MAX_UPLOAD = "50mb"
-MAX_WAITING = 64
 UNFIT = "This request does not fit what the app takes. Reload the page; scripts: see the page of the API."
 
 
@@ -67,7 +67,8 @@ def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) 
             for title, build in TABS:
                 with gr.Tab(title, id=title.lower()) as tab:
                     build(demo, tab, service, jobs)
-    demo.queue(max_size=MAX_WAITING)
+    take_turns(demo)
+    service.turn.wanted = client_is_there  # a client that goes away frees its place
     return demo
 
 

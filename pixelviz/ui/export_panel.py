@@ -15,6 +15,7 @@ from pixelviz.service.errors import friendly
 from pixelviz.service.service import Service
 from pixelviz.ui import widgets
 from pixelviz.ui.instrument import READ_STATE
+from pixelviz.ui.queue import LONG_LANE
 from pixelviz.view import View
 
 EXTRA_NAMES = {
@@ -51,9 +52,7 @@ def build(demo: gr.Blocks, service: Service) -> None:
             wanted = Request(tuple(figures or ()), tuple(formats or ()), tuple(extras or ()))
             view = View.from_state(text)
             path = downloads.place(session, file_name(view))
-            steps = export(
-                view, wanted, path, lambda needs: benches.nearest(service, view, needs), service.turn.foreground
-            )
+            steps = export(view, wanted, path, lambda needs: benches.nearest(service, view, needs), service.turn.long)
             for progress in steps:
                 if progress.done < progress.total:
                     yield bar(progress), wait, gr.DownloadButton(visible=False)
@@ -62,9 +61,6 @@ def build(demo: gr.Blocks, service: Service) -> None:
             yield said, ready, gr.DownloadButton(value=str(path), visible=True)
         except Exception as error:
             yield widgets.alert(friendly(error)), ready, gr.skip()
-
-    def left(request: gr.Request) -> None:
-        downloads.forget(request.session_hash or "nobody")
 
     with gr.Accordion("Take it with you", open=False, elem_id="export"):
         gr.Markdown(INTRO, elem_classes="pv-intro")
@@ -93,9 +89,7 @@ def build(demo: gr.Blocks, service: Service) -> None:
         [state, figures, formats, extras],
         [status, go, take],
         js=READ_STATE,
-        concurrency_id="export",
-        concurrency_limit=1,
+        **LONG_LANE,
         show_progress="hidden",
         api_visibility="private",
     )
-    demo.unload(left)

@@ -7,13 +7,16 @@ import gradio as gr
 from pixelviz.claims import Context
 from pixelviz.service import claims
 from pixelviz.service.jobs import TrainingJobs
-from pixelviz.service.service import MODEL_QUEUE, Service, friendly
+from pixelviz.service.kept import Kept
+from pixelviz.service.service import Service, friendly
 from pixelviz.ui import claims_page, widgets
 from pixelviz.ui.instrument import READ_STATE
+from pixelviz.ui.queue import LONG_LANE
 
 INTRO = """What the paper says, and what this app computes for it, with the picture and the settings that the Forward
 tab has now. Every verdict follows from the numbers beneath it. Change gamma, the floor or the picture there, and come
 back."""
+MOST_PAGES = 4096  # whose settings are remembered
 NO_CHECKPOINT = "No checkpoint here has the networks for these. Train one, or load a folder in Checkpoints."
 
 
@@ -32,24 +35,25 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         run = gr.Button("Check these too", min_width=150, elem_id="claims-run")
     view = widgets.component("${value}", "claims.js", elem_id="claims")
     state = gr.Textbox(label="The instrument's settings", visible=False)
-    judged = gr.State(None)
+    judged: Kept[str | None] = Kept(MOST_PAGES)  # the settings that a page's verdicts are for
 
     def refresh(chosen):
         names = service.names("scale_vae")
         return gr.Dropdown(choices=names, value=chosen if chosen in names else next(iter(names), None))
 
-    def judge(text, before):
+    def judge(text, request: gr.Request):
         """All claims for the present settings; the old page stays where nothing has changed, or on an error."""
-        if before is not None and before[0] == text:
-            return gr.skip(), gr.skip(), ""
+        if judged.get(request.session_hash) == text:
+            return gr.skip(), ""
         try:
             context = Context.from_state(text)
             verdicts = claims.judge(context)
         except Exception as error:
-            return gr.skip(), gr.skip(), widgets.alert(friendly(error))
-        return claims_page.page(context, verdicts), (text, verdicts), ""
+            return gr.skip(), widgets.alert(friendly(error))
+        judged.put(request.session_hash, text, 1)
+        return claims_page.page(context, verdicts), ""
 
-    def check_models(text, chosen):
+    def check_models(text, chosen, request: gr.Request):
         """The claims that need a model, one after the other, then the page with all of them."""
         off = gr.Button(interactive=False)
         try:
@@ -58,22 +62,21 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             found = 0
             for found, (id, verdict) in enumerate(claims.judge_with_models(service, context, chosen), 1):
                 verdicts[id] = verdict
-                yield gr.skip(), gr.skip(), widgets.alert(f"Checked {found} claims with a model …", "info"), off
+                yield gr.skip(), widgets.alert(f"Checked {found} claims with a model …", "info"), off
             said = widgets.alert(None if found else NO_CHECKPOINT, "info")
-            page = claims_page.page(context, verdicts)
-            yield page, (text, verdicts), said, gr.Button(interactive=True)
+            judged.put(request.session_hash, text, 1)
+            yield claims_page.page(context, verdicts), said, gr.Button(interactive=True)
         except Exception as error:
-            yield gr.skip(), gr.skip(), widgets.alert(friendly(error)), gr.Button(interactive=True)
+            yield gr.skip(), widgets.alert(friendly(error)), gr.Button(interactive=True)
 
     quiet = {"show_progress": "minimal", "show_progress_on": view, "api_visibility": "private"}
-    tab.select(judge, [state, judged], [view, judged, message], js=READ_STATE, concurrency_limit=2, **quiet)
+    tab.select(judge, state, [view, message], js=READ_STATE, concurrency_limit=2, **quiet)
     tab.select(refresh, name, name, queue=False, **quiet)
     run.click(
         check_models,
         [state, name],
-        [view, judged, message, run],
+        [view, message, run],
         js=READ_STATE,
-        concurrency_id=MODEL_QUEUE,
-        concurrency_limit=1,
+        **LONG_LANE,
         **quiet,
     )

@@ -14,10 +14,11 @@ from pixelviz.measure import report
 from pixelviz.service import compare as compare_view
 from pixelviz.service import race
 from pixelviz.service.jobs import TrainingJobs
-from pixelviz.service.service import MODEL_QUEUE, Service, friendly
+from pixelviz.service.service import Service, friendly
 from pixelviz.ui import charts, widgets
 from pixelviz.ui.guard import at_home
 from pixelviz.ui.markup import joined, render
+from pixelviz.ui.queue import LONG_LANE, SHORT_LANE
 from pixelviz.view import View
 
 ONE_BRIGHTNESS = "one brightness"
@@ -215,13 +216,13 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     maps = widgets.component(render("toy"), "toy.js", elem_id="toy")
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, **quiet}
     started = go.click(
         run,
         [name, chosen, n, seed],
         [lanes, message, go, stop],
         show_progress_on=lanes,
-        **{**model, "show_progress": "minimal"},
+        **{**quiet, "show_progress": "minimal"},
+        **LONG_LANE,
     )
     stop.click(stopped, None, [lanes, go, stop], cancels=[started], queue=False, **quiet)
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
@@ -230,7 +231,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         event.then(benchmark, name, [reached, plot, table], **quiet).then(
             lineup, [name, chosen], [chosen, message], **quiet
         )
-    gr.on([add.click, folder.submit], load_peer, [folder, name, chosen], [chosen, said], **model)
+    gr.on([add.click, folder.submit], load_peer, [folder, name, chosen], [chosen, said], **SHORT_LANE, **quiet)
 
     settings = [source, brightness, floor, given, fresh, head_error, tolerance]
     redraw = {"fn": toy, "inputs": settings, "outputs": [maps, toy_message], "queue": False, **quiet}

@@ -14,13 +14,16 @@ from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service import payloads
 from pixelviz.service.generation import parse_passes
 from pixelviz.service.jobs import TrainingJobs
-from pixelviz.service.service import MODEL_QUEUE, Generation, Service, friendly
+from pixelviz.service.kept import Kept
+from pixelviz.service.service import Generation, Service, friendly
 from pixelviz.ui import charts, widgets
 from pixelviz.ui.markup import render
+from pixelviz.ui.queue import SHORT_LANE, generation_lane
 
 FRAMES = 12
 FIRST_CORNERS = [0, 1, 2]  # of the triangle between samples
 MOST_IMAGES = 64
+KEPT_BYTES = 2**28  # of what the pages show, for their films
 NO_CHECKPOINT = (
     "No checkpoint here holds both a parallel U-Net and a scale VAE yet. Train one in the Train tab, or load a folder "
     "in Checkpoints."
@@ -78,35 +81,36 @@ def growth(generation: Generation, schedule: Schedule) -> str:
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
+    shown: Kept[Generation] = Kept(KEPT_BYTES)  # by page
 
-    def run(name, n, passes, start, sampler, seed):
+    def run(name, n, passes, start, sampler, seed, request: gr.Request):
         """The sheet, growing, then the costs and the first image's trajectory."""
         busy = gr.Button(interactive=False), gr.Button(interactive=True)
         free = gr.Button(interactive=True), gr.Button(interactive=False)
         keep = gr.skip()
         if not name:
-            yield keep, keep, keep, keep, keep, widgets.alert(NO_CHECKPOINT, "info"), *free
+            yield keep, keep, keep, keep, widgets.alert(NO_CHECKPOINT, "info"), *free
             return
         try:
             steps = service.generate(name, n, parse_passes(passes), start, sampler, seed)
             waiting = payloads.sample_sheet(None, "Starting …", progress=0.0, done=False)
-            yield waiting, "", "", None, None, "", *busy
+            yield waiting, "", "", None, "", *busy
             for generation in steps:
-                if not generation.done:
+                if not generation.done and generation.working is not None:
                     yield (
                         payloads.sample_sheet(
                             generation.x, status(generation), progress=generation.progress, done=False
                         ),
-                        *(keep for _ in range(7)),
+                        *(keep for _ in range(6)),
                     )
             sheet = payloads.sample_sheet(generation.images, status(generation), chosen=0)
             chart = None if SAMPLERS[sampler].stable else growth(generation, service.checkpoint(name).model.schedule)
             said = widgets.alert(" ".join(generation.notes) or None, "info")
-            yield sheet, costs(generation), trajectory_row(generation, 0), chart, generation, said, *free
+            shown.put(request.session_hash, generation, generation.nbytes)
+            yield sheet, costs(generation), trajectory_row(generation, 0), chart, said, *free
         except Exception as error:
             yield (
                 payloads.sample_sheet(None, "", keep=True),
-                keep,
                 keep,
                 keep,
                 keep,
@@ -114,12 +118,12 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 *free,
             )
 
-    def first_run(generation, *settings):
+    def first_run(name, n, passes, start, sampler, seed, request: gr.Request):
         """A first sheet when the tab is opened, so that it is never empty."""
-        if generation is None:
-            yield from run(*settings)
+        if shown.get(request.session_hash) is None:
+            yield from run(name, n, passes, start, sampler, seed, request)
         else:
-            yield tuple(gr.skip() for _ in range(8))
+            yield tuple(gr.skip() for _ in range(7))
 
     def stopped():
         """What remains of a run that was stopped."""
@@ -129,8 +133,9 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             gr.Button(interactive=False),
         )
 
-    def choose(generation, event: gr.EventData):
+    def choose(event: gr.EventData, request: gr.Request):
         """The trajectory of the image that was clicked, and the sheet with it marked."""
+        generation = shown.get(request.session_hash)
         if generation is None:
             return gr.skip(), gr.skip()
         k = int(np.clip(event.index, 0, generation.n - 1))
@@ -189,7 +194,6 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return gr.skip()
         return with_corners(state["checkpoint"], state["seed"], [*state["corners"][1:], event.index])
 
-    generation = gr.State(None, time_to_live=1800)
     gr.Markdown(INTRO, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):
@@ -228,19 +232,20 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             chart = widgets.chart()
 
     settings = [name, n, passes, start, sampler, seed]
-    outputs = [sheet, cost, film, chart, generation, message, go, stop]
+    outputs = [sheet, cost, film, chart, message, go, stop]
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     waiting = {"show_progress": "minimal", "show_progress_on": sheet}  # the place in the queue
-    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, **quiet, **waiting}
+    run.lane = first_run.lane = generation_lane
+    model = {**SHORT_LANE, **quiet, **waiting}
 
     ready = tab.select(refresh, name, name, **quiet).then(reach, [name, sampler], passes, **quiet)
-    first = ready.then(first_run, [generation, *settings], outputs, **model)
+    first = ready.then(first_run, settings, outputs, **model)
     started = go.click(run, settings, outputs, **model)
     stop.click(stopped, None, [sheet, go, stop], cancels=[started, first], queue=False, **quiet)
     for drawn in (first, started):
-        drawn.then(with_corners, [name, seed], triangle, concurrency_id=MODEL_QUEUE, **quiet)
+        drawn.then(with_corners, [name, seed], triangle, **SHORT_LANE, **quiet)
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
     name.input(reach, [name, sampler], passes, **quiet)
     sampler.input(sampler_changed, [name, sampler], [passes, why], **quiet)
-    sheet.select(choose, generation, [sheet, film], **quiet)
-    sheet.select(new_corner, triangle, triangle, concurrency_id=MODEL_QUEUE, **quiet)
+    sheet.select(choose, None, [sheet, film], **quiet)
+    sheet.select(new_corner, triangle, triangle, **SHORT_LANE, **quiet)

@@ -10,9 +10,10 @@ import gradio as gr
 from pixelviz.claims import Curve, Plot
 from pixelviz.lesson.pages import Lesson, plan
 from pixelviz.service.jobs import TrainingJobs
-from pixelviz.service.service import MODEL_QUEUE, Service, friendly
+from pixelviz.service.service import Service, friendly
 from pixelviz.ui import charts, instrument, widgets
 from pixelviz.ui.markup import render
+from pixelviz.ui.queue import SHORT_LANE
 
 
 def with_figure(outcome: dict[str, Any]) -> dict[str, Any]:
@@ -50,7 +51,6 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     # "multiple": the next question is asked while the answer to the last one is being drawn.
     quiet = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple"}
-    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1}
     card.input(answer, None, card, queue=False, **quiet)
-    card.submit(answer, None, card, **model, **quiet)
-    card.select(answers, None, card, **model, **quiet)
+    card.submit(answer, None, card, **SHORT_LANE, **quiet)
+    card.select(answers, None, card, **SHORT_LANE, **quiet)

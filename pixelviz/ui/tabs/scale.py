@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import gradio as gr
 
 from pixelviz.data.images import EXAMPLES
 from pixelviz.data.picture_store import PICTURES
-from pixelviz.measure.estimate import ScaleResult, Tiling
+from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling
 from pixelviz.service import payloads
 from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.kept import Kept
 from pixelviz.service.scale import scale_curves
-from pixelviz.service.service import MODEL_QUEUE, Service, friendly
+from pixelviz.service.service import Service, friendly
+from pixelviz.service.turns import LONG, SHORT
 from pixelviz.ui import charts, widgets
+from pixelviz.ui.queue import SHORT_LANE
 from pixelviz.view import View
 
 DEFAULT_EXAMPLE = 6
+MOST_PAGES = 4096  # whose charts are remembered
 PATIENCE = 0.7  # seconds without a sign of life
 WHOLE, TILED = "At the checkpoint's size", "Tiled, at the picture's own size"
 NO_CHECKPOINT = "No checkpoint here holds a scale VAE yet. Train one in the Train tab, or load a folder in Checkpoints."
@@ -47,6 +52,12 @@ def pictures(result: ScaleResult) -> str:
         shown += [("alpha_bar", "ᾱᵢ", "true (Fig. 5)"), ("alpha_bar_hat", "ᾱᵢ estimated", "from x̂_δ")]
     kind = "wide" if result.tiles > 1 else "large"
     return widgets.figure_row(((result.picture(name), title, text) for name, title, text in shown), kind=kind)
+
+
+def _view(source: Any, seed: Any) -> View:
+    """The picture that a page says it holds; using it raises ImageError where it is none."""
+    picture = source.get("picture") if isinstance(source, dict) else None
+    return View(picture=picture if isinstance(picture, str) else None, seed=seed)
 
 
 def tiles_done(done: int, total: int) -> str:
@@ -82,6 +93,7 @@ def numbers(result: ScaleResult) -> str:
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
+    points: Kept[dict[str, list[ScalePoint]]] = Kept(MOST_PAGES)  # of a page's chart
 
     def estimate(source, name, size, i, seed):
         """Pictures, SSIM, notes and message at one i, after signs of progress; the old ones stay on an error."""
@@ -91,7 +103,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return
         said = time.monotonic()
         try:
-            for result in service.scale_steps(name, View(picture=source["picture"], seed=seed), i, size == TILED):
+            for result in service.scale_steps(name, _view(source, seed), i, size == TILED):
                 if isinstance(result, Tiling) and time.monotonic() - said > PATIENCE:
                     said = time.monotonic()
                     yield *same, tiles_done(result.done, result.total)
@@ -99,20 +111,26 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             yield *same, widgets.alert(friendly(error))
             return
         drawn = payloads.picture(
-            result.picture("x0"), f"The image as the checkpoint {name} sees it", example=source["example"]
+            result.picture("x0"), f"The image as the checkpoint {name} sees it", example=source.get("example")
         )
         yield drawn, pictures(result), numbers(result), widgets.notes(result.notes), ""
 
-    def curves(source, name, size, i, seed):
+    def curves(source, name, size, i, seed, request: gr.Request):
         """SSIM over i of the chosen checkpoint and of the others that take the same kind of image, and its chart."""
         if not name:
-            return gr.skip(), gr.skip()
+            return gr.skip()
         try:
-            found = scale_curves(service, name, View(picture=source["picture"], seed=seed))
-            return found, charts.ssim_over_i(found, i)
+            found = scale_curves(service, name, _view(source, seed))
+            points.put(request.session_hash, found, 1)
+            return charts.ssim_over_i(found, i)
         except Exception as error:
             widgets.warn(friendly(error))
-            return gr.skip(), gr.skip()
+            return gr.skip()
+
+    def mark(i, request: gr.Request):
+        """The page's chart with another step marked."""
+        found = points.get(request.session_hash)
+        return charts.ssim_over_i(found, i) if found else gr.skip()
 
     def choose(path, example, *settings):
         """A new picture; the old one stays where it cannot be used."""
@@ -149,8 +167,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return gr.skip()
         return gr.Slider(maximum=T, value=min(i, T))
 
-    points = gr.State({})
-    source = gr.State({"picture": PICTURES.keep(EXAMPLES[DEFAULT_EXAMPLE][1]), "example": DEFAULT_EXAMPLE})
+    first = {"picture": PICTURES.keep(EXAMPLES[DEFAULT_EXAMPLE][1]), "example": DEFAULT_EXAMPLE}
+    source = gr.JSON(first, visible=False)  # the page holds it, and no stream is open for it
     gr.Markdown(INTRO, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):
@@ -180,16 +198,16 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     outputs = [picture, shown, score, note, message]
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     waiting = {"show_progress": "minimal", "show_progress_on": shown}  # the place in the queue
-    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, **quiet, **waiting}
+    estimate.lane = lambda data: LONG if TILED in data else SHORT
+    upload.lane = pick_example.lane = estimate.lane
+    model = {**SHORT_LANE, **quiet, **waiting}
     draw = {"fn": estimate, "inputs": [source, *settings], "outputs": outputs, **model}
-    plot = {"fn": curves, "inputs": [source, *settings], "outputs": [points, chart], **model}
+    plot = {"fn": curves, "inputs": [source, *settings], "outputs": chart, **model}
 
     tab.select(refresh, name, name, **quiet).then(reach, [name, i], i, **quiet).then(**draw).then(**plot)
     name.input(reach, [name, i], i, **quiet).then(**draw).then(**plot)
     size.input(**draw, trigger_mode="always_last")
     seed.change(**draw, trigger_mode="always_last").then(**plot)
-    i.change(**draw, trigger_mode="always_last").then(
-        lambda found, i: charts.ssim_over_i(found, i) if found else gr.skip(), [points, i], chart, **quiet
-    )
+    i.change(**draw, trigger_mode="always_last").then(mark, i, chart, **quiet)
     uploader.upload(upload, [uploader, *settings], [source, *outputs], **model).then(**plot)
     picture.input(pick_example, settings, [source, *outputs], **model).then(**plot)
