@@ -18,7 +18,7 @@ from tests.tiny import tiny_model
 torch.set_num_threads(1)
 # Trainings in processes that have imported torch already: a spawned one takes seconds for that.
 if "forkserver" in multiprocessing.get_all_start_methods():
-    multiprocessing.set_forkserver_preload([work.__module__])
+    multiprocessing.set_forkserver_preload([work.__module__, "accelerate"])
     jobs.START = "forkserver"
 
 
