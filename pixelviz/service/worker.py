@@ -49,7 +49,7 @@ def kept(plan: Plan) -> str:
 def work(plan: Plan, pipe: Connection) -> None:
     """The process: train, and send through the pipe each TrainStep, and what changes in `TrainStatus` as a dict.
 
-    A signal of SIGNALS, whatever comes through the pipe, and its end (the app is gone) stop the training after the step in
+    SIGNALS, whatever comes through the pipe, and its end (the app is gone) stop the training after the step in
     progress; it is saved then.
     """
     stop = threading.Event()
