@@ -28,6 +28,7 @@ METHODS = ("pixel_aware", "ddpm")
 NAMES = ("Pixel-aware", "DDPM")
 IMAGE_FILE = "image.png"
 GRID, GIF_FRAMES, MP4_FRAMES = 25, 40, 100  # states that are kept of a walk: for Fig. 7 and 8, and the films
+FIRST_STEPS, EVERY = 100, 5  # and for Fig. 9 and 10
 
 
 def shown(x: Tensor, floor: float) -> np.ndarray:
@@ -35,11 +36,16 @@ def shown(x: Tensor, floor: float) -> np.ndarray:
     return np.moveaxis(as_bytes(to_image(x, floor).numpy()), -3, -1)
 
 
+def first_steps(T: int) -> list[int]:
+    """Every 5th of the first 100 steps from 0, at most T of them."""
+    return list(range(0, min(FIRST_STEPS, T), EVERY))
+
+
 class Walk(NamedTuple):
     """What is kept of one walk of both METHODS, with one noise.
 
     moments: per method mean and variance over the pixels of each channel, each (C, T+1). frames: per method and step
-    (those of Fig. 7 and 8 and of the films) uint8 (H, W, C).
+    (those of Fig. 7 to 10 and of the films) uint8 (H, W, C).
     """
 
     moments: dict[str, tuple[np.ndarray, np.ndarray]]
@@ -219,6 +225,7 @@ class View:
     def walk(self) -> Walk:
         """The exact chain from x_0 to x_T, walked once."""
         kept = {i for count in (GRID, GIF_FRAMES, MP4_FRAMES) for i in frame_steps(self.T, count)}
+        kept.update(first_steps(self.T))
         values = {method: np.empty((2, len(self.x0), self.T + 1)) for method in METHODS}
         frames: dict[str, dict[int, np.ndarray]] = {method: {} for method in METHODS}
         for i, states in enumerate(walk_both(list(self.schedules.values()), self.x0.numpy(), self.seed)):

@@ -17,19 +17,21 @@ from pypdf import PdfReader
 
 from pixelviz import __main__ as cli
 from pixelviz.checks import ServiceError
+from pixelviz.config import PARTS
 from pixelviz.data.images import EXAMPLES
 from pixelviz.data.picture_store import PICTURES
 from pixelviz.data.pictures import frame_steps
-from pixelviz.export import film, paper_figures
+from pixelviz.export import figures, film, paper_figures
 from pixelviz.export.archive import EXTRAS, FORMATS, Request, curves_csv, export, film_frames, read_settings
-from pixelviz.export.figures import FIGURES, best_fit
+from pixelviz.export.figures import FIGURES, Candidate, best_fit
 from pixelviz.process.forward import empirical_moments, expected_moments, noise, trajectory
 from pixelviz.progress import Progress
+from pixelviz.samplers import draw
 from pixelviz.service import benches
 from pixelviz.service.downloads import Downloads, file_name
 from pixelviz.ui.export_panel import bar
-from pixelviz.view import GIF_FRAMES, IMAGE_FILE, MP4_FRAMES, ExportError, View
-from tests.served import photo, png
+from pixelviz.view import GIF_FRAMES, IMAGE_FILE, MP4_FRAMES, ExportError, View, first_steps, shown
+from tests.served import empty_service, photo, png, train_tiny
 from tests.tiny import tiny_config
 
 
@@ -39,11 +41,19 @@ def small_view(**changes):
 
 
 @pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """A service with one tiny checkpoint that has every part."""
+    root = tmp_path_factory.mktemp("service")
+    train_tiny(root / "checkpoints" / "tiny", parts=PARTS)
+    return empty_service(root)
+
+
+@pytest.fixture(scope="module")
 def made(service, tmp_path_factory):
     """(view, files of the zip by name, the progress that was reported)."""
     view = small_view()
     path = tmp_path_factory.mktemp("export") / "all.zip"
-    progress = list(export(view, Request(), path, lambda needs: benches.nearest(service, view, needs)))
+    progress = list(export(view, Request(), path, lambda figure: benches.nearest(service, view, figure)))
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         files = {name: archive.read(name) for name in archive.namelist()}
@@ -105,10 +115,11 @@ def words(files, key):
 
 def test_figures_name_their_checkpoint_and_settings(made):
     _, files, _ = made
-    for key in ("3", "5", "7"):
-        assert "checkpoint tiny" in words(files, key)
+    for key in FIGURES:
+        assert ("checkpoint tiny" in words(files, key)) == bool(FIGURES[key].needs)
     assert "DDPM" in words(files, "2")
-    assert "no network" in words(files, "8")
+    assert "linear-beta twin, every 2nd of 1000 steps" in words(files, "8").replace("\n", " ")
+    assert "squares" in words(files, "12")
     assert all(f"i = {i}" in words(files, "1").replace("=", " = ").replace("  ", " ") for i in (5, 30))
 
 
@@ -136,8 +147,8 @@ def test_the_mp4_decodes_to_the_same_frames(made):
     assert len(frames) == len(wanted) + 2 * film.HOLD - 2
     assert frames[0].shape == (*wanted[0].size[::-1], 3)
     assert all(side % 2 == 0 for side in wanted[0].size)
-    for shown, frame in ((frames[0], wanted[0]), (frames[-1], wanted[-1])):
-        assert np.abs(shown - np.asarray(frame)).mean() < 16
+    for found, frame in ((frames[0], wanted[0]), (frames[-1], wanted[-1])):
+        assert np.abs(found - np.asarray(frame)).mean() < 16
     assert np.abs(frames[0] - frames[-1]).mean() > 20
 
 
@@ -210,16 +221,16 @@ def test_settings_that_are_none_are_refused(tmp_path):
 def test_the_walk_is_the_processes():
     view = small_view()
     states = trajectory(view.schedules["ddpm"], view.x0, noise(3, view.x0.shape, 30), [0, 30])
-    shown = view.walk.frames["ddpm"]
-    assert np.array_equal(shown[0], np.moveaxis(np.rint((view.x0.numpy() - 0.05) / 0.95 * 255).astype(np.uint8), 0, -1))
+    seen = view.walk.frames["ddpm"]
+    assert np.array_equal(seen[0], np.moveaxis(np.rint((view.x0.numpy() - 0.05) / 0.95 * 255).astype(np.uint8), 0, -1))
     wanted = np.clip((states[1].numpy() - 0.05) / 0.95, 0, 1) * 255
-    assert np.abs(np.moveaxis(wanted, 0, -1) - shown[30]).max() <= 0.5 + 1e-6
+    assert np.abs(np.moveaxis(wanted, 0, -1) - seen[30]).max() <= 0.5 + 1e-6
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((("4",),), "no figure '4'; there are: 1, 2, 3"),
+        ((("13",),), "no figure '13'; there are: 1, 2, 3"),
         ((("1",), ("tiff",)), "no format"),
         ((("1",), ()), "at least one format"),
         (((), (), ()), "at least one figure or file"),
@@ -250,7 +261,7 @@ def test_an_export_that_is_left_removes_its_file_and_no_earlier_one(tmp_path):
     for earlier in (None, b"an earlier zip"):
         if earlier:
             path.write_bytes(earlier)
-        steps = export(small_view(), Request((), (), ("json", "csv")), path, lambda needs: None)
+        steps = export(small_view(), Request((), (), ("json", "csv")), path, lambda figure: None)
         next(steps)
         assert [file.suffix for file in tmp_path.iterdir() if file != path] == [".partial"]
         steps.close()
@@ -262,7 +273,7 @@ def test_figures_are_not_drawn_with_eps_heads():
     parts, view = ("scale_vae", "parallel_unet"), small_view()
     near = tiny_config(channels=len(view.x0), floor=view.floor, head_target="eps")
     far = tiny_config(channels=len(view.x0), floor=0.5)
-    both = [("near", near, parts), ("far", far, parts)]
+    both = [Candidate("near", near, parts), Candidate("far", far, parts)]
     assert best_fit(both, parts, view) == "far"
     assert best_fit(both, ("scale_vae",), view) == "near"
     assert best_fit(both[:1], parts, view) is None
@@ -287,7 +298,7 @@ def test_settings_with_odd_pixels_are_refused(pixels):
 
 def test_without_a_checkpoint_the_zip_says_so(tmp_path):
     path = tmp_path / "bare.zip"
-    list(export(small_view(), Request(("1", "7"), ("svg",), ()), path, lambda needs: None))
+    list(export(small_view(), Request(("1", "7"), ("svg",), ()), path, lambda figure: None))
     with zipfile.ZipFile(path) as archive:
         assert "figures/figure-1.svg" in archive.namelist()
         assert b"needs a checkpoint with scale_vae and parallel_unet" in archive.read("figures/figure-7-missing.txt")
@@ -297,18 +308,42 @@ def test_the_nearest_checkpoint_is_chosen():
     all_parts = ("scale_vae", "parallel_unet")
     gray, low = tiny_config(floor=0.2), tiny_config(floor=0.05)
     colour = tiny_config(channels=3, floor=0.5)
-    found = [("gray", gray, all_parts), ("low", low, ("scale_vae",)), ("colour", colour, all_parts)]
+    found = [
+        Candidate("gray", gray, all_parts, "faces"),
+        Candidate("low", low, ("scale_vae",)),
+        Candidate("colour", colour, all_parts, "cifar10"),
+    ]
     assert best_fit(found, ("scale_vae",), small_view()) == "colour"
     assert best_fit(found[:2], ("scale_vae",), small_view()) == "low"
     assert best_fit(found[:2], all_parts, small_view()) == "gray"
     assert best_fit(found, ("twin",), small_view()) is None
+    assert best_fit(found, all_parts, small_view(), ("celeba", "faces", "cifar10")) == "gray"
+
+
+def test_the_reverse_films_are_the_networks_own(service):
+    """From their own starts, so whatever the picture is; the last frame is the image that the sampler draws."""
+    found = benches.nearest(service, small_view(), FIGURES["8"])
+    for settings, T, apart in (
+        ({"passes": 8}, 8, 1),
+        ({"passes": 1}, 8, 1),
+        ({"sampler": "ddpm", "passes": 500}, 500, 2),
+    ):
+        steps = frame_steps(T, 25)
+        other = View.of(png(photo(seed=9)), seed=3)
+        frames, again = (figures._film(view, found, steps, T, apart, **settings) for view in (small_view(), other))
+        np.testing.assert_array_equal(frames, again)
+        assert len(frames) == len(steps)
+        *_, last = draw(found.model, found.compute, n=1, seed=3, **settings)
+        np.testing.assert_array_equal(frames[-1], shown(last.x[0].double(), found.model.config.floor))
+    assert first_steps(500) == list(range(0, 100, 5))
+    assert first_steps(1) == [0]
 
 
 def test_one_step_and_a_flat_gray_picture(service, tmp_path):
     view = View.of(np.full((3, 5), 90, np.uint8), gamma=0.5, T=1)
     path = tmp_path / "one.zip"
     wanted = Request(("1", "2", "3", "8"), ("png",), ("gif", "mp4", "csv"))
-    list(export(view, wanted, path, lambda needs: benches.nearest(service, view, needs)))
+    list(export(view, wanted, path, lambda figure: benches.nearest(service, view, figure)))
     with zipfile.ZipFile(path) as archive:
         assert len(archive.namelist()) == 9
         with Image.open(io.BytesIO(archive.read("trajectory.gif"))) as gif:

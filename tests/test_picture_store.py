@@ -45,7 +45,7 @@ def test_an_upload_of_12_megapixels_is_decoded_once_for_all_tabs(service, decode
     claims.judge(context)
     dict(claims.judge_with_models(service, context, "tiny"))
     view = View.from_state(state)
-    nearest = lambda needs: benches.nearest(service, view, needs)  # noqa: E731
+    nearest = lambda figure: benches.nearest(service, view, figure)  # noqa: E731
     list(export(view, Request(("3",), ("svg",), ("csv",)), tmp_path / "a.zip", nearest))
     assert len(decoded) == 1
 

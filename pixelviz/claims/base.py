@@ -89,6 +89,7 @@ class Bench:
     compute: Compute
     figures: dict[str, Any] = field(default_factory=dict)  # what `evaluate` measured
     images_seen: dict[str, int] = field(default_factory=dict)  # in training, by part
+    data: str = ""  # what it was trained on
 
 
 @declared(ServiceError)

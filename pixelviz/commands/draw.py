@@ -142,6 +142,6 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     with progress_bar() as progress:
         task = progress.add_task("export", total=None)
-        for step in export_zip(view, wanted, out, lambda needs: nearest_in(checkpoints_folder, view, needs, compute)):
+        for step in export_zip(view, wanted, out, lambda figure: nearest_in(checkpoints_folder, view, figure, compute)):
             progress.update(task, description=step.what, completed=step.done, total=step.total)
     console.print(f"Saved {out}")

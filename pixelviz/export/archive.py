@@ -115,7 +115,7 @@ def _tasks(
     """(what is made, a function that makes it: files of the zip by their names)."""
 
     def figure(key: str) -> dict[str, bytes]:
-        found = bench_for(FIGURES[key].needs) if FIGURES[key].needs else None
+        found = bench_for(FIGURES[key]) if FIGURES[key].needs else None
         if FIGURES[key].needs and found is None:
             text = f"Figure {key} needs a checkpoint with {' and '.join(FIGURES[key].needs)}; there is none here.\n"
             return {f"figures/figure-{key}-missing.txt": text.encode()}
@@ -156,7 +156,7 @@ def export(
 ) -> Iterator[Progress]:
     """Write the zip at `path`, a step at a time; yields before each step and once at the end.
 
-    bench_for(parts) gives the checkpoint for a figure that needs one, or None; turn() is entered while a network
+    bench_for(figure) gives the checkpoint for a figure that needs one, or None; turn() is entered while a network
     runs. A zip that is not finished (an error, or a generator closed early) is removed; an earlier one then stays.
     """
     view = view.pointed()

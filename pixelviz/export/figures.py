@@ -1,50 +1,71 @@
-"""The paper's Figures 1, 2, 3, 5, 7 and 8 for a view: from the process and a checkpoint to arrays to a Figure."""
+"""The paper's Figures 1 to 12 for a view: from the process and a checkpoint to arrays to a Figure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pixelviz.claims import Bench
 from pixelviz.config import ModelConfig
 from pixelviz.data.pictures import frame_steps, scale_image
-from pixelviz.export import paper_figures
-from pixelviz.measure.estimate import ask
+from pixelviz.devices import Compute
+from pixelviz.export import architecture, paper_figures
+from pixelviz.measure.estimate import ask, image_similarity, noised
+from pixelviz.models.parallel_unet import LinearTwin
+from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import expected_moments, noise, trajectory
-from pixelviz.process.reverse import skip_posterior
 from pixelviz.process.schedules import image_scale
-from pixelviz.samplers import ImageNoise, Start
-from pixelviz.samplers.parallel import parallel
-from pixelviz.view import GRID, METHODS, NAMES, View, shown
+from pixelviz.samplers import draw
+from pixelviz.samplers.batches import sample_images
+from pixelviz.view import FIRST_STEPS, GRID, METHODS, NAMES, View, first_steps, shown
 
 VESSEL_STEPS = 6  # of Fig. 1, after its beginning
 EARLY = 20  # steps of Fig. 5
 TILE_SIDE = 128  # of an image in a grid; larger ones are thinned, which keeps the noise as strong as it is
 
-BenchFor = Callable[[tuple[str, ...]], Bench | None]
+DENOISED = 9  # steps of Fig. 6
+DDPM_STEPS = 500  # of Fig. 8 and 10, as in the paper
+SHEET, SHEET_PASSES = 64, (1, 10)  # images of Fig. 11 and 12, and runs of the network for them
+
+spread = partial(frame_steps, frames=GRID)
+
+
+class Candidate(NamedTuple):
+    """What decides whether a checkpoint fits a figure; data: the id of what it was trained on."""
+
+    name: str
+    config: ModelConfig
+    parts: tuple[str, ...]
+    data: str = ""
 
 
 def best_fit(
-    candidates: Iterable[tuple[str, ModelConfig, tuple[str, ...]]], needs: tuple[str, ...], view: View
+    candidates: Iterable[Candidate], needs: tuple[str, ...], view: View, data: tuple[str, ...] = ()
 ) -> str | None:
-    """The checkpoint with these parts that is nearest to a view: its channels, then its floor, then gamma and T.
+    """The checkpoint with these parts that is nearest to a view: what it was trained on, where `data` asks for it, its
+    channels, then its floor, then gamma and T.
 
     Not one with eps heads where R_phi is needed: the figures show the stable form.
     """
 
-    def distance(candidate: tuple[str, ModelConfig, tuple[str, ...]]) -> tuple:
-        config = candidate[1]
-        return config.channels != len(view.x0), abs(config.floor - view.floor), abs(config.gamma / view.gamma - 1)
+    def distance(candidate: Candidate) -> tuple:
+        config = candidate.config
+        learnt = data.index(candidate.data) if candidate.data in data else len(data)
+        off = abs(config.floor - view.floor), abs(config.gamma / view.gamma - 1)
+        return learnt, config.channels != len(view.x0), *off
 
     fitting = [
         candidate
         for candidate in candidates
-        if set(needs) <= set(candidate[2]) and ("parallel_unet" not in needs or candidate[1].head_target == "v")
+        if set(needs) <= set(candidate.parts) and ("parallel_unet" not in needs or candidate.config.head_target == "v")
     ]
-    return min(fitting, key=distance)[0] if fitting else None
+    return min(fitting, key=distance).name if fitting else None
 
 
 # --- Arrays for the figures
@@ -117,63 +138,105 @@ def _figure_5(view: View, found: Bench):
     return paper_figures.grids(panels, 5, _about(found) + "; each image on the range it can have")
 
 
-def _forward_grid(view: View, method: str, caption: str) -> paper_figures.Grid:
+def _forward_grid(view: View, method: str, caption: str, steps: list[int]) -> paper_figures.Grid:
     frames = view.walk.frames[method]
-    return paper_figures.Grid(_thin(np.stack([frames[i] for i in frame_steps(view.T, GRID)])), caption)
+    return paper_figures.Grid(_thin(np.stack([frames[i] for i in steps])), caption)
 
 
-def _figure_7(view: View, found: Bench):
-    model, config = found.model, found.model.config
-    steps = frame_steps(config.T, GRID)
-    x_T = trajectory(model.schedule, found.x0, noise(view.seed, found.x0.shape, config.T), [config.T])
-    x_delta_hat = ask(model, found.compute, found.x0[None], 0)
-    start = Start(x_T.float().to(model.device), x_delta_hat.float().to(model.device))
-    kept: dict[int, torch.Tensor] = {}
-    with torch.inference_mode(), found.compute.autocast():
-        for step in parallel(model, start, ImageNoise(view.seed, 1, device=model.device), passes=config.T):
-            if step.i in steps:
-                kept[step.i] = step.x[0].double().cpu()
-    back = shown(torch.stack([kept[i] for i in reversed(steps)]), config.floor)
-    panels = (
-        _forward_grid(view, "pixel_aware", f"Pixel-aware, forward, {_settings_note(view)}"),
-        paper_figures.Grid(_thin(back), "Pixel-aware, reverse"),
-    )
-    note = f"(B): {_about(found)}, given its own estimate of the picture's scale; the network runs at each step"
+@lru_cache(maxsize=3)
+def _way(model: PixelAwareModel, compute: Compute, seed: int, T: int, apart: int, **settings: Any) -> dict[int, Tensor]:
+    """One image on its way back from a sampler's own start, x_i by i/apart at the steps of Fig. 7 to 10."""
+    wanted = {*spread(T), *first_steps(T)}
+    steps = draw(model, compute, n=1, seed=seed, **settings)
+    return {int(step.i) // apart: step.x[0].double().cpu() for step in steps if step.i / apart in wanted}
+
+
+def _film(view: View, found: Bench, steps: list[int], T: int, apart: int = 1, **settings: Any) -> np.ndarray:
+    """The frames of `_way` at these steps, from the greatest down."""
+    way = _way(found.model, found.compute, view.seed, T, apart, **settings)
+    return _thin(shown(torch.stack([way[i] for i in reversed(steps)]), found.model.config.floor))
+
+
+def _pixel_aware(view: View, found: Bench, steps: Callable[[int], list[int]], which: str):
+    """Fig. 7 and 9: both ways of our process, back by one run of R_phi, and by as many as there are steps."""
+    T = found.model.config.T
+    panels = [_forward_grid(view, METHODS[0], f"Pixel-aware, forward{which}", steps(view.T))]
+    panels += [
+        paper_figures.Grid(_film(view, found, steps(T), T, passes=passes), f"Reverse, {text}")
+        for passes, text in ((1, "one run"), (T, f"{T} runs"))
+    ]
+    note = f"(A): {_settings_note(view)}. (B), (C): {_about(found)}, from its prior's scale and its own start"
     return paper_figures.grids(panels, 5, note)
 
 
-def _figure_8(view: View, _: Bench | None):
-    schedule, steps = view.theirs, frame_steps(view.T, GRID)
-    x = trajectory(schedule, view.x0, noise(view.seed, view.x0.shape, view.T), [view.T])[0]
-    fresh = noise(view.seed + 1, view.x0.shape, len(steps))
-    back = [x]
-    for i, j, xi in zip(reversed(steps), reversed(steps[:-1]), fresh, strict=False):
-        mean, variance = skip_posterior(schedule, torch.ones(1).double(), i, j, x, view.x0)  # one rate for all pixels
-        x = mean + variance.sqrt() * xi
-        back.append(x)
+def _ddpm(view: View, found: Bench, steps: Callable[[int], list[int]], which: str):
+    """Fig. 8 and 10: both ways of the conventional process, back by the twin network."""
+    apart = LinearTwin.STEPS // DDPM_STEPS
+    back = _film(view, found, steps(DDPM_STEPS), DDPM_STEPS, apart, sampler="ddpm", passes=DDPM_STEPS)
     range_ = "range rescaled" if view.rescaled else "range as printed"
     panels = (
-        _forward_grid(view, "ddpm", rf"Conventional DDPM, forward, $T={view.T}$, {range_}"),
-        paper_figures.Grid(_thin(shown(torch.stack(back), view.floor)), "Conventional DDPM, reverse"),
+        _forward_grid(view, METHODS[1], rf"Conventional DDPM, forward{which}, $T={view.T}$, {range_}", steps(view.T)),
+        paper_figures.Grid(back, f"Conventional DDPM, reverse, {DDPM_STEPS} runs"),
     )
-    return paper_figures.grids(
-        panels, 5, r"(B): drawn from the exact posterior $q(x_j\,|\,x_i,x_0)$; no network is used"
-    )
+    twin = f"{_about(found)}: its linear-beta twin, every {apart}nd of {LinearTwin.STEPS} steps, from N(0, I)"
+    return paper_figures.grids(panels, 5, f"(B): {twin}")
+
+
+def _figure_4(view: View, found: Bench):
+    i = min(max(1, round(view.t * found.model.config.T)), found.model.config.T)
+    return architecture.draw(architecture.run(found, view.seed, i), _about(found))
+
+
+def _figure_6(view: View, found: Bench):
+    model, T = found.model, found.model.config.T
+    steps = frame_steps(T, DENOISED + 1)[1:]
+    x_i = noised(model.schedule, found.x0, steps, view.seed)
+    twin = ask(model, found.compute, x_i, steps, "twin")
+    ours = model.rate_x0(ask(model, found.compute, x_i, steps))
+    panels = [paper_figures.Grid(shown(x_i, model.config.floor), rf"$x_i$, $i={steps[0]},\dots,{T}$")]
+    for images, text in ((twin, r"Denoising VAE, $\hat{x}_0$"), (ours, r"$-\log\,G_\theta(x_i, i)\,/\,\gamma$")):
+        likeness = image_similarity(model.config, found.x0.expand_as(images), images)
+        panels.append(paper_figures.Grid(shown(images, model.config.floor), f"{text}, SSIM {likeness:.3f}"))
+    seen = " and ".join(f"{found.images_seen.get(part, 0):,}" for part in ("twin", "scale_vae"))
+    return paper_figures.grids(panels, 3, f"{_about(found)}; (B) and (C) learnt from {seen} images")
+
+
+def _examples(view: View, found: Bench):
+    """Fig. 11 and 12: images that a checkpoint draws."""
+    panels = []
+    for passes in dict.fromkeys(min(k, found.model.config.T) for k in SHEET_PASSES):
+        drawn = [b.images for b in sample_images(found.model, found.compute, SHEET, passes=passes, seed=view.seed)]
+        caption = f"{passes} run{'s' if passes > 1 else ''} of the network"
+        panels.append(paper_figures.Grid(np.moveaxis(torch.cat(drawn).numpy(), 1, -1), caption))
+    return paper_figures.grids(panels, math.isqrt(SHEET), f"{_about(found)}, trained on {found.data}")
 
 
 class PaperFigure(NamedTuple):
-    """A figure: what it shows, the parts of a model that it needs, and how it is drawn."""
+    """A figure: what it shows, the parts of a model that it needs, how it is drawn, and what a model for it had best be
+    trained on, the first the best.
+    """
 
     title: str
     needs: tuple[str, ...]
     draw: Callable[[View, Bench | None], Any]
+    data: tuple[str, ...] = ()
 
 
+BenchFor = Callable[[PaperFigure], Bench | None]
+OURS = ("scale_vae", "parallel_unet")
+FACES = ("celeba", "faces", "faces-10k", "fashion-mnist")
+FIRST = f", first {FIRST_STEPS} steps"
 FIGURES: dict[str, PaperFigure] = {
     "1": PaperFigure("SNR left in the picked pixels", (), _figure_1),
     "2": PaperFigure("Mean and variance", (), _figure_2),
-    "3": PaperFigure("Image, scale, estimate", ("scale_vae",), _figure_3),
-    "5": PaperFigure("Real and estimated schedule", ("scale_vae",), _figure_5),
-    "7": PaperFigure("Pixel-aware, forward and reverse", ("scale_vae", "parallel_unet"), _figure_7),
-    "8": PaperFigure("DDPM, forward and reverse", (), _figure_8),
+    "3": PaperFigure("Image, scale, estimate", OURS[:1], _figure_3),
+    "4": PaperFigure("The networks, lit by a run", OURS, _figure_4),
+    "5": PaperFigure("Real and estimated schedule", OURS[:1], _figure_5),
+    "6": PaperFigure("The denoising VAE", ("scale_vae", "twin"), _figure_6),
+    "7": PaperFigure("Pixel-aware, forward and reverse", OURS, partial(_pixel_aware, steps=spread, which="")),
+    "8": PaperFigure("DDPM, forward and reverse", ("linear_twin",), partial(_ddpm, steps=spread, which="")),
+    "9": PaperFigure("Pixel-aware, 100 steps closer", OURS, partial(_pixel_aware, steps=first_steps, which=FIRST)),
+    "10": PaperFigure("DDPM, 100 steps closer", ("linear_twin",), partial(_ddpm, steps=first_steps, which=FIRST)),
+    "11": PaperFigure("Samples, small color images", OURS, _examples, ("cifar10",)),
+    "12": PaperFigure("Samples, faces where a model knows them", OURS, _examples, FACES),
 }

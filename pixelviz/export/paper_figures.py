@@ -67,7 +67,9 @@ class Grid(NamedTuple):
     caption: str
 
 
-def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """A function that draws, with the settings of this module and its layout made once; one at a time."""
+
     @wraps(draw)
     def wrapper(*args, **kwargs) -> Figure:
         from matplotlib import rc_context
@@ -113,7 +115,7 @@ def _show(axes: Axes, image: np.ndarray, framed: bool) -> None:
     _plain(axes, framed)
 
 
-@_styled
+@styled
 def snr_vessels(steps: Sequence[int], snr: np.ndarray, x0: Sequence[float], T: int) -> Figure:
     """Fig. 1: at each step a vessel per pixel, filled to the SNR that is left.
 
@@ -164,7 +166,7 @@ class MomentCurves(NamedTuple):
     expected_variance: np.ndarray
 
 
-@_styled
+@styled
 def moments(methods: Sequence[MomentCurves], channel: str) -> Figure:
     """Fig. 2: mean (left) and variance (right) of one channel over the steps; thin lines: expected."""
     figure = _figure(2.7)
@@ -186,7 +188,7 @@ def moments(methods: Sequence[MomentCurves], channel: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def image_row(images: Sequence[np.ndarray], captions: Sequence[str], note: str = "") -> Figure:
     """Fig. 3: images uint8 (H, W, C) side by side, lettered."""
     figure = _figure(WIDTH / len(images) + 0.55)
@@ -210,9 +212,9 @@ def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
     return tile(framed, columns)[:-gap, :-gap]
 
 
-@_styled
+@styled
 def grids(panels: Sequence[Grid], columns: int, note: str = "") -> Figure:
-    """Fig. 5, 7 and 8: grids of images side by side, lettered; small images are shown pixel by pixel."""
+    """Fig. 5 to 12: grids of images side by side, lettered; small images are shown pixel by pixel."""
     whole = [mosaic(panel.images, columns) for panel in panels]
     ratio = max(image.shape[0] / image.shape[1] for image in whole)
     figure = _figure(WIDTH / len(panels) * ratio * 0.97 + (0.5 if note else 0.3))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pixelviz.claims import Bench
 from pixelviz.export.benches import bench_of
-from pixelviz.export.figures import best_fit
+from pixelviz.export.figures import Candidate, PaperFigure, best_fit
 from pixelviz.service.service import Service
 from pixelviz.view import View
 
@@ -14,8 +14,9 @@ def bench_for(service: Service, name: str, view: View) -> Bench:
     return bench_of(name, service.checkpoint(name), view, service.compute)
 
 
-def nearest(service: Service, view: View, needs: tuple[str, ...]) -> Bench | None:
-    """The checkpoint with these parts that fits a view best; None where there is none."""
-    found = [service.find(name) for name in service.names(*needs)]
-    name = best_fit([(one.name, one.config, one.parts) for one in found], needs, view)
+def nearest(service: Service, view: View, figure: PaperFigure) -> Bench | None:
+    """The checkpoint that fits a figure of a view best; None where none has the parts."""
+    found = [service.find(name) for name in service.names(*figure.needs)]
+    candidates = [Candidate(one.name, one.config, one.parts, one.data) for one in found]
+    name = best_fit(candidates, figure.needs, view, figure.data)
     return bench_for(service, name, view) if name else None

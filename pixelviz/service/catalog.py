@@ -35,6 +35,7 @@ class Found:
     kind: str  # bundled, trained or loaded
     config: ModelConfig
     parts: tuple[str, ...]
+    data: str  # id of what it learnt last
     size: int  # of the weights, in bytes
     stamp: tuple[int, ...]
 
@@ -76,10 +77,11 @@ class Catalog:
             known = self._read.get(folder)
         if known is None or known[0] != stamp:
             try:
-                config, parts, _ = checkpoints.read_config(folder)
+                config, parts, record = checkpoints.read_config(folder)
                 found: Found | str = f"it has no {WEIGHTS}."
                 if stamp[1]:
-                    found = Found(name, folder, kind, config, parts, (folder / WEIGHTS).stat().st_size, stamp)
+                    size = (folder / WEIGHTS).stat().st_size
+                    found = Found(name, folder, kind, config, parts, record.data.id, size, stamp)
             except Exception as error:  # whatever is wrong with one folder must not hide the others
                 found = friendly(error).replace(f"{folder}", name)
             known = (stamp, found)

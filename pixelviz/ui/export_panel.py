@@ -26,7 +26,7 @@ EXTRA_NAMES = {
 }
 
 INTRO = """The figures in the layouts of the paper's, the film, the curves and the settings of what the instrument shows
-now, as one zip. Figures 3, 5 and 7 use the checkpoint that fits best, and say which. It takes half a minute or so."""
+now, as one zip. Figures 3 to 12 use the checkpoint that fits best, and say which. All of it takes a minute or so."""
 
 
 def bar(progress: Progress) -> str:
@@ -52,7 +52,7 @@ def build(demo: gr.Blocks, service: Service) -> None:
             wanted = Request(tuple(figures or ()), tuple(formats or ()), tuple(extras or ()))
             view = View.from_state(text)
             path = downloads.place(session, file_name(view))
-            steps = export(view, wanted, path, lambda needs: benches.nearest(service, view, needs), service.turn.long)
+            steps = export(view, wanted, path, lambda figure: benches.nearest(service, view, figure), service.turn.long)
             for progress in steps:
                 if progress.done < progress.total:
                     yield bar(progress), wait, gr.DownloadButton(visible=False)

@@ -6,11 +6,14 @@ import json
 
 import gradio as gr
 
+from pixelviz.service import anatomy
 from pixelviz.service.jobs import TrainingJobs
-from pixelviz.service.service import Service, friendly
+from pixelviz.service.service import MODEL_QUEUE, Service, friendly
 from pixelviz.ui import widgets
 from pixelviz.ui.guard import at_home
+from pixelviz.ui.instrument import READ_STATE
 from pixelviz.ui.markup import from_markdown, joined, render
+from pixelviz.view import View
 
 NO_CHECKPOINT = "There is no checkpoint yet. Train one in the Train tab, or load one below."
 KINDS = {"bundled": "bundled with the app", "trained": "trained here", "loaded": "loaded"}
@@ -23,6 +26,8 @@ PARTS = {
 
 INTRO = """A checkpoint is a folder with `model.safetensors`, `config.json` and a model card. Pickled files are refused:
 opening one runs whatever code it holds."""
+LIT = """Both networks as one run of them on the picture of the Forward tab shows them: every block at its resolution,
+with the four channels that vary most. Nothing is drawn by hand: the arrows are the run's own."""
 
 
 def summary(info: dict) -> str:
@@ -105,6 +110,26 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def load_files(paths):
         return load(lambda: service.load_files(paths or []))
 
+    def light(state, name, share):
+        """Fig. 4 of a checkpoint, its table, and its blocks to look into."""
+        if not name:
+            return widgets.alert(NO_CHECKPOINT, "info"), gr.skip()
+        try:
+            found = anatomy.light(service, name, View.from_state(state), share)
+        except Exception as error:
+            return widgets.alert(friendly(error)), gr.skip()
+        table = widgets.table(("Block", "What", "Computed from", "Gives", "Parameters"), found.rows)
+        drawn = render("architecture", source=found.picture, words=found.words)
+        return joined(drawn, table), gr.Dropdown(choices=found.names, value=None)
+
+    def look_into(state, name, share, block):
+        """All channels of one block."""
+        try:
+            image, words = anatomy.feature_maps(service, name, View.from_state(state), share, block)
+        except Exception as error:
+            return widgets.alert(friendly(error))
+        return widgets.figure_row([(image, block, words)], kind="wide")
+
     gr.Markdown(INTRO, elem_classes="pv-intro")
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):
@@ -128,12 +153,24 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         with gr.Column(scale=9, min_width=320):
             glance = gr.HTML(apply_default_css=False)
             figures = gr.HTML(apply_default_css=False)
+            with gr.Accordion("Its networks, lit by a run (Fig. 4)", open=False, elem_id="architecture") as inside:
+                gr.Markdown(LIT, elem_classes="pv-intro")
+                share = gr.Slider(0, 1, 0.2, step=0.01, label="Time of x_i", info="share of T; 1: the most noise")
+                drawn = gr.HTML(apply_default_css=False, elem_id="architecture-drawn")
+                block = gr.Dropdown([], label="Look into a block", elem_id="architecture-block")
+                maps = gr.HTML(apply_default_css=False, elem_id="architecture-maps")
             with gr.Accordion("Model card", open=True):
                 card = gr.HTML(elem_classes="pv-card")
             with gr.Accordion("Configuration", open=False):
                 config = gr.Code(language="json", show_label=False, interactive=False)
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    state = gr.Textbox(label="The instrument's settings", visible=False)
+    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, "api_visibility": "private", "js": READ_STATE}
+    lit = {"fn": light, "inputs": [state, name, share], "outputs": [drawn, block], "show_progress_on": drawn, **model}
+    inside.expand(**lit)
+    share.release(**lit)
+    block.input(look_into, [state, name, share, block], maps, show_progress_on=maps, **model)
     shown = {"fn": show, "inputs": name, "outputs": [glance, figures, card, config], **quiet}
     tab.select(listed, name, [name, broken], **quiet).then(**shown)
     name.input(**shown)
