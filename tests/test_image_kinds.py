@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pixelviz.data import decode
+from pixelviz.data import decode, jxl
 from pixelviz.data.decode import ImageError
 from pixelviz.data.images import read_image
 
@@ -213,6 +213,22 @@ def test_a_camera_s_second_picture_is_named():
     assert found.notes == ("The file also holds further pictures; its main picture is used.",)
 
 
+@pytest.mark.parametrize(
+    "mark",
+    [
+        b'<rdf:Description xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"/>',
+        b"urn:iso:std:iso:ts:21496:-1\0",
+    ],
+)
+def test_a_gain_map_is_named_and_left_out(mark):
+    """An Ultra HDR photograph: a JPEG, then its gain map, and a mark in the first one's metadata."""
+    main, gains = Image.new("RGB", (8, 8), "red"), Image.new("L", (4, 4), 200)
+    found = read_image(encoded(main, "MPO", save_all=True, append_images=[gains], quality=95, xmp=mark))
+    np.testing.assert_allclose(found.pixels[4, 4], [1, 0, 0], atol=0.03)
+    assert found.pixels.shape == (8, 8, 3)
+    assert found.notes == ("The file also holds an HDR gain map; its main picture, of standard range, is used.",)
+
+
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"])
 def test_every_brand_of_heic_is_named(brand):
     with pytest.raises(ImageError, match="HEIC"):
@@ -225,13 +241,43 @@ def test_jpeg_xl_is_named(head):
         read_image(head)
 
 
-def test_heic_is_read_where_its_package_is():
+def test_jpeg_xl_is_read(rng):
+    pytest.importorskip("pillow_jxl")
+    stored = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    found = read_image(encoded(Image.fromarray(stored), "JXL", lossless=True))
+    np.testing.assert_array_equal(found.pixels, stored / 255)
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (256, 256), (240, 320), (700, 500), (90, 160), (8, 12000), (20, 10)])
+@pytest.mark.parametrize("boxed", [False, True])
+def test_jpeg_xl_s_size_is_known_before_it_is_decoded(shape, boxed):
+    pytest.importorskip("pillow_jxl")
+    content = encoded(Image.new("L", shape[::-1], 90), "JXL", **({"exif": Image.Exif()} if boxed else {}))
+    if boxed and content.startswith(jxl.BARE):
+        box = struct.pack(">I", len(content) + 8) + b"jxlc" + content
+        content = jxl.BOXED + struct.pack(">I", 20) + b"ftypjxl \0\0\0\0jxl " + box
+    assert jxl.declared_size(content) == shape[::-1]
+    assert read_image(content).pixels.shape[:2] == tuple(round(n * min(1, 1024 / max(shape))) for n in shape)
+
+
+def test_a_jpeg_xl_that_declares_too_much_is_refused_unopened(monkeypatch):
+    """A size header of 60000 x 60000, and nothing behind it: 18 bits a side, selector 2."""
+    bits = (59_999 << 3 | 2 << 1) | (59_999 << 2 | 2) << (3 + 18 + 3)
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(ImageError, match="3,600 megapixels"):
+        read_image(b"\xff\x0a" + bits.to_bytes(16, "little"))
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heim", b"hevx", b"msf1"])
+def test_heic_is_read_where_its_package_is(brand):
     heif = pytest.importorskip("pillow_heif")
     decode.formats()
     if not heif.libheif_info()["encoders"]:
         pytest.skip("this libheif cannot write a picture to read")
     stored = np.full((64, 64, 3), (200, 60, 30), np.uint8)
-    found = read_image(encoded(Image.fromarray(stored), "HEIF", quality=95))
+    content = encoded(Image.fromarray(stored), "HEIF", quality=95)
+    found = read_image(content[:8] + brand + content[12:])
     np.testing.assert_allclose(found.pixels.mean((0, 1)) * 255, [200, 60, 30], atol=4)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from pixelviz.data.jxl import BARE, BOXED, declared_size
+
 MAX_PIXELS = 40_000_000
 READ_SIDE = 1024  # larger pictures shrink while they are bytes: 40 megapixels of float64 would take a gigabyte
 # A progressive JPEG is decoded once more for each of its scans; cameras write about ten.
@@ -19,6 +21,7 @@ MOST_SCANS, MOST_SCANNED = 500, 1_000_000_000  # scans, and scans times pixels: 
 EXIF_ORIENTATION = 0x0112
 COMPRESSION, PHOTOMETRIC, SUBSAMPLING, YCBCR = 259, 262, 530, 6  # tags of TIFF, and a value of the second
 DEPTHS = (8, 10, 12, 14)  # bits that cameras and scanners put into 16
+GAIN_MAP = (b"hdrgm:Version", b"urn:iso:std:iso:ts:21496:-1")  # of Ultra HDR, and of ISO 21496-1
 NEUTRAL = 2  # of 255: profiles that move no colour further are sRGB, whatever their name is
 PROBE = np.array([[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [128, 128, 128], [230, 90, 20]])
 
@@ -74,6 +77,8 @@ def decode_stream(stream) -> tuple[np.ndarray, tuple[str, ...]]:
     Raises ImageError: not an image, damaged, over MAX_PIXELS, or made to take for ever.
     """
     data = stream.read()
+    if size := declared_size(data):
+        check_size(*size)
     try:
         image = Image.open(BytesIO(data), formats=formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -114,7 +119,7 @@ def _why_no_image(head: bytes) -> str:
         return "This is an SVG drawing, which has no pixels; export it as PNG."
     if head[4:8] == b"ftyp" and head[8:10] in (b"he", b"mi", b"ms"):  # heic, heix, heim, heis, hevc, hevx, mif1, msf1
         return "This HEIC photo cannot be read here, or is damaged; export it as JPEG."
-    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+    if head.startswith((BARE, BOXED[:8])):
         return "This JPEG XL picture cannot be read here, or is damaged; export it as PNG or JPEG."
     if head.startswith((b"\x89PNG", b"\xff\xd8", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")):
         return f"The image file is damaged; save or download it again. {advice}"
@@ -130,9 +135,8 @@ def decode_image(image: Image.Image, data: bytes = b"") -> tuple[np.ndarray, tup
     """
     notes: list[str] = []
     try:
-        if getattr(image, "is_animated", False):
-            image.seek(0)
-            notes.append(_other_frames(image))
+        notes += _besides(image, data)
+        image.seek(0)
         deep = _deep_colour(image, data, notes)
         if deep is None:
             image = _ycbcr(image, data)
@@ -149,12 +153,15 @@ def decode_image(image: Image.Image, data: bytes = b"") -> tuple[np.ndarray, tup
     return pixels, tuple(notes)
 
 
-def _other_frames(image: Image.Image) -> str:
+def _besides(image: Image.Image, data: bytes) -> list[str]:
+    """What a file holds besides its first picture, in a note; Pillow tells nothing of gain maps."""
+    if image.format in ("JPEG", "MPO") and any(mark in data for mark in GAIN_MAP):
+        return ["The file also holds an HDR gain map; its main picture, of standard range, is used."]
+    if not getattr(image, "is_animated", False):
+        return []
     if image.format == "MPO":
-        hdr = b"hdrgm" in image.info.get("xmp", b"") or b"hdrgm" in image.info.get("exif", b"")
-        what = "an HDR gain map" if hdr else "further pictures"
-        return f"The file also holds {what}; its main picture is used."
-    return "The file holds several frames; the first is used."
+        return ["The file also holds further pictures; its main picture is used."]
+    return ["The file holds several frames; the first is used."]
 
 
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
