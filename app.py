@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+
+with suppress(ImportError):
+    import spaces  # noqa: F401  before torch: on ZeroGPU it stands between the two
 
 from pixelviz import __main__ as cli
 

@@ -1,6 +1,7 @@
 """The installed package: built as a wheel, put into an environment of its own, and used from another folder."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -81,6 +82,49 @@ def test_the_bundled_checkpoints_draw_from_any_folder(installed, tmp_path):
     assert Path(runs) == tmp_path / "data" / "pixelviz" / "runs"
     call(installed, tmp_path, "sample", "--checkpoint", f"{checkpoints}/fashion-mnist", "--n", "2", "--out", "two.png")
     assert (tmp_path / "two.png").is_file()
+
+
+def dockerfile():
+    """(instruction, its text) of Dockerfile, continued lines joined."""
+    text = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    return [tuple(line.split(" ", 1)) for line in lines]
+
+
+def test_the_container_runs_as_nobody_in_particular_and_copies_what_there_is():
+    steps = dockerfile()
+    stages = [k for k, (what, _) in enumerate(steps) if what == "FROM"]
+    assert len(stages) == 2
+    last = dict(steps[stages[1] :])
+    assert last["USER"] not in ("root", "0")
+    python = re.fullmatch(r"python:(3\.\d+)-slim", last["FROM"]).group(1)
+    assert f'python_version: "{python}"' in (ROOT / "README.md").read_text(encoding="utf-8")
+    for what, text in steps[: stages[1]]:
+        if what == "COPY":
+            assert all((ROOT / name).exists() for name in text.split()[:-1])
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert not {"assets", "checkpoints", "pixelviz", "pyproject.toml", "README.md", "requirements.txt"} & set(ignored)
+
+
+def test_the_container_s_command_and_its_health_check(installed, tmp_path):
+    """What Dockerfile starts and asks, in the environment that has the installed package, on a free port."""
+    steps = dict(dockerfile())
+    port = str(free_port())
+
+    def words(text):
+        return [word.replace("7860", port).replace("0.0.0.0", "127.0.0.1") for word in json.loads(text)]
+
+    path = {"PATH": f"{installed.parent}:{os.environ['PATH']}"}
+    check = words(steps["HEALTHCHECK"].split("CMD ")[1])
+    options = {"cwd": tmp_path, "env": environment(tmp_path) | path}
+    assert subprocess.run(check, **options, capture_output=True).returncode != 0
+    process = subprocess.Popen(words(steps["CMD"]), **options)
+    try:
+        answer(f"http://127.0.0.1:{port}/config", process)
+        assert subprocess.run(check, **options).returncode == 0
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def free_port():

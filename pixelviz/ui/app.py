@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from traceback import walk_tb
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -12,6 +13,7 @@ from starlette.middleware import Middleware
 from pixelviz.service.errors import friendly
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service
+from pixelviz.service.turns import AT_ONCE
 from pixelviz.ui import header, scripts
 from pixelviz.ui.api import register_api
 from pixelviz.ui.guard import Guard
@@ -19,6 +21,9 @@ from pixelviz.ui.markup import render
 from pixelviz.ui.queue import client_is_there, take_turns
 from pixelviz.ui.tabs import checkpoints, claims, compare, forward, generate, lesson, scale, train
 from pixelviz.ui.theme import theme
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 TABS = (
     ("Forward", forward.build),
@@ -34,6 +39,7 @@ TABS = (
 STYLES = ("app.css", "instrument/instrument.css", "lesson.css", "claims.css", "compare.css")
 CACHE_SWEEP = (600, 3600)  # seconds: look for, and delete, files of this age
 MAX_UPLOAD = "50mb"
+GPU_SECONDS = 120  # that an event may hold a GPU of a Space which lends them
 UNFIT = "This request does not fit what the app takes. Reload the page; scripts: see the page of the API."
 
 
@@ -53,6 +59,15 @@ class _Blocks(gr.Blocks):
             raise gr.Error(friendly(error) if ours else UNFIT, print_exception=False) from None
 
 
+def on_gpu(handler: Callable) -> Callable:
+    """A handler that gets a GPU while it runs, on a Space with ZeroGPU; elsewhere the handler itself."""
+    try:
+        from spaces import GPU
+    except ImportError:
+        return handler
+    return GPU(duration=GPU_SECONDS)(handler)
+
+
 def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) -> gr.Blocks:
     """The app; `service` and `jobs` are made here where none are given, and are shared by all visitors."""
     # Gradio rebuilds a summary of all events after every single one unless told otherwise; it phones home, too.
@@ -67,9 +82,17 @@ def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) 
             for title, build in TABS:
                 with gr.Tab(title, id=title.lower()) as tab:
                     build(demo, tab, service, jobs)
+    for event in demo.fns.values():
+        if event.fn and event.concurrency_id in AT_ONCE:  # the handlers that run networks, and no others
+            event.fn = on_gpu(event.fn)
     take_turns(demo)
     service.turn.wanted = client_is_there  # a client that goes away frees its place
     return demo
+
+
+def mount(app: FastAPI, path: str, service: Service | None = None, jobs: TrainingJobs | None = None) -> FastAPI:
+    """Show PixelViz below `path` of a FastAPI app, such as /pixelviz; returns that app. Otherwise as `build_app`."""
+    return gr.mount_gradio_app(app, build_app(service, jobs), path=path, **launch_options())
 
 
 def launch_options(room: str | None = None) -> dict[str, Any]:

@@ -8,11 +8,12 @@ import gradio as gr
 
 from pixelviz.service import anatomy
 from pixelviz.service.jobs import TrainingJobs
-from pixelviz.service.service import MODEL_QUEUE, Service, friendly
+from pixelviz.service.service import Service, friendly
 from pixelviz.ui import widgets
 from pixelviz.ui.guard import at_home
 from pixelviz.ui.instrument import READ_STATE
 from pixelviz.ui.markup import from_markdown, joined, render
+from pixelviz.ui.queue import SHORT_LANE
 from pixelviz.view import View
 
 NO_CHECKPOINT = "There is no checkpoint yet. Train one in the Train tab, or load one below."
@@ -166,7 +167,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     state = gr.Textbox(label="The instrument's settings", visible=False)
-    model = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, "api_visibility": "private", "js": READ_STATE}
+    model = {"api_visibility": "private", "js": READ_STATE, **SHORT_LANE}
     lit = {"fn": light, "inputs": [state, name, share], "outputs": [drawn, block], "show_progress_on": drawn, **model}
     inside.expand(**lit)
     share.release(**lit)
