@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pixelviz.checks import ServiceError, check_pixels, choice
 from pixelviz.config import MAX_SEED, MAX_T, PAPER_FLOOR, check_process
-from pixelviz.data.images import EXAMPLES, Picture
+from pixelviz.data.images import EXAMPLES, MIDDLE, Picture
 from pixelviz.data.picture_store import PICTURES
 from pixelviz.data.pictures import RGB_CHANNELS, as_bytes, frame_steps, suggest_pixels
 from pixelviz.data.sets import to_image, to_unit
@@ -96,6 +96,7 @@ class View:
     t: float = Field(0.16, ge=0, le=1, description="The time on the screen, 0 to 1.")
     seed: Whole = Field(0, ge=0, le=MAX_SEED, description="Seed of the noise.")
     schedule: str = Field(SCHEDULES.first, description="Ours: of those that give each pixel its own rate.")
+    crop: float = _slider(MIDDLE, 0, 1, 0.01, "Where along the longer side the networks' square is cut.", ge=0, le=1)
     rescaled: bool = Field(False, description="Multiply DDPM's range by 1000/T.")
     pixels: tuple[tuple[int, int, int], ...] = Field((), description="Picked pixels.")
 
@@ -155,8 +156,9 @@ class View:
 
     @cached_property
     def original(self) -> Picture:
-        """The picture as it was decoded."""
-        return PICTURES[self.picture]
+        """The picture as it was decoded, to be cut where `crop` says."""
+        found = PICTURES[self.picture]
+        return found if self.crop == found.crop else replace(found, crop=self.crop)
 
     @property
     def image(self) -> Picture:
@@ -256,7 +258,8 @@ class View:
                 f"these settings have format {settings.get('format')!r}; this app reads {SETTINGS_FORMAT}."
             )
         try:
-            values = {key: settings[FILE_NAMES.get(key, key)] for key in DEFAULTS}
+            known = {"crop": MIDDLE} | dict(settings)  # which files of earlier versions lack
+            values = {key: known[FILE_NAMES.get(key, key)] for key in DEFAULTS}
             return cls.of(source, name=settings["picture"], **values)
         except KeyError as missing:
             raise ExportError(f"these settings lack {missing}.") from None

@@ -16,6 +16,7 @@ from torch import Tensor
 from pixelviz.data.assets import EXAMPLES_DIR
 from pixelviz.data.decode import ImageError, check_size, decode_array, decode_image, decode_stream, resize
 
+MIDDLE = 0.5
 SCREEN_SIDE = 256  # rows and columns at most on the screen, and in all that is computed for it
 LEVEL_STEPS = 16 * 255  # of brightness from 0 to 1 where a picture has more levels than this: eight bits fall on them
 MNIST_SIDE, MNIST_PAD = 28, 2  # MNIST-sized pictures get a black border of 2, not a resize: 28 to 32
@@ -48,10 +49,14 @@ EXAMPLES: tuple[tuple[str, Path], ...] = tuple(
 
 @dataclass(frozen=True)
 class Picture:
-    """pixels: float64 (H, W, C) in [0, 1], C 1 (gray) or 3 (RGB). notes: what was done, for the user."""
+    """pixels: float64 (H, W, C) in [0, 1], C 1 (gray) or 3 (RGB). notes: what was done, for the user.
+
+    crop: where along the longer side a square is cut out, from 0 to 1; 0.5 is the middle.
+    """
 
     pixels: np.ndarray
     notes: tuple[str, ...] = ()
+    crop: float = MIDDLE
 
     def tensor(self) -> Tensor:
         """(C, H, W), float64 in [0, 1]; `data.to_unit` takes it to [floor, 1]."""
@@ -123,7 +128,7 @@ def fit(picture: Picture, max_side: int) -> Picture:
 
 
 def fit_square(picture: Picture, size: int, channels: int) -> Picture:
-    """(size, size, channels) for a model: center crop, antialiased resize, gray or RGB (Rec. 601 luma).
+    """(size, size, channels) for a model: a square cut out at `crop`, antialiased resize, gray or RGB (Rec. 601 luma).
 
     A gray picture of 28x28 gets a black border of 2, as the data sets of that size do.
     """
@@ -132,8 +137,9 @@ def fit_square(picture: Picture, size: int, channels: int) -> Picture:
     rows, columns = pixels.shape[:2]
     if rows != columns:
         side = min(rows, columns)
-        pixels = _middle(pixels, side, side)
-        notes.append(f"The middle {side}x{side} of {columns}x{rows} pixels was cut out.")
+        pixels = _cut(pixels, side, side, picture.crop)
+        which = "middle" if picture.crop == MIDDLE else f"square at {100 * picture.crop:.0f} % of the longer side,"
+        notes.append(f"The {which} {side}x{side} of {columns}x{rows} pixels was cut out.")
     if len(pixels) != size:
         notes.append(f"{'Shrunk' if len(pixels) > size else 'Enlarged'} from {len(pixels)} to {size} pixels a side.")
         pixels = resize(pixels, (size, size))
@@ -142,7 +148,7 @@ def fit_square(picture: Picture, size: int, channels: int) -> Picture:
 
 def middle_square(picture: Picture, side: int) -> Picture:
     """The middle of a picture, (side, side, C); a shorter picture keeps what it has."""
-    return replace(picture, pixels=_middle(picture.pixels, *(min(side, n) for n in picture.pixels.shape[:2])))
+    return replace(picture, pixels=_cut(picture.pixels, *(min(side, n) for n in picture.pixels.shape[:2])))
 
 
 def fit_between(picture: Picture, least: int, most: int, channels: int) -> Picture:
@@ -158,7 +164,7 @@ def fit_between(picture: Picture, least: int, most: int, channels: int) -> Pictu
     shape = round(rows * scale), round(columns * scale)
     # Cut before it is resized: a line of one pixel by a thousand would otherwise become huge.
     keep = min(rows, round(most / scale)), min(columns, round(most / scale))
-    pixels = _middle(picture.pixels, *keep)
+    pixels = _cut(picture.pixels, *keep, picture.crop)
     pixels = resize(pixels, (min(shape[0], most), min(shape[1], most)))
     cut = " of its middle" if keep != (rows, columns) else ""
     return picture._with(pixels, f"Enlarged from {columns}x{rows} to {pixels.shape[1]}x{pixels.shape[0]} pixels{cut}.")
@@ -183,7 +189,7 @@ def _in_channels(picture: Picture, channels: int) -> Picture:
     return picture._with(pixels, *notes)
 
 
-def _middle(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """The middle `rows` by `columns` of (H, W, C)."""
-    top, left = (pixels.shape[0] - rows) // 2, (pixels.shape[1] - columns) // 2
+def _cut(pixels: np.ndarray, rows: int, columns: int, place: float = MIDDLE) -> np.ndarray:
+    """`rows` by `columns` of (H, W, C), from its beginning (place 0) to its end (1)."""
+    top, left = int(place * (pixels.shape[0] - rows)), int(place * (pixels.shape[1] - columns))
     return pixels[top : top + rows, left : left + columns]

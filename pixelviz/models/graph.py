@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
+from pixelviz.models.parallel_unet import Level
+
 
 class Block(NamedTuple):
     """A block of a network that ran, or what the run gave, which has no parameters.
@@ -27,9 +29,9 @@ class Block(NamedTuple):
 
 
 def blocks_of(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """(name, module) of a network's blocks: whatever in it is no list or dictionary of modules."""
+    """(name, module) of a network's blocks: whatever in it is no list of modules, and of a U-Net's level its parts."""
     for name, child in network.named_children():
-        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+        if isinstance(child, nn.ModuleList | Level):
             yield from blocks_of(child, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", child

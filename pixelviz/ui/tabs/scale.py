@@ -54,10 +54,10 @@ def pictures(result: ScaleResult) -> str:
     return widgets.figure_row(((result.picture(name), title, text) for name, title, text in shown), kind=kind)
 
 
-def _view(source: Any, seed: Any) -> View:
+def _view(source: Any, seed: Any, crop: Any) -> View:
     """The picture that a page says it holds; using it raises ImageError where it is none."""
     picture = source.get("picture") if isinstance(source, dict) else None
-    return View(picture=picture if isinstance(picture, str) else None, seed=seed)
+    return View(picture=picture if isinstance(picture, str) else None, seed=seed, crop=crop)
 
 
 def tiles_done(done: int, total: int) -> str:
@@ -95,7 +95,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     """The tab's components and events."""
     points: Kept[dict[str, list[ScalePoint]]] = Kept(MOST_PAGES)  # of a page's chart
 
-    def estimate(source, name, size, i, seed):
+    def estimate(source, name, size, i, seed, crop):
         """Pictures, SSIM, notes and message at one i, after signs of progress; the old ones stay on an error."""
         same = (gr.skip(),) * 4
         if not name:
@@ -103,7 +103,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return
         said = time.monotonic()
         try:
-            for result in service.scale_steps(name, _view(source, seed), i, size == TILED):
+            for result in service.scale_steps(name, _view(source, seed, crop), i, size == TILED):
                 if isinstance(result, Tiling) and time.monotonic() - said > PATIENCE:
                     said = time.monotonic()
                     yield *same, tiles_done(result.done, result.total)
@@ -115,12 +115,12 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         )
         yield drawn, pictures(result), numbers(result), widgets.notes(result.notes), ""
 
-    def curves(source, name, size, i, seed, request: gr.Request):
+    def curves(source, name, size, i, seed, crop, request: gr.Request):
         """SSIM over i of the chosen checkpoint and of the others that take the same kind of image, and its chart."""
         if not name:
             return gr.skip()
         try:
-            found = scale_curves(service, name, _view(source, seed))
+            found = scale_curves(service, name, _view(source, seed, crop))
             points.put(request.session_hash, found, 1)
             return charts.ssim_over_i(found, i)
         except Exception as error:
@@ -185,6 +185,10 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     elem_id="scale-size",
                 )
                 i = gr.Slider(0, 200, 100, step=1, label="Step i", info="0: the clean image; T: the most noise")
+                crop = gr.Slider(
+                    0, 1, 0.5, step=0.01, label="Square", info="where along a picture's longer side it is cut out",
+                    elem_id="scale-crop",
+                )  # fmt: skip
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0)
         with gr.Column(scale=9, min_width=320):
             message = gr.HTML(apply_default_css=False, elem_id="scale-message")
@@ -194,7 +198,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             chart = widgets.chart()
             gr.Markdown(WHY, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
 
-    settings = [name, size, i, seed]
+    settings = [name, size, i, seed, crop]
     outputs = [picture, shown, score, note, message]
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     waiting = {"show_progress": "minimal", "show_progress_on": shown}  # the place in the queue
@@ -207,7 +211,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     tab.select(refresh, name, name, **quiet).then(reach, [name, i], i, **quiet).then(**draw).then(**plot)
     name.input(reach, [name, i], i, **quiet).then(**draw).then(**plot)
     size.input(**draw, trigger_mode="always_last")
-    seed.change(**draw, trigger_mode="always_last").then(**plot)
+    gr.on([seed.change, crop.change], **draw, trigger_mode="always_last").then(**plot)
     i.change(**draw, trigger_mode="always_last").then(mark, i, chart, **quiet)
     uploader.upload(upload, [uploader, *settings], [source, *outputs], **model).then(**plot)
     picture.input(pick_example, settings, [source, *outputs], **model).then(**plot)

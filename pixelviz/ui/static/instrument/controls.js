@@ -33,6 +33,10 @@ export function controls(host, props, act) {
     return [key, { range, number, note }];
   }));
 
+  const crop = find(".pvi-crop"), square = crop.querySelector("input");
+  Object.assign(square, { min: props.view.crop.min, max: props.view.crop.max, step: props.view.crop.step });
+  square.addEventListener("input", () => act.set({ crop: Number(square.value) }));
+
   time.addEventListener("input", () => { act.pause(); act.set({ t: Number(time.value) / Number(time.max) }); });
   play.addEventListener("click", () => act.toggle());
   for (const button of host.querySelectorAll("[data-step]")) button.addEventListener("click", () => { act.pause(); act.step(Number(button.dataset.step)); });
@@ -114,6 +118,9 @@ export function controls(host, props, act) {
         choose.setAttribute("aria-pressed", String(state.selected === k));
         chips.children[k].classList.toggle("pvi-lit", model.lit === k);
       });
+      crop.hidden = picture.rows === picture.columns;
+      if (Number(square.value) !== state.crop) square.value = state.crop;
+      square.setAttribute("aria-valuetext", `${Math.round(100 * state.crop)} % ${picture.rows > picture.columns ? "down" : "across"}`);
       channel.hidden = picture.channels !== 3;
       channel.querySelectorAll("input").forEach((radio) => { radio.checked = Number(radio.value) === model.channel; });
       const choices = state.pixels.length;

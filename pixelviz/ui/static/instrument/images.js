@@ -112,7 +112,13 @@ export function frames(host, props) {
 
   // Markers: buttons on x0, plain squares on the others; they follow pixels, colours and what is lit.
   function mark(model, act) {
-    const { picture, state } = model;
+    const { picture, state } = model, { box } = frames.image, side = Math.min(picture.rows, picture.columns);
+    if (!box.square) box.append((box.square = node("i", { class: "pvi-square" })));
+    box.square.hidden = picture.rows === picture.columns;
+    Object.assign(box.square.style, {
+      left: `${(100 * state.crop * (picture.columns - side)) / picture.columns}%`, width: `${(100 * side) / picture.columns}%`,
+      top: `${(100 * state.crop * (picture.rows - side)) / picture.rows}%`, height: `${(100 * side) / picture.rows}%`,
+    });
     for (const [key, frame] of Object.entries(frames)) {
       while (frame.marks.length > state.pixels.length) frame.marks.pop().remove();
       while (frame.marks.length < state.pixels.length) {

@@ -286,6 +286,7 @@ export function mount({ element, props, trigger, watch }) {
       if (typeof partial.schedule === "string" && partial.schedule in P.CLOCKS) state.schedule = partial.schedule;
       if (typeof partial.rescaled === "boolean") state.rescaled = partial.rescaled;
       if (before !== JSON.stringify([state.gamma, state.T, state.floor, state.schedule, state.rescaled])) touch("process");
+      if (number(partial.crop)) { state.crop = clamp(partial.crop, 0, 1); touch("pixels"); }
       if (number(partial.t)) { state.t = clamp(partial.t, 0, 1); touch("time"); }
       const other = partial.example !== undefined && partial.example !== state.example && (props.examples || []).some(([id]) => id === partial.example);
       const noise = number(partial.seed) && Number.isInteger(partial.seed) && partial.seed >= props.view.seed.min && partial.seed <= props.view.seed.max && partial.seed !== state.seed;
