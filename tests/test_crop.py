@@ -1,4 +1,6 @@
-"""The square that a network gets of a picture whose sides differ: cut where a hand says, seen at once, kept in a link."""
+"""The square that a network gets of a picture whose sides differ: cut by hand, seen at once, kept in a link."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ def test_the_square_lies_where_crop_says(crop, first):
 def test_a_view_keeps_its_crop(service):
     views = [View.of(png(photo(20, 40)), crop=crop) for crop in (0.0, 0.5, 1.0)]
     found = [bench_of("tiny", service.checkpoint("tiny"), view, service.compute).x0 for view in views]
-    assert not any(bool((one == other).all()) for one, other in zip(found, found[1:], strict=False))
+    assert not any(bool((one == other).all()) for one, other in itertools.pairwise(found))
     settings = views[0].settings()
     assert View.from_settings(settings, png(photo(20, 40))).crop == 0
     del settings["crop"]  # a file of before there was one
