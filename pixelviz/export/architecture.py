@@ -149,7 +149,7 @@ def layout(panel: Panel) -> dict[str, Place]:
 
 
 @styled
-def draw(panels: list[Panel], note: str) -> Figure:
+def draw_networks(panels: list[Panel], note: str) -> Figure:
     """Fig. 4: the networks one below the other."""
     from matplotlib.figure import Figure
 

@@ -184,7 +184,7 @@ def _ddpm(view: View, found: Bench, steps: Callable[[int], list[int]], which: st
 
 def _figure_4(view: View, found: Bench):
     i = min(max(1, round(view.t * found.model.config.T)), found.model.config.T)
-    return architecture.draw(architecture.run(found, view.seed, i), _about(found))
+    return architecture.draw_networks(architecture.run(found, view.seed, i), _about(found))
 
 
 def _figure_6(view: View, found: Bench):

@@ -42,7 +42,7 @@ def light(service: Service, name: str, view: View, share: float) -> Lit:
     """The figure of a checkpoint; raises ServiceError or CheckpointError."""
     panels, blocks = _run(service, name, view, share)
     stream = BytesIO()
-    save_figure(architecture.draw(panels, f"checkpoint {name}"), stream, "svg")
+    save_figure(architecture.draw_networks(panels, f"checkpoint {name}"), stream, "svg")
     rows = [
         (label, architecture.what(block), ", ".join(block.sources), architecture.shape(block), f"{block.parameters:,}")
         for label, block in blocks.items()
