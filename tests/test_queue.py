@@ -158,3 +158,13 @@ def test_who_goes_away_frees_every_place_within_a_second(held, data, lane):
 def test_no_page_holds_a_stream_open(app):
     """A browser has six connections to a host: a stream for each tab would leave none for the sixth."""
     assert not app.get_config_file()["connect_heartbeat"]
+
+
+def test_a_visitor_costs_next_to_nothing(app, monkeypatch):
+    """Gradio's own sessions hold the configuration of every component, and what was shown last in each."""
+    monkeypatch.setattr("gradio.components.HTML.get_config", lambda self: pytest.fail("a session was configured"))
+    asked = httpx.post(
+        f"{app.local_url}gradio_api/call/train_status", json={"data": [], "session_hash": "a newcomer"}
+    ).json()["event_id"]
+    assert "complete" in httpx.get(f"{app.local_url}gradio_api/call/train_status/{asked}", timeout=20).text
+    assert not app.state_holder["a newcomer"].config_values

@@ -19,6 +19,7 @@ from pixelviz.ui.api import register_api
 from pixelviz.ui.guard import Guard
 from pixelviz.ui.markup import render
 from pixelviz.ui.queue import client_is_there, take_turns
+from pixelviz.ui.sessions import LightSessions
 from pixelviz.ui.tabs import checkpoints, claims, compare, forward, generate, lesson, scale, train
 from pixelviz.ui.theme import theme
 
@@ -40,11 +41,22 @@ STYLES = ("app.css", "instrument/instrument.css", "lesson.css", "claims.css", "c
 CACHE_SWEEP = (600, 3600)  # seconds: look for, and delete, files of this age
 MAX_UPLOAD = "50mb"
 GPU_SECONDS = 120  # that an event may hold a GPU of a Space which lends them
+MOST_SESSIONS = 1000  # whose components' changes are remembered
 UNFIT = "This request does not fit what the app takes. Reload the page; scripts: see the page of the API."
 
 
 class _Blocks(gr.Blocks):
     """The app's blocks: what goes wrong in an event is a sentence, and a traceback in the log only where it is ours."""
+
+    @property
+    def state_holder(self) -> LightSessions:
+        """The sessions."""
+        return self._sessions
+
+    @state_holder.setter
+    def state_holder(self, found: LightSessions) -> None:
+        found.__class__ = LightSessions  # every launch makes one
+        self._sessions = found
 
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Answer an event. Gradio would print a traceback for every request that does not fit."""
@@ -107,6 +119,7 @@ def launch_options(room: str | None = None) -> dict[str, Any]:
         "head": str(render("page_style")),
         "max_file_size": MAX_UPLOAD,
         "ssr_mode": False,
+        "state_session_capacity": MOST_SESSIONS,
         "run_history": False,
         "footer_links": ["api"],
         "app_kwargs": {"routes": scripts.routes(), "middleware": [Middleware(Guard, room=room)]},
