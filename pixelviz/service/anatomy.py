@@ -30,7 +30,7 @@ def _run(service: Service, name: str, view: View, share: float) -> tuple[list[Pa
     """The networks that ran on x_i, i the share of T, and their blocks by the names that the screen gives them."""
     found = bench_for(service, name, view)
     T = found.model.config.T
-    with service.turn.foreground():
+    with service.turn.short():
         panels = architecture.run(found, view.seed, min(max(1, round(share * T)), T))
     if not panels:
         raise ServiceError("this checkpoint has neither a scale VAE nor a parallel U-Net; choose another one.")
