@@ -29,6 +29,10 @@ def hosted(service):
     def home():
         return {"message": "somebody's own app"}
 
+    @app.get("/favicon.ico", status_code=204)
+    def icon():
+        return None
+
     return mount(app, "/lab/pixelviz", service, TrainingJobs(service))
 
 
@@ -92,7 +96,7 @@ def test_on_zero_gpu_the_handlers_that_run_networks_get_one(service, monkeypatch
     wanted = [event for event in demo.fns.values() if event.concurrency_id in AT_ONCE and event.fn]
     assert len(given) == len(wanted) > 5
     assert {"generate", "scale", "run", "estimate", "light"} <= {handler.__name__ for handler, _ in given}
-    assert not {"curves", "train_status", "look"} & {handler.__name__ for handler, _ in given}
+    assert not {"train_status", "train_start", "look", "refresh"} & {handler.__name__ for handler, _ in given}
     assert all(0 < seconds <= 300 for _, seconds in given)
     _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     try:
