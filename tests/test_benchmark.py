@@ -182,7 +182,7 @@ def test_cases_follow_the_parts(checkpoint):
 def test_a_checkpoint_without_a_twin_gives_ours_alone(tmp_path):
     folder = train_tiny(tmp_path / "old", parts=("scale_vae", "parallel_unet"))
     found = cases(checkpoints.load(folder), "old")
-    assert {case.method for case in found} == {"parallel", "rotation", "multistep"}
+    assert {case.method for case in found} == {"parallel", "rotation", "multistep", "prior"}
     with pytest.raises(BenchmarkError, match="none of these methods"):
         cases(checkpoints.load(folder), "old", ["ddim"])
 
@@ -269,6 +269,11 @@ def test_a_goal_is_judged_against_the_peer_at_its_best():
     only = report.verdicts({"checkpoint": "m", "rows": [rows[0], rows[2]]})[0]
     assert "5.00 of DDIM (quadratic)" in only.text
     assert report.verdicts({"checkpoint": "m", "rows": rows[:1]})[0].met is None
+
+
+def test_the_prior_alone_meets_no_goal():
+    rows = [_row("parallel", 1, 5.0, 0.2), _row("prior", 1, 3.0, 0.1), _row("ddim", 10, 4.0, 1.0)]
+    assert report.verdicts({"checkpoint": "m", "rows": rows})[0].met is False
 
 
 def test_a_verdict_on_which_two_judges_disagree_is_none():

@@ -8,14 +8,19 @@ import torch
 from PIL import Image
 
 from pixelviz import __main__ as cli
+from pixelviz.checks import ServiceError
 from pixelviz.data.sets import ImageSet
 from pixelviz.devices import choose
 from pixelviz.export.check_page import check_page
 from pixelviz.measure import check as checks
+from pixelviz.measure.evaluation import ssim_steps
 from pixelviz.measure.judges import Reference
 from pixelviz.measure.metrics import frechet_distance, statistics_of
 from pixelviz.measure.nearest import Nearest, nearest_by_pixels, too_near
+from pixelviz.progress import Progress
+from pixelviz.service.service import Service
 from pixelviz.store import checkpoints
+from tests.served import tiny_service
 from tests.tiny import tiny_images, tiny_model
 
 CPU = choose("cpu", "float32")
@@ -180,3 +185,14 @@ def test_check_writes_one_page_for_two(tmp_path, monkeypatch, capsys):
     written = json.loads((tmp_path / "c.json").read_text())
     assert {"one", "two", "seconds"} == set(written)
     assert str(tmp_path) not in (tmp_path / "c.html").read_text(encoding="utf-8")
+
+
+def test_the_app_checks_too_and_says_where_it_cannot(tmp_path):
+    service = tiny_service(tmp_path)  # trained on squares, which are no data set
+    with pytest.raises(ServiceError, match="cannot load; run `pixelviz check` with --data"):
+        next(service.check("tiny"))
+    service = Service(device="cpu")
+    *steps, page = service.check("fashion-mnist-paper-floor")
+    assert all(isinstance(step, Progress) for step in steps)
+    assert "Check of fashion-mnist-paper-floor" in page
+    assert page.count("<img") >= len(ssim_steps(200)) + 1

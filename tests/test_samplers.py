@@ -265,3 +265,14 @@ def test_a_suspended_draw_leaves_no_mode_behind():
     assert not torch.is_autocast_enabled("cpu")
     assert not torch.is_inference_mode_enabled()
     steps.close()
+
+
+def test_the_prior_alone_is_the_start_s_scale_read_as_an_image():
+    model = tiny_model()
+    *_, last = draw(model, CPU, n=3, sampler="prior", seed=5)
+    with torch.inference_mode():
+        x_delta = STARTS["consistent"](model, ImageNoise(5, 3)).x_delta
+    torch.testing.assert_close(last.x, -torch.log(x_delta) / model.config.gamma)
+    assert (last.i, last.network_evaluations) == (0, 0)
+    with pytest.raises(SamplerError, match="makes one pass"):
+        next(draw(model, CPU, n=1, sampler="prior", passes=2))

@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 from pixelviz.commands.common import Device, Precision, Seed, console, data_of, found, progress_bar, write_result
-from pixelviz.data.sets import DATASETS, load_images
 from pixelviz.devices import choose
 from pixelviz.export.check_page import check_page
-from pixelviz.measure import judges
-from pixelviz.measure.check import REAL, Findings, examine
+from pixelviz.measure import check as checking
+from pixelviz.measure.check import Findings
 from pixelviz.store import checkpoints
 
 
@@ -35,15 +34,9 @@ def check(
     began = time.monotonic()
     for one in filter(None, (folder, other)):
         loaded = checkpoints.load(one, compute.device)
-        config, which = loaded.model.config, data_of(loaded.record, data)
-        wanted = {"size": config.image_size, "channels": config.channels, "allow_download": False}
-        training = load_images(which, **wanted, limit=10 * REAL)
-        test = load_images(which, **wanted, split="test", limit=REAL)
-        judge = judges.imagenet_reference(test, compute) if judges.installed() and len(test) > 3 else None
-        names = DATASETS[which].classes if which in DATASETS else ()
         with progress_bar() as progress:
             task = progress.add_task(one.name, total=None)
-            for state in examine(loaded, compute, training, test, judge, names=names or (), seed=seed):
+            for state in checking.check(loaded, compute, data_of(loaded.record, data), seed):
                 if isinstance(state, Findings):
                     findings.append(state)
                 else:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from pixelviz.data import image_set
-from pixelviz.data.sets import ImageSet, from_unit, to_unit
+from pixelviz.data.sets import DATASETS, ImageSet, from_unit, load_images, to_unit
 from pixelviz.devices import Compute
+from pixelviz.measure import judges
 from pixelviz.measure.evaluation import scale_ssim, ssim_steps
 from pixelviz.measure.judges import Reference
 from pixelviz.measure.metrics import features_of, kid
@@ -216,6 +217,20 @@ def examine(
         findings.flags = flags(findings.figures)
     yield Progress("done", total, total)
     yield findings
+
+
+def check(loaded: Checkpoint, compute: Compute, data: str, seed: int = 0) -> Iterator[Progress | Findings]:
+    """`examine` a checkpoint against a data set, by its id or folder, and by the judge that is installed.
+
+    Raises DataError where the data are not on this computer.
+    """
+    config = loaded.model.config
+    wanted = {"size": config.image_size, "channels": config.channels, "allow_download": False}
+    training = load_images(data, **wanted, limit=10 * REAL)
+    test = load_images(data, **wanted, split="test", limit=REAL)
+    judge = judges.imagenet_reference(test, compute) if judges.installed() and len(test) > 3 else None
+    names = DATASETS[data].classes if data in DATASETS else None
+    yield from examine(loaded, compute, training, test, judge, names=names or (), seed=seed)
 
 
 def _against(

@@ -178,7 +178,8 @@ def verdict(goal: Goal, results: dict[str, Any]) -> GoalResult:
     rows = {(r["method"], r["passes"]): r for r in results["rows"] if r["model"] == results["checkpoint"]}
     peers = [rows[method, goal.method_passes] for method in goal.methods if (method, goal.method_passes) in rows]
     k = goal.aim.passes
-    found = [rows[method, k] for method in ours() if (method, k) in rows]
+    # The prior alone runs no network: it is no diffusion that a goal could be met by.
+    found = [rows[method, k] for method in ours() if (method, k) in rows and SAMPLERS[method].runs(k)]
     passes = "one pass" if k == 1 else f"{k} passes"
     if not peers or not found or found[0]["method"] != SAMPLERS.first:
         peer = f"{SAMPLERS[goal.methods[0]].title} with {goal.method_passes} steps"

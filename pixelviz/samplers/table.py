@@ -9,6 +9,7 @@ from typing import Any
 from pixelviz.config import ModelConfig
 from pixelviz.samplers import baselines
 from pixelviz.samplers.common import PeerStart, SamplerError, SampleStep
+from pixelviz.samplers.decoded import decoded
 from pixelviz.samplers.multistep import multistep
 from pixelviz.samplers.parallel import boundaries, parallel, passed_through
 from pixelviz.samplers.printed import WHY_IT_DIVERGES, printed
@@ -143,6 +144,10 @@ SAMPLERS: Table[Sampler] = Table(
         Sampler(
             "multistep", multistep, "Multistep (second order, each pixel's own clock)", "Lu et al. 2022",
             "Multistep", head_target="v", compared=(5, 10, 20),
+        ),
+        Sampler(
+            "prior", decoded, "Prior alone (no diffusion)", "paper Section 3.2; Ghosh et al. 2020 for the prior",
+            "Prior alone", passes=False, compared=(1,), runs=lambda passes: 0,
         ),
         Sampler(
             "printed", printed, "Algorithm 1 as printed (diverges)", "paper Appendix D, Algorithm 1", "As printed",

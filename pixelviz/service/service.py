@@ -9,9 +9,13 @@ from typing import Any
 
 from pixelviz.checks import ServiceError
 from pixelviz.data.assets import CHECKPOINTS, default_runs
+from pixelviz.data.sets import DATASETS
 from pixelviz.devices import choose, half_the_cores
+from pixelviz.export.check_page import check_page
 from pixelviz.measure.benchmark import Case, cases
+from pixelviz.measure.check import Findings, check
 from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling, estimate_scale, fitted, similarities
+from pixelviz.progress import Progress
 from pixelviz.samplers import SAMPLERS, STARTS
 from pixelviz.service.between import Between, between, check_corners
 from pixelviz.service.catalog import Catalog, Found
@@ -91,6 +95,25 @@ class Service:
         """What is in a checkpoint: name, folder, kind (bundled, trained, loaded), parts with their numbers of
         parameters, config, the fields of `checkpoints.Record`, and card (Markdown)."""
         return self._catalog.describe(name)
+
+    def check(self, name: str) -> Iterator[Progress | str]:
+        """Look at a checkpoint from all sides (`measure.check`): progress, and last the page that says what was found.
+
+        Raises ServiceError where the data that it learnt are no data set of the app.
+        """
+        loaded = self.checkpoint(name)
+        if loaded.record.data.id not in DATASETS:
+            raise ServiceError(
+                f"{name} learnt {loaded.record.data}, which the app cannot load; run `pixelviz check` with --data."
+            )
+        steps = check(loaded, self.compute, loaded.record.data.id)
+        while True:
+            with self.turn.long():
+                step = next(steps)
+            if isinstance(step, Findings):
+                yield check_page([step])
+                return
+            yield step
 
     # --- models
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import gradio as gr
@@ -95,6 +96,22 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         broken = joined(*(widgets.alert(f"{folder}: {why}") for folder, why in service.problems()))
         return gr.Radio(choices=names, value=name if name in names else next(iter(names), None)), broken
 
+    def check(name):
+        """How far the check is, then its page."""
+        if not name:
+            yield widgets.alert(NO_CHECKPOINT, "info"), gr.skip()
+            return
+        try:
+            for step in service.check(name):
+                if isinstance(step, str):
+                    file = base64.b64encode(step.encode()).decode()
+                    yield render("checked", checkpoint=name, page=step, file=file), gr.Button(interactive=True)
+                else:
+                    bar = widgets.share_bar("Check", step.done / step.total, f"{step.what} …")
+                    yield bar, gr.Button(interactive=False)
+        except Exception as error:
+            yield widgets.alert(friendly(error)), gr.Button(interactive=True)
+
     def load(read):
         """Add a checkpoint by `read()`, and choose it."""
         try:
@@ -160,6 +177,10 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 drawn = gr.HTML(apply_default_css=False, elem_id="architecture-drawn")
                 block = gr.Dropdown([], label="Look into a block", elem_id="architecture-block")
                 maps = gr.HTML(apply_default_css=False, elem_id="architecture-maps")
+            examine = gr.Button(
+                "Check it: samples, reconstructions, nearest images, red flags (a minute)", elem_id="check"
+            )
+            checked = gr.HTML(apply_default_css=False, elem_id="checked")
             with gr.Accordion("Model card", open=True):
                 card = gr.HTML(elem_classes="pv-card")
             with gr.Accordion("Configuration", open=False):
@@ -174,7 +195,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     block.input(look_into, [state, name, share, block], maps, show_progress_on=maps, **model)
     shown = {"fn": show, "inputs": name, "outputs": [glance, figures, card, config], **quiet}
     tab.select(listed, name, [name, broken], **quiet).then(**shown)
-    name.input(**shown)
+    name.input(**shown).then(lambda: "", None, checked, queue=False, **quiet)
+    examine.click(check, name, [checked, examine], **LONG_LANE, **quiet)
     from_folder.click(load_folder, folder, [name, broken, said], **quiet).then(**shown)
     folder.submit(load_folder, folder, [name, broken, said], **quiet).then(**shown)
     from_files.click(load_files, files, [name, broken, said], **quiet).then(**shown)
