@@ -9,7 +9,7 @@ import torch
 from pixelviz.checks import ServiceError
 from pixelviz.data.pictures import last_channel, to_bytes
 from pixelviz.samplers import draw
-from pixelviz.samplers.starts import Origin
+from pixelviz.samplers.starts import Beginning
 from tests.browser import PATIENCE, launched, served, watched
 from tests.served import tiny_service
 
@@ -41,7 +41,7 @@ def test_a_corner_is_the_sample_itself(service):
 
 
 def test_a_mixture_keeps_the_noise_as_likely_as_it_was():
-    ends = Origin(torch.eye(3), torch.randn(3, 2, 64, 64, generator=torch.Generator().manual_seed(0)))
+    ends = Beginning(torch.eye(3), torch.randn(3, 2, 64, 64, generator=torch.Generator().manual_seed(0)))
     weights = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
     mixed = ends.mixed(weights)
     assert torch.allclose(mixed.z, weights)

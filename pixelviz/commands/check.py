@@ -36,7 +36,7 @@ def check(
         loaded = checkpoints.load(one, compute.device)
         with progress_bar() as progress:
             task = progress.add_task(one.name, total=None)
-            for state in checking.check(loaded, compute, data_of(loaded.record, data), seed):
+            for state in checking.check_against(loaded, compute, data_of(loaded.record, data), seed):
                 if isinstance(state, Findings):
                     findings.append(state)
                 else:

@@ -22,7 +22,7 @@ from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
 from pixelviz.progress import Progress
 from pixelviz.samplers import SAMPLERS, ImageNoise, Start, draw
-from pixelviz.samplers.starts import Origin, origin, start_from
+from pixelviz.samplers.starts import Beginning, beginning, start_from
 from pixelviz.store.checkpoints import Checkpoint
 
 PASSES = (1, 2, 5, 10)
@@ -219,7 +219,7 @@ def examine(
     yield findings
 
 
-def check(loaded: Checkpoint, compute: Compute, data: str, seed: int = 0) -> Iterator[Progress | Findings]:
+def check_against(loaded: Checkpoint, compute: Compute, data: str, seed: int = 0) -> Iterator[Progress | Findings]:
     """`examine` a checkpoint against a data set, by its id or folder, and by the judge that is installed.
 
     Raises DataError where the data are not on this computer.
@@ -304,7 +304,7 @@ def interpolation(model: PixelAwareModel, compute: Compute, seed: int) -> Tensor
     """One run from each of `ROW` codes on the line between two of the prior's, with the same noise; uint8 images."""
     noise = ImageNoise(seed, 2, device=model.device)
     with torch.inference_mode(), compute.autocast():
-        z, eps = origin(model, noise)
+        z, eps = beginning(model, noise)
         line = torch.linspace(0, 1, ROW, device=z.device)[:, None]
-        start = start_from(model, Origin(torch.lerp(z[:1], z[1:], line), eps[:1]))
+        start = start_from(model, Beginning(torch.lerp(z[:1], z[1:], line), eps[:1]))
     return _one_pass(model, compute, start, seed)

@@ -15,40 +15,40 @@ from pixelviz.samplers.common import ImageNoise, SamplerError, Start
 from pixelviz.tables import Table
 
 
-class Origin(NamedTuple):
+class Beginning(NamedTuple):
     """All that a consistent start is made of: a code z (B, latent) and the noise eps (B, C, H, W) of x_T."""
 
     z: Tensor
     eps: Tensor
 
-    def mixed(self, weights: Tensor) -> Origin:
+    def mixed(self, weights: Tensor) -> Beginning:
         """Others on the plane through these: weights (N, B), each row of which sums to 1.
 
         eps is scaled to unit variance again, so that each is as likely a noise as those it is mixed of.
         """
         scaled = weights / weights.norm(dim=1, keepdim=True)
-        return Origin(weights @ self.z, torch.tensordot(scaled, self.eps, dims=1))
+        return Beginning(weights @ self.z, torch.tensordot(scaled, self.eps, dims=1))
 
 
-def origin(model: PixelAwareModel, noise: ImageNoise) -> Origin:
+def beginning(model: PixelAwareModel, noise: ImageNoise) -> Beginning:
     """A code from the prior and noise for each image; raises MissingPart."""
     z = model.scale_vae.sample_prior(noise.uniform(), noise.normal(model.config.latent))
-    return Origin(z, noise.normal(*model.config.shape))
+    return Beginning(z, noise.normal(*model.config.shape))
 
 
-def start_from(model: PixelAwareModel, origin: Origin) -> Start:
+def start_from(model: PixelAwareModel, beginning: Beginning) -> Start:
     """z -> x_delta_hat -> x_T = sqrt(abar_T) x0_hat + sqrt(1 - abar_T) eps, abar_T by x_delta_hat.
 
     x_T then has the distribution that the forward process gives it, also where gamma x0 is small.
     """
-    x_delta = model.scale_vae.decode(origin.z, model.step_tensor(0, len(origin.z)))
+    x_delta = model.scale_vae.decode(beginning.z, model.step_tensor(0, len(beginning.z)))
     mean, variance = marginal(model.schedule, model.rate_x0(x_delta), model.config.T)
-    return Start(mean + variance.sqrt() * origin.eps, x_delta)
+    return Start(mean + variance.sqrt() * beginning.eps, x_delta)
 
 
 def consistent(model: PixelAwareModel, noise: ImageNoise) -> Start:
     """A scale from the prior, then its x_T (`start_from`); raises MissingPart."""
-    return start_from(model, origin(model, noise))
+    return start_from(model, beginning(model, noise))
 
 
 def printed(model: PixelAwareModel, noise: ImageNoise) -> Start:

@@ -17,7 +17,7 @@ from pixelviz.devices import Compute
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.samplers import SAMPLERS, ImageNoise
 from pixelviz.samplers.rotation import rotation
-from pixelviz.samplers.starts import Origin, origin, start_from
+from pixelviz.samplers.starts import Beginning, beginning, start_from
 from pixelviz.service.generation import MOST_IMAGES
 from pixelviz.service.turns import ModelTurn
 
@@ -46,7 +46,7 @@ def check_corners(seed: Any, corners: Any, weights: Any) -> tuple[int, list[int]
 
 
 @torch.inference_mode()
-def between(
+def between_samples(
     model: PixelAwareModel, compute: Compute, turn: ModelTurn, seed: int, corners: Sequence[int], weights: list[float]
 ) -> Between:
     """One run, with one head, from a mixture of the codes and noises of images `corners` of a seed.
@@ -59,7 +59,7 @@ def between(
     with turn.short():
         began = time.perf_counter()
         with compute.autocast():
-            ends = Origin(*map(torch.cat, zip(*(origin(model, noise) for noise in noises), strict=True)))
+            ends = Beginning(*map(torch.cat, zip(*(beginning(model, noise) for noise in noises), strict=True)))
             mixed = ends.mixed(torch.tensor([weights], device=model.device))
             x = deque(rotation(model, start_from(model, mixed), noises[0], passes=1), maxlen=1).pop().x.float().cpu()
         took = time.perf_counter() - began

@@ -13,11 +13,11 @@ from pixelviz.data.sets import DATASETS
 from pixelviz.devices import choose, half_the_cores
 from pixelviz.export.check_page import check_page
 from pixelviz.measure.benchmark import Case, cases
-from pixelviz.measure.check import Findings, check
+from pixelviz.measure.check import Findings, check_against
 from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling, estimate_scale, fitted, similarities
 from pixelviz.progress import Progress
 from pixelviz.samplers import SAMPLERS, STARTS
-from pixelviz.service.between import Between, between, check_corners
+from pixelviz.service.between import Between, between_samples, check_corners
 from pixelviz.service.catalog import Catalog, Found
 from pixelviz.service.errors import friendly
 from pixelviz.service.generation import MOST_IMAGES, Generation, check_generation, run_generation
@@ -106,7 +106,7 @@ class Service:
             raise ServiceError(
                 f"{name} learnt {loaded.record.data}, which the app cannot load; run `pixelviz check` with --data."
             )
-        steps = check(loaded, self.compute, loaded.record.data.id)
+        steps = check_against(loaded, self.compute, loaded.record.data.id)
         while True:
             with self.turn.long():
                 step = next(steps)
@@ -157,9 +157,9 @@ class Service:
         return self.generations.ask(key, lambda: run_generation(model, settings, self.pool))
 
     def between(self, name: str, seed: Any, corners: Any, weights: Any) -> Between:
-        """The image of one run between two or three images of a seed; see `between.between`."""
+        """The image of one run between two or three images of a seed; see `between_samples`."""
         seed, corners, weights = check_corners(seed, corners, weights)
-        return between(self.checkpoint(name).model, self.compute, self.turn, seed, corners, weights)
+        return between_samples(self.checkpoint(name).model, self.compute, self.turn, seed, corners, weights)
 
     def contenders(self, name: str) -> list[Case]:
         """Every method that can draw with this checkpoint's parts, or with a peer that is loaded."""

@@ -96,7 +96,7 @@ def sample_sheet(**settings: Any) -> gr.HTML:
     return component(render("sheet"), "sheet.js", **settings)
 
 
-def between(ask: Callable[..., Any]) -> gr.HTML:
+def triangle(ask: Callable[..., Any]) -> gr.HTML:
     """A triangle of samples to drag in; value: `payloads.corners`.
 
     `ask`, a function named between, takes [checkpoint, seed, corners, weights].

@@ -228,7 +228,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             sheet = widgets.sample_sheet(elem_id="sheet")
             cost = gr.HTML(apply_default_css=False)
             film = gr.HTML(apply_default_css=False, elem_id="film")
-            triangle = widgets.between(between)
+            triangle = widgets.triangle(between)
             chart = widgets.chart()
 
     settings = [name, n, passes, start, sampler, seed]
