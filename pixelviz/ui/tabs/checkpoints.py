@@ -15,6 +15,7 @@ from pixelviz.ui.guard import at_home
 from pixelviz.ui.instrument import READ_STATE
 from pixelviz.ui.markup import from_markdown, joined, render
 from pixelviz.ui.queue import LONG_LANE, SHORT_LANE
+from pixelviz.view import View
 
 NO_CHECKPOINT = "There is no checkpoint yet. Train one in the Train tab, or load one below."
 KINDS = {"bundled": "bundled with the app", "trained": "trained here", "loaded": "loaded"}
