@@ -6,12 +6,15 @@ import math
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 
+Images = Float[Tensor, "B C H W"]
+Steps = Real[Tensor, " B"]
 TIME_CODE = 128  # Appendix C
 
 
-def time_code(i: Tensor, size: int = TIME_CODE) -> Tensor:
+def time_code(i: Steps, size: int = TIME_CODE) -> Float[Tensor, "B {size}"]:
     """Sinusoidal code of the step (Vaswani et al. 2017): i of shape (B,) -> (B, size)."""
     frequencies = torch.exp(
         -math.log(10_000) * torch.arange(size // 2, device=i.device, dtype=torch.float32) / (size // 2)
@@ -40,7 +43,7 @@ class TimeMap(nn.Module):
         super().__init__()
         self.net = nn.Sequential(nn.Linear(TIME_CODE, channels), nn.SiLU(), nn.Linear(channels, channels))
 
-    def forward(self, code: Tensor) -> Tensor:
+    def forward(self, code: Float[Tensor, "B D"]) -> Float[Tensor, "B C 1 1"]:
         """(B, 128) -> (B, channels, 1, 1)."""
         return self.net(code)[:, :, None, None]
 
@@ -60,7 +63,7 @@ class SelfAttention(nn.Module):
         self.key_value = nn.Conv2d(channels, 2 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Images) -> Images:
         """(B, C, H, W) -> the same shape."""
         h = self.norm(x)
         pooled = F.adaptive_avg_pool2d(h, self.side) if self.side and h.shape[-1] > self.side else h
@@ -80,7 +83,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         self.attention = SelfAttention(c_out, tokens) if attention else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B c_in H W"]) -> Float[Tensor, "B c_out H W"]:
         """(B, c_in, H, W) -> (B, c_out, H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
+from jaxtyping import Float, Int, UInt8
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -71,7 +72,7 @@ class Residual(nn.Module):
         super().__init__()
         self.body = nn.Sequential(*_convolution(width, width), *_convolution(width, width))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "N D H W"]) -> Float[Tensor, "N D H W"]:
         """(N, width, H, W) -> the same shape."""
         return x + self.body(x)
 
@@ -91,11 +92,11 @@ class Classifier(nn.Module):
         self.body = nn.Sequential(*blocks)
         self.head = nn.Linear(design.widths[-1], classes)
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Float[Tensor, "N C 32 32"]) -> Float[Tensor, "N D"]:
         """(N, C, 32, 32) in [0, 1] to the penultimate features, (N, 128 or as designed), >= 0."""
         return self.body((images - self.design.mean) / self.design.deviation).mean((2, 3))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Float[Tensor, "N C 32 32"]) -> Float[Tensor, "N classes"]:
         """(N, C, 32, 32) in [0, 1] to logits, (N, 10)."""
         return self.head(self.features(images))
 
@@ -129,7 +130,9 @@ class ClassifierStep:
 
 
 @torch.no_grad()
-def accuracy(classifier: Classifier, images: Tensor, labels: Tensor, batch: int = 500) -> float:
+def accuracy(
+    classifier: Classifier, images: UInt8[Tensor, "N C 32 32"], labels: Int[Tensor, " N"], batch: int = 500
+) -> float:
     """Share of uint8 images (N, C, 32, 32) whose class is named rightly, in [0, 1]."""
     right = 0
     for part, truth in zip(images.split(batch), labels.split(batch), strict=True):
@@ -148,8 +151,8 @@ def _augment(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
 
 def train_classifier(
     classifier: Classifier,
-    images: Tensor,
-    labels: Tensor,
+    images: UInt8[Tensor, "N C 32 32"],
+    labels: Int[Tensor, " N"],
     *,
     epochs: int,
     batch: int = 250,

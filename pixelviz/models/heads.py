@@ -15,20 +15,24 @@ import math
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+Heads = Int[Tensor, "*each J"]  # whole steps, of all images alike or of each
 BLOCKS = 2  # residual blocks per head (Appendix C)
 TOKENS = 64  # of "pooled" and "shared": 8x8, enough to name the parts of an image
 SHARED_WIDTH = 64  # of the queries and keys of "shared"
 
 
-def pool_tokens(x: Tensor) -> Tensor:
+def pool_tokens(x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D h w"]:
     """(B, D, H, W) average-pooled to at most `TOKENS` pixels."""
     side = math.isqrt(TOKENS)
     return F.adaptive_avg_pool2d(x, side) if x.shape[-1] > side else x
 
 
-def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def linear_attention(
+    q: Float[Tensor, "*b C N"], k: Float[Tensor, "*b C N"], v: Float[Tensor, "*b C N"]
+) -> Float[Tensor, "*b C N"]:
     """Attention with weights phi(q).phi(k) / sum, phi = elu + 1 > 0: all (..., C, N), cost N C^2."""
     q, k = F.elu(q) + 1, F.elu(k) + 1
     share = q / (k.sum(-1, keepdim=True) * q).sum(-2, keepdim=True)
@@ -78,7 +82,7 @@ class ParallelHeads(nn.Module):
                 for weight in self.attention:
                     weight[:, 3] = 0
 
-    def maps(self, features: Tensor) -> list[Tensor] | None:
+    def maps(self, features: Float[Tensor, "B D H W"]) -> list[Float[Tensor, "B P N"]] | None:
         """Each block's attention over tokens, (B, P, N), columns summing to 1, for the form "shared"; else None.
 
         Apart from `forward`, so that a run in chunks of heads computes it once.
@@ -101,7 +105,12 @@ class ParallelHeads(nn.Module):
         """Whether pixels before channels is the faster layout: for colour, on a CPU, where no attention turns it."""
         return self.channels > 1 and self.form == "off" and features.device.type == "cpu"
 
-    def forward(self, features: Tensor, heads: Tensor | None = None, maps: list[Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        features: Float[Tensor, "B D H W"],
+        heads: Heads | None = None,
+        maps: list[Float[Tensor, "B P N"]] | None = None,
+    ) -> Float[Tensor, "B J C H W"]:
         """features (B, width, H, W) -> (B, T, C, H, W), or the steps in heads, (J,) or (B, J).
 
         `maps`: what `maps(features)` gave, where it was computed before.

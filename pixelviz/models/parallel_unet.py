@@ -7,11 +7,12 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from pixelviz.config import ModelConfig
-from pixelviz.models.blocks import ResidualBlock, TimeMap, group_norm, time_code, zeroed
-from pixelviz.models.heads import ParallelHeads
+from pixelviz.models.blocks import Images, ResidualBlock, Steps, TimeMap, group_norm, time_code, zeroed
+from pixelviz.models.heads import Heads, ParallelHeads
 from pixelviz.process.reverse import Affine, drift_preconditioning
 from pixelviz.process.schedules import image_from_scale, image_scale, schedule_of
 
@@ -40,7 +41,7 @@ class ScaleMap(nn.Module):
             nn.Conv2d(channels, channels, 1),
         )
 
-    def forward(self, x_delta: Tensor, side: int) -> Tensor:
+    def forward(self, x_delta: Images, side: int) -> Float[Tensor, "B D {side} {side}"]:
         """(B, C, H, W) -> (B, channels, side, side)."""
         both = torch.cat([x_delta / self.top, image_from_scale(x_delta, self.gamma)], dim=1)
         both = F.pixel_unshuffle(both, self.patch)
@@ -58,8 +59,10 @@ class Level(nn.Module):
             *(ResidualBlock(c, c_out, attention=True, tokens=config.attention_tokens) for c in (c_in, c_out))
         )
 
-    def forward(self, h: Tensor, code: Tensor, x_delta: Tensor | None) -> Tensor:
-        """h (B, c_in, H, W), the time code (B, 128), x_delta (B, C, ...) -> (B, c_out, H, W)."""
+    def forward(
+        self, h: Float[Tensor, "B c_in h w"], code: Float[Tensor, "B D"], x_delta: Images | None
+    ) -> Float[Tensor, "B c_out h w"]:
+        """A level's features and the time code -> the next level's features."""
         h = h + self.time(code)
         return self.blocks(h if self.scale is None else h + self.scale(x_delta, h.shape[-1]))
 
@@ -87,7 +90,7 @@ class Backbone(nn.Module):
         self.head_inlet = nn.Conv2d(config.channels, config.last_width, 3, padding=1)
         self.head_norm = group_norm(config.last_width)
 
-    def backbone(self, x_i: Tensor, x_delta: Tensor | None, i: Tensor) -> Tensor:
+    def backbone(self, x_i: Images, x_delta: Images | None, i: Steps) -> Float[Tensor, "B D H W"]:
         """What the heads read: (B, last_width, H, W), from x_i (B, C, H, W), x_delta alike, and i (B,)."""
         code = time_code(i)
         h = self.inlet(x_i)
@@ -118,7 +121,7 @@ class LinearTwin(Backbone):
         super().__init__(config, scale=False)
         self.outlet = zeroed(nn.Conv2d(config.last_width, config.channels, 3, padding=1))
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x_t: Images, t: Steps) -> Images:
         """x_t (B, C, H, W), t (B,) in 0..999 as diffusers counts -> the estimate of the noise, (B, C, H, W)."""
         return self.outlet(self.backbone(x_t, None, t)).float()
 
@@ -137,8 +140,8 @@ class ParallelUNet(Backbone):
         self.heads = ParallelHeads(config.T, config.last_width, config.channels, config.head_attention)
 
     def forward(
-        self, x_i: Tensor, x_delta: Tensor, i: Tensor, heads: Tensor | None = None, *, drift: bool = False
-    ) -> Tensor:
+        self, x_i: Images, x_delta: Images, i: Steps, heads: Heads | None = None, *, drift: bool = False
+    ) -> Float[Tensor, "B J C H W"]:
         """Z^1..Z^T of one run (Eq. 14).
 
         Args: x_i (B, C, H, W); x_delta, the estimate x_delta_hat, same shape, in (0, 1); i (B,), whole in

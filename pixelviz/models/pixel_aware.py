@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float, Real
 from torch import Tensor, nn
 
 from pixelviz.config import PAPER_PARTS, PARTS, ModelConfig
@@ -66,11 +67,11 @@ class PixelAwareModel(nn.Module):
                 "Choose another checkpoint, or train the missing part."
             )
 
-    def rate_x0(self, x_delta: Tensor) -> Tensor:
+    def rate_x0(self, x_delta: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The x0 that a schedule built from x_delta has: -log(x_delta)/gamma."""
         return image_from_scale(x_delta, self.config.gamma)
 
-    def step_tensor(self, i: float, n: int) -> Tensor:
+    def step_tensor(self, i: float, n: int) -> Real[Tensor, " {n}"]:
         """The step i for n images, (n,): int64 for a whole one, float32 otherwise."""
         return torch.full((n,), i, device=self.device)
 

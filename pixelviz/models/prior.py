@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 NEVER = -1e4  # a log weight whose exp is 0, and which, unlike -inf, is a finite number to save
@@ -15,12 +16,12 @@ CODES_PER_DIMENSION = 4  # fewer than this per component and its covariance mean
 class Mixture(NamedTuple):
     """log_weight (M,), mean (M, d), factor (M, d, d) lower triangular with covariance factor @ factor.T."""
 
-    log_weight: Tensor
-    mean: Tensor
-    factor: Tensor
+    log_weight: Float[Tensor, " M"]
+    mean: Float[Tensor, "M d"]
+    factor: Float[Tensor, "M d d"]
 
 
-def log_density(mixture: Mixture, z: Tensor) -> Tensor:
+def log_density(mixture: Mixture, z: Float[Tensor, "n d"]) -> Float[Tensor, "n M"]:
     """log of weight times density of each component at each z (n, d): (n, M), in nats."""
     centred = (z[None] - mixture.mean[:, None]).mT  # (M, d, n)
     whitened = torch.linalg.solve_triangular(mixture.factor, centred, upper=False)
@@ -30,7 +31,12 @@ def log_density(mixture: Mixture, z: Tensor) -> Tensor:
 
 
 def fit_mixture(
-    codes: Tensor, components: int, generator: torch.Generator, *, iterations: int = 20, ridge: float = 1e-3
+    codes: Float[Tensor, "n d"],
+    components: int,
+    generator: torch.Generator,
+    *,
+    iterations: int = 20,
+    ridge: float = 1e-3,
 ) -> Mixture:
     """Fit `components` full-covariance Gaussians to codes (n, d); returns float32 tensors.
 

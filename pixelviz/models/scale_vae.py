@@ -6,26 +6,27 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from pixelviz.config import ModelConfig
-from pixelviz.models.blocks import ResidualBlock, TimeMap, group_norm, time_code
+from pixelviz.models.blocks import Images, ResidualBlock, Steps, TimeMap, group_norm, time_code
 from pixelviz.process.schedules import image_scale
 
 
 class Code(NamedTuple):
     """q(z | x_i, i): mean and log-variance, each (B, latent)."""
 
-    mean: Tensor
-    log_variance: Tensor
+    mean: Float[Tensor, "B latent"]
+    log_variance: Float[Tensor, "B latent"]
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "B latent"]:
         """One z per image, with noise drawn on the generator's device."""
         device = self.mean.device if generator is None else generator.device
         noise = torch.randn(self.mean.shape, generator=generator, device=device).to(self.mean)
         return self.mean + torch.exp(self.log_variance / 2) * noise
 
-    def kl(self) -> Tensor:
+    def kl(self) -> Float[Tensor, " B"]:
         """KL(q || N(0, I)) in nats, (B,)."""
         return 0.5 * (self.mean**2 + self.log_variance.exp() - 1 - self.log_variance).sum(1)
 
@@ -72,7 +73,7 @@ class ScaleVAE(nn.Module):
         self.register_buffer("prior_mean", torch.zeros(m, d))
         self.register_buffer("prior_factor", torch.eye(d).repeat(m, 1, 1))
 
-    def encode(self, x_i: Tensor, i: Tensor) -> Code:
+    def encode(self, x_i: Images, i: Steps) -> Code:
         """x_i (B, C, H, W), i (B,) in 0..T -> q(z | x_i, i)."""
         code = time_code(i)
         h = self.inlet(x_i)
@@ -82,7 +83,7 @@ class ScaleVAE(nn.Module):
         mean, log_variance = self.to_code(h.flatten(1)).float().chunk(2, dim=1)
         return Code(mean, log_variance.clamp(-12, 4))
 
-    def decode(self, z: Tensor, i: Tensor) -> Tensor:
+    def decode(self, z: Float[Tensor, "B latent"], i: Steps) -> Images:
         """z (B, latent), i (B,) -> x_delta_hat in [e^-gamma, e^(-gamma floor)], or the twin's x0_hat in [floor, 1]."""
         code = time_code(i)
         h = self.from_code(z).unflatten(1, self.bottleneck)
@@ -94,11 +95,11 @@ class ScaleVAE(nn.Module):
         x0_hat = floor + (1 - floor) * torch.sigmoid(self.outlet(h).float())
         return x0_hat if self.output == "x0" else image_scale(x0_hat, self.config.gamma)
 
-    def forward(self, x_i: Tensor, i: Tensor) -> Tensor:
+    def forward(self, x_i: Images, i: Steps) -> Images:
         """The estimate from q's mean, without sampling; shapes as for `encode` and `decode`."""
         return self.decode(self.encode(x_i, i).mean.to(x_i.dtype), i)
 
-    def sample_prior(self, uniform: Tensor, normal: Tensor) -> Tensor:
+    def sample_prior(self, uniform: Float[Tensor, " n"], normal: Float[Tensor, "n latent"]) -> Tensor:
         """Codes z from the prior: N(0, I), moved into the fitted mixture's components.
 
         Args: uniform (n,) in [0, 1), which picks the component; normal (n, latent). Returns (n, latent).

@@ -13,6 +13,7 @@ from itertools import repeat
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pixelviz.config import ConfigError
@@ -80,7 +81,9 @@ def walk(schedule: Schedule, x0, xi: Iterable[Tensor]) -> Iterator[Tensor]:
         yield x
 
 
-def trajectory(schedule: Schedule, x0, xi: Iterable[Tensor], steps: Iterable[int] | None = None) -> Tensor:
+def trajectory(
+    schedule: Schedule, x0, xi: Iterable[Tensor], steps: Iterable[int] | None = None
+) -> Float[Tensor, "steps ..."]:
     """The states of one walk (see `walk`) at `steps`, in that order; all of 0..T where None.
 
     Returns (len(steps), *x0.shape), holding no other states. Raises ConfigError on a step outside 0..T.
@@ -107,8 +110,8 @@ class Moments:
     The variance is biased, divided by the number of pixels: the pixels are the whole population.
     """
 
-    mean: Tensor
-    variance: Tensor
+    mean: Float[Tensor, "steps C"]
+    variance: Float[Tensor, "steps C"]
 
 
 def empirical_moments(schedule: Schedule, x0, xi: Iterable[Tensor]) -> Moments:
@@ -145,7 +148,7 @@ def expected_moments(schedule: Schedule, x0, steps: Iterable[float] | None = Non
     return Moments(torch.stack(mean), torch.stack(variance))
 
 
-def closed_form_moments(schedule: Schedule, levels, tallies: Tensor) -> Moments:
+def closed_form_moments(schedule: Schedule, levels, tallies: Float[Tensor, "C 3 L"]) -> Moments:
     """Moments over an image's pixels of x_i = sqrt(abar_i) x0 + sqrt(1 - abar_i) eps, one eps for all i = 0..T.
 
     At each i they have the law of `empirical_moments`, but not from one i to the next: a chain adds fresh noise at

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pixelviz.config import ConfigError
@@ -51,7 +52,7 @@ def open_loop_errors(
     seed: int = 0,
     *,
     fresh_noise: bool = False,
-) -> Tensor:
+) -> Float[Tensor, "states P"]:
     """Root-mean-square distance of x_i from E[x_i | x_T, x0], where errorless heads lead, i = 0..T: (T+1, P), float64.
 
     Each of P pixels x0 in (0, 1] runs back from its true x_T `copies` times. The heads are the best that one run can
@@ -73,7 +74,7 @@ def open_loop_errors(
 
 def known_noise_errors(
     schedule: Schedule, x0, form: FormName, *, fresh_noise: bool, copies: int = 200, seed: int = 0
-) -> Tensor:
+) -> Float[Tensor, " P"]:
     """Root-mean-square error of x_0 in the experiment of Appendix B, (P,) float64: walk the chain of Eq. 2, keep Z.
 
     The recursion gets Z^j of the very way that was walked: the noise of x_j, or of step j, as `form` has it. Pixels,

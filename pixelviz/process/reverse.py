@@ -16,10 +16,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pixelviz.process.schedules import Schedule
 
+Pixels = Float[Tensor, "*#pixels"]  # of shapes that broadcast
 Target = Literal["v", "eps", "xi"]  # what a head estimates
 
 
@@ -37,17 +39,17 @@ class Affine(NamedTuple):
     out: Tensor
 
 
-def v_from_eps(schedule: Schedule, rate_x0: Tensor, j, x0: Tensor, eps: Tensor) -> Tensor:
+def v_from_eps(schedule: Schedule, rate_x0: Pixels, j, x0: Pixels, eps: Pixels) -> Pixels:
     """V^j of a pixel x0 with noise eps at step j."""
     return schedule.alpha_bar(rate_x0, j).sqrt() * eps - schedule.noise_variance(rate_x0, j).sqrt() * x0
 
 
-def x0_from_v(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor) -> Tensor:
+def x0_from_v(schedule: Schedule, rate_x0: Pixels, j, x_j: Pixels, v: Pixels) -> Pixels:
     """x0_hat = sqrt(abar_j) x_j - sqrt(1-abar_j) V^j."""
     return schedule.alpha_bar(rate_x0, j).sqrt() * x_j - schedule.noise_variance(rate_x0, j).sqrt() * v
 
 
-def v_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor) -> Tensor:
+def v_step(schedule: Schedule, rate_x0: Pixels, j, x_j: Pixels, v: Pixels) -> Pixels:
     """x_{j-1}: DDPM's posterior mean with x0_hat from V^j; an error in x_j shrinks by sqrt(alpha)."""
     gain = (
         schedule.alpha_bar(rate_x0, j - 1).sqrt()
@@ -57,7 +59,7 @@ def v_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor) -> Te
     return schedule.alpha(rate_x0, j).sqrt() * x_j - gain * v
 
 
-def average_from_state(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor) -> Tensor:
+def average_from_state(schedule: Schedule, rate_x0: Pixels, j, x_j: Pixels) -> Pixels:
     """m_j = -x_j / sqrt(abar_j), in which `v_step` is a running average: m_{j-1} = (1 - beta_j) m_j + beta_j D^j.
 
     So one pass averages what its heads say, and forgets by alpha at every step.
@@ -65,17 +67,17 @@ def average_from_state(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor) -> T
     return -x_j * torch.exp(schedule.log_alpha_bar(rate_x0, j) / -2)
 
 
-def state_from_average(schedule: Schedule, rate_x0: Tensor, j, average: Tensor) -> Tensor:
+def state_from_average(schedule: Schedule, rate_x0: Pixels, j, average: Pixels) -> Pixels:
     """x_j = -sqrt(abar_j) m_j."""
     return -torch.exp(schedule.log_alpha_bar(rate_x0, j) / 2) * average
 
 
-def x0_from_drift(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, drift: Tensor) -> Tensor:
+def x0_from_drift(schedule: Schedule, rate_x0: Pixels, j, x_j: Pixels, drift: Pixels) -> Pixels:
     """x0_hat = sqrt(abar_j) x_j - (1-abar_j) D^j."""
     return torch.exp(schedule.log_alpha_bar(rate_x0, j) / 2) * x_j - schedule.noise_variance(rate_x0, j) * drift
 
 
-def drift_coefficients(schedule: Schedule, rate_x0: Tensor, i) -> Affine:
+def drift_coefficients(schedule: Schedule, rate_x0: Pixels, i) -> Affine:
     """E[D^j | x_i, x0] as skip * x_i + out * x0, the same for every j <= i (see `head_coefficients`)."""
     log_i = schedule.log_alpha_bar(rate_x0, i)
     out = 1 / torch.expm1(log_i)
@@ -90,7 +92,7 @@ class Preconditioning(NamedTuple):
     out: Tensor
 
 
-def drift_preconditioning(schedule: Schedule, rate_x0: Tensor, i, deviation: float) -> Preconditioning:
+def drift_preconditioning(schedule: Schedule, rate_x0: Pixels, i, deviation: float) -> Preconditioning:
     """E[D^j | x_i] for x0 ~ N(x0_hat, deviation^2) as skip x_i + guess x0_hat, and the scale of what is then unknown.
 
     The preconditioning of EDM (Karras et al. 2022, Table 1) about a known mean: `out` times a deviation of x0 is that
@@ -102,7 +104,7 @@ def drift_preconditioning(schedule: Schedule, rate_x0: Tensor, i, deviation: flo
     return Preconditioning(torch.exp(log_i / 2) * (1 - deviation**2) / total, -1 / total, -1 / (noise * total).sqrt())
 
 
-def rotation_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor, below=None) -> Tensor:
+def rotation_step(schedule: Schedule, rate_x0: Pixels, j, x_j: Pixels, v: Pixels, below=None) -> Pixels:
     """x at `below` (j - 1 unless given) = cos(d) x_j - sin(d) V^j, cos of each step's angle being sqrt(abar).
 
     The DDIM step in v-form: the same x0_hat and eps_hat, whatever the number of steps between.
@@ -118,15 +120,15 @@ def rotation_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, v: Tensor
     return torch.cos(d) * x_j - torch.sin(d) * v
 
 
-def _step_back(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, taken: Tensor, noise: Tensor | None) -> Tensor:
+def _step_back(schedule: Schedule, rate_x0: Pixels, j, x_j: Pixels, taken: Pixels, noise: Pixels | None) -> Pixels:
     """(x_j - taken) / sqrt(alpha_j), and line 8's noise where there is some."""
     x = (x_j - taken) / schedule.alpha(rate_x0, j).sqrt()
     return x if noise is None else x + schedule.posterior_variance(rate_x0, j).sqrt() * noise
 
 
 def printed_step(
-    schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, eps: Tensor, noise: Tensor | None = None
-) -> Tensor:
+    schedule: Schedule, rate_x0: Pixels, j, x_j: Pixels, eps: Pixels, noise: Pixels | None = None
+) -> Pixels:
     """Algorithm 1, line 9, with the denominator of Eq. 4, sqrt(1 - abar_j), and the noise eps that x_j holds.
 
     An error in x_j grows by 1/sqrt(alpha) at every step. `noise` is line 8's epsilon, None for none.
@@ -135,7 +137,7 @@ def printed_step(
     return _step_back(schedule, rate_x0, j, x_j, taken, noise)
 
 
-def letter_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, xi: Tensor, noise: Tensor | None = None) -> Tensor:
+def letter_step(schedule: Schedule, rate_x0: Pixels, j, x_j: Pixels, xi: Pixels, noise: Pixels | None = None) -> Pixels:
     """Algorithm 1, line 9, to the letter: the denominator sqrt(1 - alpha_j), and the step noise xi_j of Eq. 2.
 
     Without `noise` (line 8's epsilon) it undoes that step exactly. Errors grow as in `printed_step`.
@@ -143,7 +145,7 @@ def letter_step(schedule: Schedule, rate_x0: Tensor, j, x_j: Tensor, xi: Tensor,
     return _step_back(schedule, rate_x0, j, x_j, schedule.beta(rate_x0, j).sqrt() * xi, noise)
 
 
-def skip_posterior(schedule: Schedule, rate_x0: Tensor, i, j, x_i: Tensor, x0: Tensor) -> Gaussian:
+def skip_posterior(schedule: Schedule, rate_x0: Pixels, i, j, x_i: Pixels, x0: Pixels) -> Gaussian:
     """q(x_j | x_i, x0) for 0 <= j < i: DDPM's posterior (Eq. 4) over any number of steps.
 
     Variance (1-abar_j)(1 - abar_i/abar_j)/(1-abar_i), which is 0 at j = 0, where the mean is x0.
@@ -157,7 +159,7 @@ def skip_posterior(schedule: Schedule, rate_x0: Tensor, i, j, x_i: Tensor, x0: T
     return Gaussian(skip * x_i + out * x0, noise_j * between / noise_i)
 
 
-def head_coefficients(schedule: Schedule, rate_x0: Tensor, i, j, target: Target = "v") -> Affine:
+def head_coefficients(schedule: Schedule, rate_x0: Pixels, i, j, target: Target = "v") -> Affine:
     """E[V^j | x_i, x0], E[eps_j | x_i, x0] or E[xi_j | x_i, x0], as skip * x_i + out * x0, for 1 <= j <= i.
 
     Put x_j's posterior mean (`skip_posterior`) into V^j = (sqrt(abar_j) x_j - x0) / sqrt(1-abar_j):
@@ -176,7 +178,7 @@ def head_coefficients(schedule: Schedule, rate_x0: Tensor, i, j, target: Target 
     return Affine(-fall * drift.out, fall * torch.exp(log_i / 2) * drift.out)
 
 
-def known_share(schedule: Schedule, x0: Tensor, i, j, target: Literal["eps", "xi"]) -> Tensor:
+def known_share(schedule: Schedule, x0: Pixels, i, j, target: Literal["eps", "xi"]) -> Tensor:
     """The share of eps_j's or xi_j's variance, given x0, that a network at x_i can know: R^2 of its best head.
 
     Of the i step noises the shares add up to 1: x_i is one number, and holds one number's worth of them.

@@ -23,6 +23,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pixelviz.config import ConfigError, check_process
@@ -73,7 +74,9 @@ def square_error(
     return error
 
 
-def error_map(gammas, steps: Sequence[int], x0, form: FormName, shares: Tensor | None = None, **settings) -> Tensor:
+def error_map(
+    gammas, steps: Sequence[int], x0, form: FormName, shares: Float[Tensor, " P"] | None = None, **settings
+) -> Float[Tensor, "steps gammas"]:
     """Root-mean-square error over pixels x0 (P,) at each of gammas, float64 (len(steps), len(gammas)).
 
     NaN where gamma >= T. shares: of each pixel value, summing to 1 (None: all alike). Other settings as for

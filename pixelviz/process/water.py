@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pixelviz.config import ConfigError
@@ -20,7 +21,7 @@ class Water:
     """The water level, and each channel's amount in the order given, shape (n,)."""
 
     level: float
-    amounts: Tensor
+    amounts: Float[Tensor, " n"]
 
 
 def _channels(values, what: str) -> Tensor:

@@ -31,6 +31,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pixelviz.models.parallel_unet import LinearTwin
@@ -56,7 +57,7 @@ class Counted:
     def __init__(self, network: nn.Module) -> None:
         self.network, self.runs = network, 0
 
-    def __call__(self, x: Tensor, t: int) -> Tensor:
+    def __call__(self, x: Float[Tensor, "*shape"], t: int) -> Float[Tensor, "*shape"]:
         """The estimate of the noise at step t of diffusers' count, float32, shape of x."""
         self.runs += 1
         return self.network(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device)).float()
@@ -122,7 +123,7 @@ def _solve(
         yield SampleStep(after, shown(x), network.runs)
 
 
-def nearest_timesteps(solver: Any) -> Tensor:
+def nearest_timesteps(solver: Any) -> Int[Tensor, " passes"]:
     """The whole timesteps whose noise is nearest to that of the solver's own points, in log sigma: int64, (passes,).
 
     diffusers rounds UniPC's down instead, and so tells the network of up to a tenth less noise than x has.
@@ -143,7 +144,9 @@ def quadratic_timesteps(steps: int, passes: int) -> list[int]:
     return [top, *(max(int(top * (k / (passes - 1)) ** 2), k) for k in range(passes - 2, -1, -1))]
 
 
-def langevin_step(network: Counted, scheduler: Any, x: Tensor, t: int, z: Tensor) -> Tensor:
+def langevin_step(
+    network: Counted, scheduler: Any, x: Float[Tensor, "*shape"], t: int, z: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
     """One step of Langevin dynamics at noise level t (Song et al. 2021b, Algorithm 5).
 
     x + h score + sqrt(2h) z with h = 2 alpha_t (r |z| / |score|)^2, score = -eps_hat / sqrt(1 - abar_t). The

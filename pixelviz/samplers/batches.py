@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from jaxtyping import UInt8
 from torch import Tensor
 
 from pixelviz.config import ModelConfig
@@ -29,7 +30,7 @@ def heads_batch(config: ModelConfig, most: int) -> int:
 class Batch(NamedTuple):
     """Finished images, uint8 (b, C, H, W); runs of R_phi per image; seconds for the batch, by `Compute.clock`."""
 
-    images: Tensor
+    images: UInt8[Tensor, "b C H W"]
     network_evaluations: int
     seconds: float
 

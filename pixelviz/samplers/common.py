@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+
+from pixelviz.models.blocks import Images
 
 
 class SamplerError(ValueError):
@@ -17,14 +20,14 @@ class SamplerError(ValueError):
 class Start(NamedTuple):
     """Where the reverse process starts: x_T and the estimate x_delta_hat, both (B, C, H, W)."""
 
-    x_T: Tensor
-    x_delta: Tensor
+    x_T: Images
+    x_delta: Images
 
 
 class PeerStart(NamedTuple):
     """Where a peer starts, whose schedule is the same for all pixels: x_T alone."""
 
-    x_T: Tensor
+    x_T: Images
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class SampleStep:
     """
 
     i: float
-    x: Tensor
+    x: Images
     network_evaluations: int
 
 
@@ -65,10 +68,10 @@ class ImageNoise:
     def __len__(self) -> int:
         return len(self.streams)
 
-    def normal(self, *shape: int) -> Tensor:
+    def normal(self, *shape: int) -> Float[Tensor, "n ..."]:
         """N(0, 1), (n, *shape)."""
         return torch.stack([torch.randn(shape, generator=g) for g in self.streams]).to(self.device)
 
-    def uniform(self) -> Tensor:
+    def uniform(self) -> Float[Tensor, " n"]:
         """Uniform in [0, 1), (n,)."""
         return torch.cat([torch.rand(1, generator=g) for g in self.streams]).to(self.device)
