@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from pixelviz.declare import quoted
 
@@ -28,13 +30,6 @@ def _finite(value: float) -> bool:
         return False
 
 
-def number(name: str, value: Any) -> float:
-    """A finite number; raises ServiceError. Numbers in quotes, booleans and None are refused."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
-        raise ServiceError(f"{_subject(name)} must be a number; it is {quoted(value)}.")
-    return float(value)
-
-
 def whole(name: str, value: Any, low: int, high: int) -> int:
     """A whole number from low to high (3.0 counts as 3); raises ServiceError."""
     is_whole = not isinstance(value, bool) and isinstance(value, int | float) and _finite(value)
@@ -49,6 +44,18 @@ def choice(name: str, value: Any, options: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in options:
         raise ServiceError(f"{_subject(name)} must be one of {', '.join(options)}; it is {quoted(value)}.")
     return value
+
+
+def _as_whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_as_whole)]  # in a declaration; 3.0 counts as 3
+
+
+def one_of(options: Callable[[], Iterable[str]]) -> BeforeValidator:
+    """In a declaration: one of the options that there are when it is checked."""
+    return BeforeValidator(lambda value, info: choice(info.field_name, value, options()))
 
 
 def parse_pixels(pixels: Any) -> list[Any]:

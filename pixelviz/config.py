@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pixelviz.declare import checked, declared, fields_of
+from pixelviz.tables import Table
 
 HeadAttention = Literal["off", "full", "pooled", "linear", "shared"]
 PAPER_FLOOR = 4e-3  # Section 4: "a small epsilon = 4e-3 is added to all x_0"
@@ -225,39 +226,60 @@ class TrainConfig:
         return replace(kept, **{key: value for key, value in given.items() if value is not None})
 
 
+@dataclass(frozen=True)
+class Preset:
+    """A row: a model to begin with.
+
+    counts: trainable numbers of G_theta and of R_phi, so that showing it needs no network to be built (None: nobody
+    has counted them yet). paper: the data set for which the paper's model has these sizes (None: none has), and a
+    processor would take weeks.
+    """
+
+    name: str
+    title: str
+    config: ModelConfig
+    counts: tuple[int, int] | None = None
+    paper: str | None = None
+
+    @property
+    def parameters(self) -> dict[str, int] | None:
+        """`counts` by part; the twin has as many as G_theta."""
+        return self.counts and dict(zip(PAPER_PARTS, (self.counts[0], *self.counts), strict=True))
+
+
 # The paper's presets have its sizes, T and gamma. Their floor is not its 4e-3 but 0.2, as the compact ones': from
 # there every pixel reaches noise (1 - exp(-gamma floor) > 0.98), so that N(0, I) is where the process ends. Colour's
 # i_min and scale_error were found on CIFAR-10 (checkpoints/cifar10/README.md). In grey i_min and the weights did not
 # help (checkpoints/fashion-mnist/README.md); the preconditioning has not been tried there.
-#                            size  C    T  gamma floor  VAE widths                           z  prior
-#                            U-Net widths                   patch last tokens, heads
-PRESETS: dict[str, ModelConfig] = {
-    "compact":     ModelConfig(32, 1, 200, 20.0, 0.2, (64, 96, 96),                        64, 64,
-                               (64, 96, 96),                    2,  24, 64),
-    "compact-rgb": ModelConfig(32, 3, 200, 20.0, 0.2, (64, 96, 128),                      128, 64,
-                               (64, 128, 160),                  2,  32, 64, i_min=0.02, scale_error=0.08),
-    "faces":       ModelConfig(64, 3, 200, 20.0, 0.2, (96, 128, 192),                     160, 64,
-                               (64, 128, 160),                  4,   8, 64, i_min=0.02, scale_error=0.08),
-    "cifar10":     ModelConfig(32, 3, 200, 20.0, 0.2, (128, 512, 768, 48),               1024, 4,
-                               (128, 256, 256, 384),            1, 512, None, head_attention="shared",
-                               i_min=0.02, scale_error=0.08),
-    "celeba":      ModelConfig(128, 3, 500, 50.0, 0.2, (64, 128, 384, 768, 992, 48),     1024, 4,
-                               (64, 128, 256, 384, 448, 512),   1, 512, 256, head_attention="shared",
-                               i_min=0.02, scale_error=0.08),
-}  # fmt: skip
-
-# Trainable parameters per part, so that showing a preset needs no network to be built.
-PRESET_PARAMETERS: dict[str, dict[str, int]] = {
-    "compact":     {"scale_vae":  1_128_676, "twin":  1_128_676, "parallel_unet":  2_703_144},
-    "compact-rgb": {"scale_vae":  1_786_188, "twin":  1_786_188, "parallel_unet":  5_563_208},
-    "cifar10":     {"scale_vae": 30_540_211, "twin": 30_540_211, "parallel_unet": 41_470_840},
-    "faces":       {"scale_vae":  3_537_840, "twin":  3_537_840, "parallel_unet":  6_143_048},
-    "celeba":      {"scale_vae": 61_229_811, "twin": 61_229_811, "parallel_unet": 84_636_012},
-}  # fmt: skip
+# Each: size, C, T, gamma, floor, VAE widths, z, prior;
+# U-Net widths, patch, last width, tokens, and others by name; parameters of G_theta and of R_phi.
+PRESETS: Table[Preset] = Table(
+    "preset",
+    (
+        Preset("compact", "Compact, gray 32x32", ModelConfig(
+            32, 1, 200, 20.0, 0.2, (64, 96, 96),                 64, 64,
+            (64, 96, 96),                    2,  24, 64), (1_128_676, 2_703_144)),
+        Preset("compact-rgb", "Compact, color 32x32", ModelConfig(
+            32, 3, 200, 20.0, 0.2, (64, 96, 128),               128, 64,
+            (64, 128, 160),                  2,  32, 64,
+            i_min=0.02, scale_error=0.08), (1_786_188, 5_563_208)),
+        Preset("faces", "Faces, color 64x64", ModelConfig(
+            64, 3, 200, 20.0, 0.2, (96, 128, 192),              160, 64,
+            (64, 128, 160),                  4,   8, 64,
+            i_min=0.02, scale_error=0.08), (3_537_840, 6_143_048)),
+        Preset("cifar10", "CIFAR-10 as in the paper", ModelConfig(
+            32, 3, 200, 20.0, 0.2, (128, 512, 768, 48),        1024, 4,
+            (128, 256, 256, 384),            1, 512, None, head_attention="shared",
+            i_min=0.02, scale_error=0.08), (30_540_211, 41_470_840), paper="CIFAR-10"),
+        Preset("celeba", "CelebA as in the paper", ModelConfig(
+            128, 3, 500, 50.0, 0.2, (64, 128, 384, 768, 992, 48), 1024, 4,
+            (64, 128, 256, 384, 448, 512),   1, 512, 256, head_attention="shared",
+            i_min=0.02, scale_error=0.08), (61_229_811, 84_636_012), paper="CelebA"),
+    ),
+    ConfigError,
+)  # fmt: skip
 
 
 def preset(name: str, **changes: Any) -> ModelConfig:
-    """The preset of that name, with fields replaced; raises ConfigError with the names there are."""
-    if name not in PRESETS:
-        raise ConfigError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}.")
-    return replace(PRESETS[name], **changes)
+    """The model of a preset, with fields replaced; raises ConfigError with the names there are."""
+    return replace(PRESETS.find(name).config, **changes)

@@ -99,6 +99,8 @@ def sentence(error: ValidationError, kind: Any, name: str = "") -> str:
     if first["type"] in ("value_error", "assertion_error"):  # a check of several fields, in its own words
         return str(first["ctx"]["error"])
     where = first["loc"]
+    if hasattr(kind, "__pydantic_fields__") and isinstance(where[0], int):  # an argument without its name
+        where = (list(kind.__pydantic_fields__)[where[0]], *where[1:])
     return f"{_path((name, *where) if name else where)} must be {_wanted(kind, where)}; it is {quoted(first['input'])}."
 
 

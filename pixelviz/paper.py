@@ -52,8 +52,8 @@ TABLE_2 = (
 )
 TABLES = {"CIFAR-10": TABLE_1, "CelebA": TABLE_2}
 PARTS = {"CIFAR-10": (30.3, 41.2), "CelebA": (61.3, 84.2)}  # millions of parameters: G_theta and R_phi, in the text
-# By preset and part. Appendix F's twin has as many as G_theta.
+# By data set and part. Appendix F's twin has as many as G_theta.
 PARAMETERS = {
-    preset: {"scale_vae": 1e6 * vae, "twin": 1e6 * vae, "parallel_unet": 1e6 * unet}
-    for preset, (vae, unet) in zip(("cifar10", "celeba"), PARTS.values(), strict=True)
+    data: {"scale_vae": 1e6 * vae, "twin": 1e6 * vae, "parallel_unet": 1e6 * unet}
+    for data, (vae, unet) in PARTS.items()
 }

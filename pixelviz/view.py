@@ -10,10 +10,10 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from pixelviz.checks import ServiceError, check_pixels, choice
+from pixelviz.checks import ServiceError, Whole, check_pixels, one_of
 from pixelviz.config import MAX_SEED, MAX_T, PAPER_FLOOR, check_process
 from pixelviz.data.images import EXAMPLES, MIDDLE, Picture
 from pixelviz.data.picture_store import PICTURES
@@ -67,13 +67,6 @@ class ExportError(ValueError):
     """A request that gives nothing to export; the message says what to do."""
 
 
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value  # 3.0 counts as 3
-
-
-Whole = Annotated[int, BeforeValidator(_whole)]
-
-
 def _slider(default: float, low: float, high: float, step: float, description: str, **bounds: float) -> Any:
     """A number that the screen has a slider for, from low to high; `bounds` are wider."""
     extra = {"min": low, "max": high, "step": step}
@@ -95,7 +88,9 @@ class View:
     floor: float = _slider(PAPER_FLOOR, 0.001, 0.5, 0.001, "Least pixel value; the paper's is 0.004.")
     t: float = Field(0.16, ge=0, le=1, description="The time on the screen, 0 to 1.")
     seed: Whole = Field(0, ge=0, le=MAX_SEED, description="Seed of the noise.")
-    schedule: str = Field(SCHEDULES.first, description="Ours: of those that give each pixel its own rate.")
+    schedule: Annotated[str, one_of(by_pixel)] = Field(
+        SCHEDULES.first, description="Ours: of those that give each pixel its own rate."
+    )
     crop: float = _slider(MIDDLE, 0, 1, 0.01, "Where along the longer side the networks' square is cut.", ge=0, le=1)
     rescaled: bool = Field(False, description="Multiply DDPM's range by 1000/T.")
     pixels: tuple[tuple[int, int, int], ...] = Field((), description="Picked pixels.")
@@ -105,11 +100,6 @@ class View:
     def _inside(cls, pixels: Any, info: Any) -> Any:
         key = info.data.get("picture")
         return check_pixels(pixels, PICTURES[key].screen.tensor().shape) if pixels and key else ()
-
-    @field_validator("schedule")
-    @classmethod
-    def _by_pixel(cls, schedule: str) -> str:
-        return choice("schedule", schedule, by_pixel())
 
     @model_validator(mode="after")
     def _possible(self) -> View:

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from pixelviz.config import PRESETS
 from pixelviz.data.sets import Origin
 from pixelviz.service import jobs
 from pixelviz.service.worker import work
 from pixelviz.store import checkpoints
 from tests.browser import launched, served
 from tests.served import empty_service, tiny_service
-from tests.tiny import tiny_model
+from tests.tiny import TINY, tiny_model
 
 # Beside other work, several threads on small tensors only wait for each other.
 torch.set_num_threads(1)
@@ -32,6 +33,13 @@ def service(tmp_path_factory):
 def empty(tmp_path):
     """A service that finds no checkpoint."""
     return empty_service(tmp_path)
+
+
+@pytest.fixture
+def tiny_preset():
+    """A preset "tiny" beside the others."""
+    with PRESETS.extended(TINY) as row:
+        yield row
 
 
 @pytest.fixture

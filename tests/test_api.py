@@ -12,19 +12,18 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from pixelviz import config
+from pixelviz.config import PRESETS
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.ui import api
 from pixelviz.ui.app import build_app, launch_options
 from pixelviz.view import View
 from tests.served import folder_of_images, photo
-from tests.tiny import tiny_config, tiny_images
+from tests.tiny import TINY, tiny_images
 
 
 @pytest.fixture(scope="module")
 def url(service):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(config.PRESETS, "tiny", tiny_config())
+    with PRESETS.extended(TINY):
         jobs = TrainingJobs(service)
         demo = build_app(service, jobs)
         _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
@@ -208,9 +207,9 @@ def test_the_documented_names_and_defaults(client):
         ("/generate", {"passes": 2, "sampler": "printed"}, "one pass"),
         ("/generate", {"start": "x"}, "start must be one of"),
         ("/generate", {"sampler": None}, "sampler must be one of"),
-        ("/generate", {"seed": 2**64}, "seed must be"),
-        ("/train_start", {"steps": 0}, "steps must be"),
-        ("/train_start", {"batch": 10**6}, "batch must be"),
+        ("/generate", {"seed": 2**64}, "Seed must be"),
+        ("/train_start", {"steps": 0}, "Steps must be"),
+        ("/train_start", {"batch": 10**6}, "Batch must be"),
         ("/train_start", {"learning_rate": -1}, "The setting learning_rate must be a number above 0"),
         ("/train_start", {"preset": "../x"}, "preset must be one of"),
         ("/train_start", {"data": "/no/such/folder"}, "Data must be"),

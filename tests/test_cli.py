@@ -12,13 +12,11 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from pixelviz import __main__ as cli
-from pixelviz import config
 from pixelviz.data.sets import load_images, origin_of
 from pixelviz.devices import choose
 from pixelviz.samplers import ImageNoise
 from pixelviz.store import checkpoints
 from tests.served import photo, train_tiny
-from tests.tiny import tiny_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -112,8 +110,7 @@ def test_inspect(run, checkpoint, tmp_path):
     assert run("inspect")[0] != 0
 
 
-def test_train_resume_and_evaluate(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(config.PRESETS, "tiny", tiny_config())
+def test_train_resume_and_evaluate(run, tmp_path, monkeypatch, tiny_preset):
     images = tmp_path / "images"
     images.mkdir()
     for k in range(20):
@@ -210,7 +207,7 @@ def test_evaluate_refuses_nonsense(run, checkpoint):
     for option, value in (("--passes", "one"), ("--starts", "cold")):
         status, _, err = run("evaluate", "--checkpoint", checkpoint, option, value, "--images", 1)
         assert status != 0
-        assert option in err
+        assert option[2:] in err
 
 
 def test_bundled_test_images_serve_the_evaluation():
@@ -366,8 +363,7 @@ def test_the_names_of_data_sets_are_those_that_loading_gives():
         assert loaded.origin.id == ("fashion-mnist-10k" if len(loaded) == 10_000 else name)
 
 
-def test_resume_keeps_what_is_not_given(run, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setitem(config.PRESETS, "tiny", tiny_config())
+def test_resume_keeps_what_is_not_given(run, checkpoint, tmp_path, tiny_preset):
     images, out = tmp_path / "images", tmp_path / "run"
     images.mkdir()
     for k in range(8):

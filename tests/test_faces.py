@@ -94,7 +94,7 @@ def test_what_is_no_sheet_is_refused_by_name(folder):
 
 
 def test_the_preset_takes_them():
-    assert PRESETS["faces"].shape == (3, 64, 64)
+    assert PRESETS["faces"].config.shape == (3, 64, 64)
 
 
 def test_what_drawing_needs_is_said(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Generations, and whose turn it is on the model: the same images as the sampler's, and nobody kept waiting."""
 
+import dataclasses
 import math
 import threading
 import time
@@ -13,7 +14,7 @@ from pixelviz.devices import choose
 from pixelviz.samplers import SAMPLERS, draw
 from pixelviz.samplers.parallel import boundaries
 from pixelviz.service import generation
-from pixelviz.service.generation import Film, check_generation
+from pixelviz.service.generation import Film, Settings
 from pixelviz.service.service import Service, ServiceError, friendly
 from pixelviz.service.turns import LONG, SHORT, ModelTurn
 from pixelviz.view import View
@@ -146,9 +147,9 @@ def test_a_film_of_the_rotation_holds_its_boundaries(service):
 
 def test_a_film_has_room_for_states_between_whole_steps():
     config = tiny_config(T=8, i_min=0.5)
-    settings = check_generation(config, 2, 3, "consistent", "parallel", 0)
+    settings = Settings(2, 3).fitting(config)
     model = tiny_model(T=8, i_min=0.5)
-    drawn = [step.i for step in draw(model, choose("cpu"), **settings._asdict())]
+    drawn = [step.i for step in draw(model, choose("cpu"), **dataclasses.asdict(settings))]
     assert SAMPLERS[settings.sampler].states(config, settings.passes) == drawn
     assert len(drawn) == 11
 

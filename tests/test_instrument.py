@@ -195,9 +195,10 @@ def test_the_three_ways_share_the_process_own_budgets(lab):
     assert sum(found["reverse"]["amounts"]) == pytest.approx((x0**2 / (1 + schedule.snr(x0, 32))).sum().item())
 
 
-ADVISE = """([value, tolerance, T, floor, gamma]) => {
+ADVISE = """([value, tolerance, T, floor, gamma, limits]) => {
   const { levels, counts } = P.decode(JSON.parse(value));
-  return [P.adviseGamma(levels, counts, tolerance, T, floor), P.adviseFloor(levels, counts, tolerance, gamma)];
+  const gammas = P.adviseGamma(levels, counts, tolerance, T, floor, 500);
+  return [gammas, P.adviseFloor(levels, counts, tolerance, gamma, limits)];
 }"""
 
 
@@ -206,7 +207,9 @@ ADVISE = """([value, tolerance, T, floor, gamma]) => {
     [("astronaut", 0.01, 200, 0.004, 20.0), ("t-shirt", 0.01, 500, 0.1, 50.0), ("camera", 1e-9, 30, 0.004, 1.0)],
 )
 def test_the_advice_is_that_of_python(lab, name, tolerance, T, floor, gamma):
-    found = lab.evaluate(ADVISE, [forward.instrument_value(View.of(EXAMPLE_IDS[name])), tolerance, T, floor, gamma])
+    limits = {"least": 0.004, "most": 0.9, "leastGamma": 1.7}
+    value = forward.instrument_value(View.of(EXAMPLE_IDS[name]))
+    found = lab.evaluate(ADVISE, [value, tolerance, T, floor, gamma, limits])
     pixels = read_image(EXAMPLE_IDS[name]).tensor()
     for here, ask in zip(
         found,

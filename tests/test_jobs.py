@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelviz import config
 from pixelviz.config import TrainConfig
 from pixelviz.learning import training
 from pixelviz.service import jobs as jobs_module
@@ -28,10 +27,7 @@ from tests.tiny import tiny_config, tiny_images
 LONG = 900_000  # steps that no test waits for
 
 
-@pytest.fixture(autouse=True)
-def tiny_preset(monkeypatch):
-    """A preset that trains in milliseconds."""
-    monkeypatch.setitem(config.PRESETS, "tiny", tiny_config())
+pytestmark = pytest.mark.usefixtures("tiny_preset")
 
 
 @pytest.fixture
@@ -211,7 +207,7 @@ def test_bundled_checkpoints_are_not_trained_on(jobs):
         ({"name": 7}, "letters, digits"),
         ({"resume": "nothing"}, "no checkpoint"),
         ({"resume": "../x"}, "no checkpoint"),
-        ({"resume": ["x"]}, "no checkpoint"),
+        ({"resume": ["x"]}, "resume must be text"),
     ],
 )
 def test_bad_input_is_refused_before_anything_starts(jobs, changes, message):

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from scipy.stats import norm
 
 from pixelviz.config import (
-    PRESET_PARAMETERS,
     PRESETS,
     ConfigError,
     HeadAttention,
@@ -46,7 +45,7 @@ def test_preset_runs_forward_backward_and_one_pass(name):
 
     Without the twin, which is G_theta's network once more; at 128x128 with one image: all within 24 GB.
     """
-    config, compute = PRESETS[name], choose("cpu")
+    config, compute = PRESETS[name].config, choose("cpu")
     x, x_delta = map(compute.images, _inputs(config, 1 if config.image_size > 32 else 2))
     i = torch.full((len(x),), config.T)
     few = torch.tensor([config.T, 1])
@@ -65,13 +64,13 @@ def test_preset_runs_forward_backward_and_one_pass(name):
     assert peak.mebibytes is None or peak.mebibytes < 24 * 1024
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", [name for name, row in PRESETS.items() if row.paper])
 def test_the_paper_s_presets_have_its_sizes_and_structure(name):
-    config = PRESETS[name]
+    config = PRESETS[name].config
     assert (config.image_size, config.T, config.gamma) == {"cifar10": (32, 200, 20), "celeba": (128, 500, 50)}[name]
     with torch.device("meta"):
         model = PixelAwareModel(config)
-    for part, number in PARAMETERS[name].items():
+    for part, number in PARAMETERS[PRESETS[name].paper].items():
         assert model.parameter_counts()[part] == pytest.approx(number, rel=0.02), part
     for level in (*model.parallel_unet.encoder, *model.parallel_unet.decoder):
         assert {"time", "scale", "blocks"} <= dict(level.named_children()).keys()
@@ -86,16 +85,14 @@ def test_the_paper_s_presets_have_its_sizes_and_structure(name):
     assert config.latent > flattened  # "flattened and projected to a larger size latent"
 
 
-@pytest.mark.parametrize("name", PRESET_PARAMETERS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_s_parameters_are_as_written_down(name):
     with torch.device("meta"):
-        assert PixelAwareModel(preset(name)).parameter_counts() == PRESET_PARAMETERS[name]
+        assert PixelAwareModel(preset(name)).parameter_counts() == PRESETS[name].parameters
 
 
 def test_compact_is_compact():
-    assert set(PRESET_PARAMETERS) == set(PRESETS)
-    counts = PRESET_PARAMETERS["compact"]
-    assert 2e6 < counts["scale_vae"] + counts["parallel_unet"] < 4e6
+    assert 2e6 < sum(PRESETS["compact"].counts) < 4e6
 
 
 def test_estimates_lie_in_the_range_of_the_scale():
@@ -302,7 +299,7 @@ def test_bfloat16_stays_close_to_float32(attention):
 def test_bfloat16_stays_close_to_float32_at_the_paper_s_size():
     """Of the two networks of "cifar10", every zero weight made random, so that each block counts."""
     torch.manual_seed(0)
-    model = PixelAwareModel(PRESETS["cifar10"], ("scale_vae", "parallel_unet"))
+    model = PixelAwareModel(PRESETS["cifar10"].config, ("scale_vae", "parallel_unet"))
     for parameter in model.parameters():
         if not parameter.any():
             parameter.normal_(std=0.02)

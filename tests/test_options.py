@@ -16,14 +16,12 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from pixelviz import config
 from pixelviz.commands import draw, follow, learn
 from pixelviz.commands.options import Options, takes
 from pixelviz.config import ModelConfig, TrainConfig
 from pixelviz.declare import fields_of
 from pixelviz.learning.training import TrainStep
 from pixelviz.store import checkpoints, runs
-from tests.tiny import tiny_config
 
 ROOT = Path(__file__).parents[1]
 WIDE = {"COLUMNS": "400", "TERM": "dumb"}
@@ -37,8 +35,7 @@ def call(command, *arguments):
 
 
 @pytest.fixture
-def images(tmp_path, monkeypatch):
-    monkeypatch.setitem(config.PRESETS, "tiny", tiny_config())
+def images(tmp_path, tiny_preset):
     folder = tmp_path / "images"
     folder.mkdir()
     for k in range(20):
@@ -101,7 +98,7 @@ def test_resuming_changes_nothing_that_is_not_given(images, tmp_path):
     assert resume(out, "--steps", 5).exit_code == 0
     after = runs.recipe_of(out)
     assert after.data == before.data
-    assert after.training == config.TrainConfig(**before.training.__dict__ | {"steps": 5})
+    assert after.training == TrainConfig(**before.training.__dict__ | {"steps": 5})
     record = checkpoints.read_config(out)[2]
     assert str(record.data) == "Greys (6 of the 18 training images)"
     assert [one["images_seen"] for one in record.history] == [{"twin": 20}]

@@ -17,6 +17,7 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
+from pixelviz.config import PAPER_FLOOR
 from pixelviz.process import theory, water
 from pixelviz.process.schedules import SCHEDULES, LinearBeta, PixelAware, by_pixel
 from pixelviz.service.jobs import TrainingJobs
@@ -116,6 +117,45 @@ def water_cases():
         yield "changesOfFastest", [x0.tolist(), gamma, clock], changes
 
 
+def adviser_cases():
+    """What to choose for pixels of these levels: the adviser of Python looks at the pixels one by one."""
+    levels, counts = [0.0, 0.1, 0.6, 1.0], [3, 1, 4, 2]
+    pixels = torch.tensor(levels, dtype=torch.float64).repeat_interleave(torch.tensor(counts))
+    limits = {"least": PAPER_FLOOR, "most": theory.LARGEST_FLOOR, "leastGamma": theory.LEAST_GAMMA_FOR_FLOOR}
+
+    def left(gamma, floor):  # KL(N(sqrt(abar) x, 1 - abar) || N(0, 1)) = (abar x^2 - log(1 - abar) - abar) / 2
+        x = floor + (1 - floor) * pixels
+        bar = torch.exp(-gamma * x)
+        return ((bar * x**2 - bar - torch.log(1 - bar)) / 2).mean().item()
+
+    for T, floor, tolerance in ((200, 0.004, 1.0), (200, 0.2, 1e-3), (1000, 0.1, 1e-5)):
+        found = theory.advise_gamma(pixels, tolerance, T, floor).gamma
+        yield "adviseGamma", [levels, counts, tolerance, T, floor, theory.LARGEST_GAMMA], {"value": found}
+    none = {"value": None, "limit": 5, "left": left(5, 0.01)}
+    yield "adviseGamma", [levels, counts, 1e-4, 5, 0.01, theory.LARGEST_GAMMA], none
+    for gamma, tolerance in ((20.0, 0.01), (3.0, 0.2), (100.0, 10.0)):
+        found = theory.advise_floor(pixels, tolerance, gamma).floor
+        yield "adviseFloor", [levels, counts, tolerance, gamma, limits], {"value": found}
+    most = theory.LARGEST_FLOOR
+    none = {"value": None, "limit": most, "left": left(2.0, most)}
+    yield "adviseFloor", [levels, counts, 1e-4, 2.0, limits], none
+    yield "adviseFloor", [levels, counts, 1e-4, 1.6, limits], {"value": None, "limit": None, "left": None}
+
+
+def picture_cases():
+    """Moments of x_t from tallies, and a histogram, beside numpy's of the pixels themselves."""
+    rng = np.random.default_rng(3)
+    index, eps = rng.integers(0, 5, 400), rng.normal(size=400)
+    mean, sd = rng.uniform(0, 1, 6), rng.uniform(0, 1, 6)  # the sixth level occurs nowhere
+    count, first, second = (np.bincount(index, weights, 6).tolist() for weights in (None, eps, eps**2))
+    x = mean[index] + sd[index] * eps
+    tallies = {"size": 400, "count": count, "first": first, "second": second}
+    shape = {"mean": mean.tolist(), "sd": sd.tolist()}
+    yield "moments", [tallies, shape], {"mean": x.mean(), "variance": x.var()}
+    for low, high, bins in ((-1, 2, 12), (0.2, 0.7, 5)):
+        yield "histogram", [x.tolist(), low, high, [9] * bins], np.histogram(x, bins, (low, high))[0].tolist()
+
+
 def test_the_mathematics_in_node_is_that_of_python(tmp_path):
     node = shutil.which("node")
     if node is None:
@@ -124,7 +164,14 @@ def test_the_mathematics_in_node_is_that_of_python(tmp_path):
         pytest.skip("no Node was found")
     cases = [
         {"name": name, "args": args, "wanted": wanted.tolist() if isinstance(wanted, torch.Tensor) else wanted}
-        for name, args, wanted in (*schedule_cases(), *table_cases(), *proposition_cases(), *water_cases())
+        for name, args, wanted in (
+            *schedule_cases(),
+            *table_cases(),
+            *proposition_cases(),
+            *water_cases(),
+            *adviser_cases(),
+            *picture_cases(),
+        )
     ]
     (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
     run = subprocess.run(

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pixelviz import __main__ as cli
-from pixelviz.config import PRESETS, ModelConfig
+from pixelviz import paper
+from pixelviz.config import PRESETS, ModelConfig, Preset, preset
 from pixelviz.data.sets import DATASETS, DataSet, load_images, origin_of
 from pixelviz.devices import Compute
 from pixelviz.lesson import pages
@@ -20,6 +21,7 @@ from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.schedules import SCHEDULES, ScheduleRow, by_pixel
 from pixelviz.samplers import SAMPLERS, STARTS, ImageNoise, Sampler, draw
 from pixelviz.samplers.starts import consistent
+from pixelviz.service.jobs import Asked, TrainingJobs
 from pixelviz.tables import Table
 from tests.served import empty_service, train_tiny
 from tests.test_benchmark import Means
@@ -27,7 +29,7 @@ from tests.tiny import randomised, tiny_config, tiny_images, tiny_model
 
 CPU = Compute(torch.device("cpu"), None)
 GUIDE = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
-TABLES = (SAMPLERS, STARTS, SCHEDULES, DATASETS)
+TABLES = (SAMPLERS, STARTS, SCHEDULES, DATASETS, PRESETS)
 
 
 def blocks(section, language="python"):
@@ -155,11 +157,17 @@ def test_an_old_checkpoint_s_sentence_names_its_row():
     assert origin_of("squares").title == "squares"
 
 
+def check_preset(row):
+    assert ModelConfig.from_dict(row.config.to_dict()) == row.config == preset(row.name)
+    with torch.device("meta"):
+        model = PixelAwareModel(row.config)
+    assert row.parameters in (None, model.parameter_counts())
+    assert row.paper is None or row.paper in paper.TABLES
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_a_model_that_can_be_built(name):
-    assert ModelConfig.from_dict(PRESETS[name].to_dict()) == PRESETS[name]
-    with torch.device("meta"):
-        assert PixelAwareModel(PRESETS[name]).parts
+    check_preset(PRESETS[name])
 
 
 # --- Adding a row
@@ -257,10 +265,12 @@ def test_a_new_data_set_is_loaded_by_its_name():
         assert str(load_images("stripes", size=32, channels=1).origin) == "Stripes (16 training images)"
 
 
-def test_a_new_preset_is_a_configuration():
-    config = example("A preset", ModelConfig=ModelConfig)
-    with torch.device("meta"):
-        assert PixelAwareModel(config).parts
+def test_a_new_preset_can_be_chosen(tmp_path):
+    with PRESETS.extended(example("A preset", ModelConfig=ModelConfig, Preset=Preset)) as row:
+        check_preset(row)
+        assert (row.title, row.name) in PRESETS.choices()
+        jobs = TrainingJobs(empty_service(tmp_path))
+        assert jobs._plan("me", Asked(preset=row.name)).config == row.config
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import torch
 
-from pixelviz.config import ModelConfig
+from pixelviz.config import ModelConfig, Preset
 from pixelviz.data.sets import ImageSet, Origin
 from pixelviz.models.pixel_aware import PixelAwareModel
 
@@ -14,6 +14,9 @@ def tiny_config(**changes) -> ModelConfig:
         "prior_components": 2, "unet_widths": (8, 8), "patch": 2, "last_width": 4, "attention_tokens": 4,
     }  # fmt: skip
     return ModelConfig(**{**values, **changes})
+
+
+TINY = Preset("tiny", "Tiny", tiny_config())
 
 
 def tiny_images(n: int = 24, size: int = 16, channels: int = 1) -> ImageSet:

@@ -95,7 +95,7 @@ def _asked(
         raise typer.BadParameter("give --preset, or the --config of a run, whose model it is.")
     read = None if config is None else runs.read_run(config)
     if not resume:
-        base = read or Recipe(DataConfig(data=FIRST), preset(preset_name or "compact"), TrainConfig(steps=STEPS))
+        base = read or Recipe(DataConfig(data=FIRST), preset(preset_name or PRESETS.first), TrainConfig(steps=STEPS))
         if base.data is None and "data" not in source:
             raise typer.BadParameter(f"{config} does not say which data were learnt; give them with --data.")
         data = DataConfig(**source) if "data" in source else replace(base.data, **source)
@@ -119,7 +119,7 @@ def train(
     model: dict[str, Any],
     settings: dict[str, Any],
     preset_name: Annotated[
-        str | None, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.", show_default="compact")
+        str | None, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.", show_default=PRESETS.first)
     ] = None,
     config: Annotated[Path | None, typer.Option(help="run.yaml of a checkpoint, whose settings are used.")] = None,
     resume: Annotated[

@@ -9,20 +9,20 @@ import typer
 from rich.table import Table
 
 from pixelviz.commands.common import CHECKPOINT, JsonFile, console, write_result
-from pixelviz.config import PRESET_PARAMETERS, PRESETS, preset
+from pixelviz.config import PRESETS, Preset
 from pixelviz.paper import PARAMETERS
 
 
-def _counts(name: str) -> dict[str, int]:
+def _counts(row: Preset) -> dict[str, int]:
     """A preset's parameters per part; built to be counted where nobody has written them down yet."""
-    if name in PRESET_PARAMETERS:
-        return PRESET_PARAMETERS[name]
+    if row.parameters:
+        return row.parameters
     import torch
 
     from pixelviz.models.pixel_aware import PixelAwareModel
 
     with torch.device("meta"):
-        return PixelAwareModel(preset(name)).parameter_counts()
+        return PixelAwareModel(row.config).parameter_counts()
 
 
 def inspect(
@@ -33,16 +33,19 @@ def inspect(
     """Show a preset's or a checkpoint's configuration and its parts."""
     if (preset_name is None) == (checkpoint is None):
         raise typer.BadParameter("give either --preset or --checkpoint.")
+    paper: dict[str, float] = {}
     if checkpoint is not None:
         from pixelviz.store import checkpoints
 
         model, title = checkpoints.load(checkpoint).model, checkpoint.name
         config, counts, card = model.config, model.parameter_counts(), checkpoint / checkpoints.CARD
     else:
-        config, counts, card, title = preset(preset_name), _counts(preset_name), None, preset_name
+        row = PRESETS.find(preset_name)
+        config, counts, card, title = row.config, _counts(row), None, preset_name
+        paper = PARAMETERS.get(row.paper, {})
     parts: dict[str, dict[str, float]] = {part: {"parameters": number} for part, number in counts.items()}
     table = Table("part", "parameters", title=title)
-    if paper := PARAMETERS.get(preset_name, {}):
+    if paper:
         table.add_column("the paper's")
         table.add_column("difference")
     for part, entry in parts.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,19 +15,19 @@ from pixelviz.commands.common import (
     Folder,
     JsonFile,
     Precision,
-    Seed,
     console,
     data_of,
     progress_bar,
     write_result,
 )
+from pixelviz.commands.options import Options, takes
 from pixelviz.config import PRESETS, ModelConfig, preset
 from pixelviz.data.sets import DATASETS, load_images
 from pixelviz.devices import Compute, choose
 from pixelviz.learning import costs
 from pixelviz.measure import benchmark, evaluation, judges, report
 from pixelviz.measure.judges import Reference
-from pixelviz.samplers import STARTS, compared
+from pixelviz.samplers import compared
 from pixelviz.store import checkpoints, peers
 
 JUDGED, LEAST_REAL = 10_000, 50  # real images that the judge of another kind compares with: at most, and at least
@@ -37,26 +37,22 @@ Judge = Annotated[
 ]
 
 
+@takes(settings=Options(evaluation.Evaluation, "Samples"))
 def evaluate(
     checkpoint: Folder,
+    settings: dict[str, Any],
     json_file: JsonFile = None,
     data: Annotated[
         str | None, typer.Option(help="Data set whose test split is used; by default the one it was trained on.")
     ] = None,
-    images: Annotated[int, typer.Option(help="Test images for SSIM.")] = 500,
-    samples: Annotated[int, typer.Option(help="Samples per row of the FID table; 0 for none.")] = 2000,
-    passes: Annotated[str, typer.Option(help="Numbers of passes, with commas; those above T are left out.")] = ",".join(
-        map(str, evaluation.PASSES)
-    ),
-    starts: Annotated[str, typer.Option(help="Starts, with commas.")] = ",".join(STARTS),
+    images: Annotated[int, typer.Option(min=1, help="Test images for SSIM.")] = 500,
     write: Annotated[bool, typer.Option(help="Store the figures in the checkpoint and its card.")] = False,
     judge: Judge = None,
-    seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
     """Measure SSIM of the scale from true x_i, and FID (in our classifier's features) over passes and starts."""
-    counts, begins = _passes(passes), _listed("--starts", starts, STARTS)
+    asked = evaluation.Evaluation(**settings)  # refused before anything is loaded
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
     compute = choose(device, precision)
@@ -70,19 +66,16 @@ def evaluate(
         limit=images,
         allow_download=False,
     )
-    reference, second = _judges(loaded, compute, data, judge) if samples else (None, None)
+    reference, second = _judges(loaded, compute, data, judge) if asked.samples else (None, None)
     with progress_bar() as progress:
         task = progress.add_task("evaluating", total=None)
         for state in evaluation.evaluate(
             loaded,
             compute,
             test.images,
-            samples=samples,
-            passes=counts,
-            starts=begins,
             reference=reference,
             judge=second,
-            seed=seed,
+            **settings,
         ):
             progress.update(task, description=state.what, completed=state.done, total=state.total)
     figures = {"test_images": test.name, **state.figures}
@@ -124,21 +117,9 @@ def _judges(
     return (own, judge) if own else (judge, None)
 
 
-def _passes(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(k) for k in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"--passes takes whole numbers with commas, such as 1,5,10; it is {text!r}.") from None
-
-
-def _listed(option: str, text: str, known: Iterable[str]) -> tuple[str, ...]:
-    chosen = tuple(name.strip() for name in text.split(","))
-    if unknown := [name for name in chosen if name not in known]:
-        raise typer.BadParameter(f"{option} knows {', '.join(known)}, not {unknown[0]!r}.")
-    return chosen
-
-
+@takes(settings=Options(benchmark.Comparison, "Comparison", defaults={"methods": tuple(compared())}))
 def bench(
+    settings: dict[str, Any],
     checkpoint: Annotated[
         Path | None, typer.Option(help="Folder of a checkpoint: measure it against its peers.")
     ] = None,
@@ -149,14 +130,6 @@ def bench(
     data: Annotated[
         str | None, typer.Option(help="Data set for the judge; by default the one it was trained on.")
     ] = None,
-    samples: Annotated[int, typer.Option(help="Images per row and seed.")] = 10_000,
-    seeds: Annotated[int, typer.Option(help="Seeds per row; their spread is given.")] = 3,
-    methods: Annotated[
-        str,
-        typer.Option(
-            help=f"With commas, of {', '.join(compared())}; with passes as in {benchmark.quick_methods()[0]}."
-        ),
-    ] = ",".join(compared()),
     peer: Annotated[
         list[Path] | None, typer.Option(help="Folder of a diffusers UNet2DModel to compare with, too.")
     ] = None,
@@ -178,7 +151,7 @@ def bench(
     if preset_name is not None or checkpoint is None or json_file is None:
         raise typer.BadParameter("give --checkpoint DIR and --json FILE, which is written row by row, or --preset.")
     if quick:
-        samples, seeds, methods = benchmark.QUICK_SAMPLES, 1, ",".join(benchmark.quick_methods())
+        settings = {"samples": benchmark.QUICK_SAMPLES, "seeds": 1, "methods": tuple(benchmark.quick_methods())}
     compute = choose(device)
     loaded = checkpoints.load(checkpoint, compute.device)
     if judge is None and json_file.exists():  # a file that goes on keeps its judges
@@ -194,9 +167,7 @@ def bench(
         json_file,
         reference,
         judge=second,
-        samples=samples,
-        seeds=seeds,
-        methods=methods.split(","),
+        **settings,
         peers=[peers.load_peer(folder, compute.device) for folder in peer or ()],
     )
     with progress_bar() as progress:

@@ -61,7 +61,7 @@ class Options:
         known = fields_of(self.declaration)
         found = {name: values.pop(name) for name in self.only or known}
         return {
-            name: _listed(value, bare(known[name].annotation, ())[0])
+            name: _listed(name, value, bare(known[name].annotation, ())[0])
             for name, value in found.items()
             if value is not None
         }
@@ -90,7 +90,7 @@ def _shown(default: Any) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default).lower()
 
 
-def _listed(value: Any, kind: Any) -> Any:
+def _listed(name: str, value: Any, kind: Any) -> Any:
     """Text with commas as a tuple, of numbers where the field's are; raises typer.BadParameter."""
     if get_origin(kind) is not tuple:
         return value
@@ -98,7 +98,8 @@ def _listed(value: Any, kind: Any) -> Any:
     if bare(get_args(kind)[0], ())[0] is not int:
         return tuple(items)
     if not all(item.isdecimal() for item in items):
-        raise typer.BadParameter(f"whole numbers with commas are needed, such as 64,96,96; it is {value!r}.")
+        option = name.replace("_", "-")
+        raise typer.BadParameter(f"--{option} takes whole numbers with commas, such as 2,5,10; it is {value!r}.")
     return tuple(map(int, items))
 
 

@@ -14,14 +14,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pixelviz.data.sets import DATASETS
-from pixelviz.declare import checked, read_object
+from pixelviz.declare import checked, declared, read_object
 from pixelviz.devices import Compute
 from pixelviz.measure import environment
 from pixelviz.measure.judges import Reference, quality
@@ -320,28 +321,36 @@ def _judged(seeds: list[dict[str, Any]]) -> dict[str, float | None]:
     return {key: statistics.fmean(one[key] for one in every) for key in every[0]} | {"fid_spread": spread}
 
 
+@declared(BenchmarkError)
+class Comparison:
+    """What a benchmark compares; raises BenchmarkError."""
+
+    samples: int = Field(10_000, ge=BATCH // 10, description="Images per row and seed.")
+    seeds: int = Field(3, ge=1, description="Seeds per row, from 0 on; their spread is given.")
+    methods: Annotated[tuple[str, ...], Field(strict=False)] | None = Field(
+        None, description=f"Of {', '.join(compared())}; with passes as in {quick_methods()[0]}."
+    )
+
+
 def bench(
     checkpoint: Checkpoint,
     compute: Compute,
     path: Path,
     reference: Reference,
     *,
-    samples: int = 10_000,
-    seeds: int = 3,
-    methods: Sequence[str] | None = None,
     peers: Sequence[PeerModel] = (),
     judge: Reference | None = None,
+    **settings: Any,
 ) -> Iterator[Progress]:
     """Measure every method on the checkpoint and its peers, into the JSON file `path`; goes on where that ends.
 
-    Args: samples per seed; seeds, 0 to seeds - 1 are used; methods, see `parse_methods`; peers, of the same image
-    shape; judge, of another kind than the reference (`judges`), whose figures every row then has too. Rows of parts
-    that were trained since are measured anew or, if they are not asked for, dropped.
+    Args: peers, of the same image shape; judge, of another kind than the reference (`judges`), whose figures every row
+    then has too; settings, see `Comparison`. Rows of parts that were trained since are measured anew or, if they are
+    not asked for, dropped.
     Yields progress about once a batch, its figures as they are in the file. Raises BenchmarkError.
     """
-    least = BATCH // 10
-    if samples < least or seeds < 1:
-        raise BenchmarkError(f"at least {least} samples and 1 seed are needed; they are {samples} and {seeds}.")
+    asked = Comparison(**settings)
+    samples, seeds = asked.samples, asked.seeds
     name, config = checkpoint.folder.resolve().name, checkpoint.model.config
     models = {name: (checkpoint.model, checkpoint.record.images_seen)}
     for peer in peers:
@@ -352,7 +361,7 @@ def bench(
         if peer.name in models:
             raise BenchmarkError(f"{peer.name} is the name of two models here; rename its folder.")
         models[peer.name] = (peer, {PART: None})
-    chosen = cases(checkpoint, name, methods, peers)
+    chosen = cases(checkpoint, name, asked.methods, peers)
     every_judge = [reference, judge] if judge else [reference]
     settings = {
         "format": FORMAT,

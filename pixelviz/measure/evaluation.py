@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from pixelviz.checks import one_of
+from pixelviz.config import MAX_SEED
 from pixelviz.data.sets import from_unit, to_unit
+from pixelviz.declare import declared
 from pixelviz.devices import Compute
 from pixelviz.measure.estimate import ask, image_similarity, similarity
 from pixelviz.measure.judges import Reference, quality
@@ -22,6 +26,7 @@ from pixelviz.samplers.batches import BATCH, Batch, sample_images
 from pixelviz.store.checkpoints import Checkpoint
 
 PASSES = (1, 2, 5, 10, 50)
+Start = Annotated[str, one_of(lambda: STARTS)]
 
 
 class EvaluationError(ValueError):
@@ -67,33 +72,47 @@ def _fid(reference: Reference, images: Tensor) -> float:
     return fid(reference.statistics, images, reference.extractor)
 
 
+@declared(EvaluationError)
+class Evaluation:
+    """What is measured of samples; raises EvaluationError."""
+
+    samples: int = Field(2000, ge=0, description="Samples per row of the FID table; 0 for none.")
+    passes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, strict=False)] = Field(
+        PASSES, description="Numbers of passes; those above T are left out."
+    )
+    starts: Annotated[tuple[Start, ...], Field(min_length=1, strict=False)] = Field(
+        tuple(STARTS), description="Starts."
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of all that is drawn.")
+
+    @model_validator(mode="after")
+    def _enough(self) -> Evaluation:
+        if self.samples == 1:
+            raise EvaluationError("FID needs at least 2 samples, or 0 for none.")
+        return self
+
+
 def evaluate(
     checkpoint: Checkpoint,
     compute: Compute,
     images: Tensor,
     *,
-    samples: int = 2000,
-    passes: tuple[int, ...] = PASSES,
-    starts: tuple[str, ...] = tuple(STARTS),
     reference: Reference | None = None,
     judge: Reference | None = None,
-    seed: int = 0,
+    **settings: Any,
 ) -> Iterator[Progress]:
     """Measure what the checkpoint's parts allow; the last Progress carries the figures.
 
-    Args: images, uint8 test images (N, C, H, W) for SSIM; samples per row of the FID table, 0 for none; passes, of
-    which those above T are left out; reference, the real images' features and their network (None: no FID);
-    judge, another of these, by which FID, KID, precision and recall are given too. Raises EvaluationError.
+    Args: images, uint8 test images (N, C, H, W) for SSIM; reference, the real images' features and their network (None:
+    no FID); judge, another of these, by which FID, KID, precision and recall are given too; settings, see `Evaluation`.
+    Raises EvaluationError.
     """
-    if samples and samples < 2:
-        raise EvaluationError(f"FID needs at least 2 samples, or 0 for none; they are {samples}.")
-    if any(k < 1 for k in passes):
-        raise EvaluationError(f"passes must be at least 1; they are {', '.join(map(str, passes))}.")
-    model = checkpoint.model
+    asked = Evaluation(**settings)
+    samples, starts, seed, model = asked.samples, asked.starts, asked.seed, checkpoint.model
     config = model.config
     steps = ssim_steps(config.T) if "scale_vae" in model.parts else []
     generates = samples and reference is not None and {"scale_vae", "parallel_unet"} <= set(model.parts)
-    rows = [(s, k) for s in starts for k in passes if k <= config.T] if generates else []
+    rows = [(s, k) for s in starts for k in asked.passes if k <= config.T] if generates else []
     if not SAMPLERS[SAMPLERS.first].reads(config):
         rows = []  # eps heads have no stable pass to measure
     total = len(steps) * len(images) + sum(k for _, k in rows) * samples

@@ -20,7 +20,7 @@ def judged_for(context: Context) -> str:
     return (
         f"{c.name} ({columns}×{rows}{', gray' if channels == 1 else ''}), γ = {c.gamma:g}, T = {c.T}, "
         f"floor {c.floor:g}, DDPM's range {'rescaled by 1000/T' if c.rescaled else 'as printed'}; {whose} "
-        f"x_0 = {picked}."
+        f"x_0 = {picked}. Of our schedules it is the paper's, the one that its claims are about, whichever is shown."
     )
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from pixelviz.checks import ServiceError, choice, whole
+from pixelviz.checks import ServiceError, Whole, one_of, whole
 from pixelviz.config import MAX_SEED, ModelConfig
 from pixelviz.data.pictures import last_channel, stretched, to_bytes
+from pixelviz.declare import declared
 from pixelviz.devices import Compute, out_of_memory, release
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process import theory
@@ -35,27 +37,21 @@ CLOSED_LOOP_RUNS = 1000
 ONE_RUN_HOLDS = 60.0  # seconds for which the measured time of one run holds
 
 
-class Settings(NamedTuple):
-    """A generation's settings, checked."""
+@declared(ServiceError)
+class Settings:
+    """What to draw, and how; raises ServiceError."""
 
-    n: int
-    passes: int
-    start: str
-    sampler: str
-    seed: int
+    n: Whole = Field(4, ge=1, le=MOST_IMAGES, description="Images.")
+    passes: Whole = Field(1, ge=1, description="Passes, at most T.")
+    start: Annotated[str, one_of(lambda: STARTS)] = STARTS.first
+    sampler: Annotated[str, one_of(ours)] = SAMPLERS.first
+    seed: Whole = Field(0, ge=0, le=MAX_SEED, description="Seed of all that is drawn.")
 
-
-def check_generation(config: ModelConfig, n: Any, passes: Any, start: Any, sampler: Any, seed: Any) -> Settings:
-    """Settings that will run with this model; raises ServiceError or SamplerError with what would."""
-    settings = Settings(
-        whole("n", n, 1, MOST_IMAGES),
-        whole("passes", passes, 1, config.T),
-        choice("start", start, STARTS),
-        choice("sampler", sampler, ours()),
-        whole("seed", seed, 0, MAX_SEED),
-    )
-    SAMPLERS[settings.sampler].check(config, settings.passes)
-    return settings
+    def fitting(self, config: ModelConfig) -> Settings:
+        """These; raises ServiceError or SamplerError where they cannot run with this model."""
+        whole("passes", self.passes, 1, config.T)
+        SAMPLERS[self.sampler].check(config, self.passes)
+        return self
 
 
 def parse_passes(text: str) -> int:
@@ -269,7 +265,7 @@ def _drawn_alone(model: PixelAwareModel, settings: Settings, state: Generation, 
     state = replace(state, notes=notes)
     reported, first = -math.inf, 0
     while first < n:
-        steps = draw(model, pool.compute, **settings._replace(n=min(batch, n - first))._asdict(), first=first)
+        steps = draw(model, pool.compute, **asdict(settings) | {"n": min(batch, n - first)}, first=first)
         short = False
         while True:
             with turn.long():

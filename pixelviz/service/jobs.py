@@ -14,15 +14,17 @@ from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BeforeValidator, Field
 
-from pixelviz.checks import ServiceError, choice, number, whole
+from pixelviz.checks import ServiceError, Whole, one_of
 from pixelviz.config import PRESETS, TrainConfig, preset
 from pixelviz.data.sets import DATASETS
-from pixelviz.declare import quoted
+from pixelviz.declare import declared, quoted
 from pixelviz.learning.training import TrainStep
+from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.service.service import Service
 from pixelviz.service.worker import Plan, kept, work
 from pixelviz.store import checkpoints
@@ -93,6 +95,43 @@ class TrainStatus:
         return {key: value for key, value in values.items() if key not in ("preview", "owner")}
 
 
+def _a_name(name: Any) -> Any:
+    if name is None or name == "":
+        return None
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ServiceError(f"a name has up to 64 letters, digits, - and _; this one is {quoted(name)}.")
+    return name
+
+
+def _some_data(data: Any) -> Any:
+    if isinstance(data, str) and data in DATASETS:
+        return data
+    if not isinstance(data, str) or not _is_folder(data):
+        raise ServiceError(
+            f"data must be {', '.join(DATASETS)} or a folder of images on the computer that runs this app; it is "
+            f"{quoted(data)}."
+        )
+    return data
+
+
+@declared(ServiceError)
+class Asked:
+    """A training as one asks for it; raises ServiceError.
+
+    What is None stays as it was; a new model has what `TrainConfig` says, and a name made from preset and data. A run
+    that goes on keeps its own model, whatever preset and schedule are.
+    """
+
+    data: Annotated[str, BeforeValidator(_some_data)] = Field(DATASETS.first, description="A data set or a folder.")
+    preset: Annotated[str, one_of(lambda: PRESETS)] = PRESETS.first
+    schedule: Annotated[str, one_of(by_pixel)] = SCHEDULES.first
+    steps: Whole | None = Field(None, ge=1, le=MOST_STEPS, description="In all, a resumed run's included.")
+    batch: Whole | None = Field(None, ge=1, le=MOST_BATCH, description="Images per step.")
+    learning_rate: float | None = Field(None, description="Adam's peak learning rate.")
+    name: Annotated[str | None, BeforeValidator(_a_name)] = Field(None, description="Of the new checkpoint.")
+    resume: str | None = Field(None, description="The run to go on with.")
+
+
 class TrainingJobs:
     """One training at a time, in a process of its own that outlives the tab it was started from.
 
@@ -134,24 +173,10 @@ class TrainingJobs:
                     found.append(f"{name} stopped at step {made:,} of {asked:,}")
         return found
 
-    def start(
-        self,
-        owner: str,
-        *,
-        data: str = DATASETS.first,
-        preset: str = "compact",
-        steps: int | None = None,
-        batch: int | None = None,
-        learning_rate: float | None = None,
-        name: str | None = None,
-        resume: str | None = None,
-    ) -> TrainStatus:
+    def start(self, owner: str, **asked: Any) -> TrainStatus:
         """Start a training and return at once; raises ServiceError or ConfigError.
 
-        Args: owner, who asked, to be shown; data, one of DATASETS or a folder of this computer; steps,
-        optimiser steps in all, those of a resumed run included; name, of the new checkpoint (None: made
-        from preset and data); resume, the name of a run to go on with, whose own configuration is used. Settings that
-        are None stay as they were; a new model has those of `TrainConfig`.
+        Args: owner, who asked, to be shown; the rest as in `Asked`.
         """
         with self._lock:
             now = self._status
@@ -161,7 +186,7 @@ class TrainingJobs:
                     f"A training is already running ({now.checkpoint}: step {now.step:,} of {now.steps:,}, started "
                     f"{minutes:.0f} min ago). Stop it, or wait until it ends."
                 )
-            plan = self._plan(data, preset, steps, batch, learning_rate, name, resume)
+            plan = self._plan(Asked(**asked))
             context = multiprocessing.get_context(START)
             self._pipe, far_end = context.Pipe()
             self._process = context.Process(target=work, args=(plan, far_end), name="training")
@@ -211,45 +236,33 @@ class TrainingJobs:
 
     # --- checking
 
-    def _plan(self, data, preset_name, steps, batch, learning_rate, name, resume) -> Plan:
-        if not isinstance(data, str) or (data not in DATASETS and not _is_folder(data)):
-            raise ServiceError(
-                f"data must be {', '.join(DATASETS)} or a folder of images on the computer that runs this app; it is "
-                f"{quoted(data)}."
-            )
+    def _plan(self, asked: Asked) -> Plan:
         recorded: dict[str, Any] = {}
-        if resume:
-            found = self.service.find(resume)
+        if asked.resume:
+            found = self.service.find(asked.resume)
             if found.folder.parent != self.service.runs:
                 raise ServiceError(
-                    f"{resume} was not trained here, so it is not changed; resumable are: "
+                    f"{asked.resume} was not trained here, so it is not changed; resumable are: "
                     f"{', '.join(self.resumable()) or 'none yet'}."
                 )
-            folder, config, preset_name = found.folder, found.config, None
+            folder, config, name = found.folder, found.config, None
             recorded = checkpoints.read_config(folder)[2].training
         else:
-            config = preset(choice("preset", preset_name, PRESETS))
-            folder = self._new_folder(name, f"{preset_name}-{_slug(data)}")
-        training = TrainConfig.resumed(
-            recorded,
-            steps=None if steps is None else whole("steps", steps, 1, MOST_STEPS),
-            batch=None if batch is None else whole("batch", batch, 1, MOST_BATCH),
-            learning_rate=None if learning_rate is None else number("learning_rate", learning_rate),
-        )
-        device, seconds = self.service.device, self.save_every_seconds
-        return Plan(data, preset_name, config, training, folder, bool(resume), device, seconds)
+            name, config = asked.preset, preset(asked.preset, schedule=asked.schedule)
+            folder = self._new_folder(asked.name, f"{name}-{_slug(asked.data)}")
+        changes = {key: getattr(asked, key) for key in ("steps", "batch", "learning_rate")}
+        training, device = TrainConfig.resumed(recorded, **changes), self.service.device
+        return Plan(asked.data, name, config, training, folder, bool(asked.resume), device, self.save_every_seconds)
 
-    def _new_folder(self, name: Any, stem: str) -> Path:
-        """The folder of a new run; raises ServiceError where the name is taken or no name."""
+    def _new_folder(self, name: str | None, stem: str) -> Path:
+        """The folder of a new run; raises ServiceError where the name is taken."""
         taken = set(self.service.names())
 
         def free(candidate: str) -> bool:
             return candidate not in taken and not (self.service.runs / candidate).exists()
 
-        if name is None or name == "":
+        if name is None:
             name = next(stem for stem in (f"{stem}-{k}" for k in itertools.count(1)) if free(stem))
-        elif not isinstance(name, str) or not NAME.fullmatch(name):
-            raise ServiceError(f"a name has up to 64 letters, digits, - and _; this one is {quoted(name)}.")
         elif not free(name):
             raise ServiceError(f"there already is a checkpoint {name}; choose another name, or resume it.")
         return self.service.runs / name

@@ -20,7 +20,7 @@ from pixelviz.samplers import SAMPLERS, STARTS
 from pixelviz.service.between import Between, between_samples, check_corners
 from pixelviz.service.catalog import Catalog, Found
 from pixelviz.service.errors import friendly
-from pixelviz.service.generation import MOST_IMAGES, Generation, check_generation, run_generation
+from pixelviz.service.generation import MOST_IMAGES, Generation, Settings, run_generation
 from pixelviz.service.race import Race, run_race
 from pixelviz.service.shelf import PeerShelf
 from pixelviz.service.together import Answers, Pool
@@ -137,24 +137,16 @@ class Service:
         x0, _ = fitted(model.config, view.original)
         return list(similarities(model, self.compute, x0, steps, view.seed, turn=self.turn.short))
 
-    def generate(
-        self,
-        name: str,
-        n: int,
-        passes: int = 1,
-        start: str = STARTS.first,
-        sampler: str = SAMPLERS.first,
-        seed: int = 0,
-    ) -> Iterator[Generation]:
-        """Draw n images, or watch the same ones being drawn for another, or get them again.
+    def generate(self, name: str, *asked: Any, **settings: Any) -> Iterator[Generation]:
+        """Draw images by `generation.Settings`, or watch the same ones being drawn for another, or get them again.
 
         Settings are checked here, before the first step; then see `run_generation`.
         """
         found, model = self.find(name), self.checkpoint(name).model
         model.need("scale_vae", "parallel_unet")
-        settings = check_generation(model.config, n, passes, start, sampler, seed)
-        key = found.folder, found.stamp, settings
-        return self.generations.ask(key, lambda: run_generation(model, settings, self.pool))
+        drawing = Settings(*asked, **settings).fitting(model.config)
+        key = found.folder, found.stamp, drawing
+        return self.generations.ask(key, lambda: run_generation(model, drawing, self.pool))
 
     def between(self, name: str, seed: Any, corners: Any, weights: Any) -> Between:
         """The image of one run between two or three images of a seed; see `between_samples`."""

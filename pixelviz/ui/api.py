@@ -4,6 +4,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder, is_in_or_equal
 
 from pixelviz.checks import ServiceError
+from pixelviz.config import PRESETS
 from pixelviz.data.pictures import to_pil
 from pixelviz.data.sets import DATASETS
 from pixelviz.declare import quoted
@@ -22,17 +24,19 @@ from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service import forward
 from pixelviz.service.errors import friendly
-from pixelviz.service.generation import check_generation
-from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.generation import Settings
+from pixelviz.service.jobs import Asked, TrainingJobs
 from pixelviz.service.service import Service
 from pixelviz.ui.guard import at_home
 from pixelviz.ui.queue import SHORT_LANE, generation_lane
 from pixelviz.view import DEFAULTS, View
 
 MOST_RUNS = 12_800  # images times passes of one call, which cannot be stopped: 64 images of a closed loop of 200 steps
+DRAWING, TRAINING = Settings(), Asked()  # what is done unless told otherwise
 
 NAMES = {
     "data": DATASETS,
+    "presets": PRESETS,
     "schedules": by_pixel(),
     "starts": STARTS,
     "samplers": ours(),
@@ -129,11 +133,11 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
 
     def generate(
         checkpoint: str | None = None,
-        n: int = 4,
-        passes: int = 1,
-        start: str = STARTS.first,
-        sampler: str = SAMPLERS.first,
-        seed: int = 0,
+        n: int = DRAWING.n,
+        passes: int = DRAWING.passes,
+        start: str = DRAWING.start,
+        sampler: str = DRAWING.sampler,
+        seed: int = DRAWING.seed,
     ) -> tuple[list[FileData], dict]:
         """Draw n images (1 to 256), in at most 12,800 runs of the network for one image (n times passes).
 
@@ -142,44 +146,41 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         and seconds_per_image; closed_loop_seconds is computed: 1000 times one measured run of the backbone, per image.
         """
         name = _or_first(service, checkpoint, "scale_vae", "parallel_unet")
-        settings = check_generation(service.find(name).config, n, passes, start, sampler, seed)
+        settings = Settings(n, passes, start, sampler, seed).fitting(service.find(name).config)
         if settings.n * SAMPLERS[settings.sampler].runs(settings.passes) > MOST_RUNS:
             raise ServiceError(
                 f"{settings.n} images in {settings.passes} passes each keep everybody waiting; ask for at most "
                 f"{MOST_RUNS:,} runs of the network in one call, or use the command line."
             )
-        last = deque(service.generate(name, n, passes, start, sampler, seed), maxlen=1).pop()
+        last = deque(service.generate(name, **asdict(settings)), maxlen=1).pop()
         return _files(last.images), {
             "network_evaluations": last.network_evaluations,
             "seconds": last.seconds,
             "seconds_per_image": last.seconds_per_image,
             "closed_loop_seconds": last.closed_loop_seconds,
             "checkpoint": name,
-            "n": last.n,
-            "passes": int(passes),
-            "start": start,
-            "sampler": sampler,
-            "seed": int(seed),
+            **asdict(settings),
             "notes": list(last.notes),
         }
 
     def train_start(
-        data: str = DATASETS.first,
-        preset: str = "compact",
+        data: str = TRAINING.data,
+        preset: str = TRAINING.preset,
         steps: int | None = None,
         batch: int | None = None,
         learning_rate: float | None = None,
         name: str | None = None,
         resume: str | None = None,
         pictures: FileData | None = None,
+        schedule: str = TRAINING.schedule,
     ) -> dict:
         """Start a training in the background, and return its status at once.
 
         data: one of {data}, or a folder of the server where that is allowed; pictures: a zip of pictures to learn
-        instead; steps: in all, those of a
+        instead; preset: one of {presets}; steps: in all, those of a
         resumed run included; steps, batch and learning_rate, where they are not given, are as they were in the run that
-        goes on, and 2000, 64 and 0.001 otherwise; name: of the new checkpoint; resume: the run to go on with. Only one
-        training runs at a time.
+        goes on, and 2000, 64 and 0.001 otherwise; name: of the new checkpoint; resume: the run to go on with;
+        schedule: of a new model, one of {schedules}. Only one training runs at a time.
         """
         if pictures is not None:
             data = str(service.uploads.pictures(_uploaded(pictures)))
@@ -194,6 +195,7 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
             learning_rate=learning_rate,
             name=name,
             resume=resume,
+            schedule=schedule,
         ).to_json()
 
     def train_status() -> dict:

@@ -26,7 +26,8 @@ EXTRA_NAMES = {
 }
 
 INTRO = """The figures in the layouts of the paper's, the film, the curves and the settings of what the instrument shows
-now, as one zip. Figures 3 to 12 use the checkpoint that fits best, and say which. All of it takes a minute or so."""
+now, as one zip; of our schedules always the paper's, which its figures are of. Figures 3 to 12 use the checkpoint that
+fits best, and say which. All of it takes a minute or so."""
 
 
 def bar(progress: Progress) -> str:

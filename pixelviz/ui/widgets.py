@@ -10,9 +10,11 @@ import gradio as gr
 import numpy as np
 from markupsafe import escape
 
+from pixelviz.config import PAPER_FLOOR
 from pixelviz.data import pictures
 from pixelviz.data.images import EXAMPLES, fit_square, read_image
 from pixelviz.process.schedules import SCHEDULES, by_pixel
+from pixelviz.process.theory import LEAST_GAMMA_FOR_FLOOR
 from pixelviz.ui import scripts
 from pixelviz.ui.markup import render
 from pixelviz.view import View
@@ -81,6 +83,7 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
         first=next(iter(EXAMPLE_IDS)),
         schedules=[(SCHEDULES[name].title, name) for name in by_pixel()],
         view=View.declaration(),
+        adviser={"least": PAPER_FLOOR, "leastGamma": LEAST_GAMMA_FOR_FLOOR},
         colours=list(pictures.PIXEL_COLOURS),
         channels=[list(channel) for channel in (*pictures.RGB_CHANNELS, pictures.GRAY_CHANNEL)],
     )

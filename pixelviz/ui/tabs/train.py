@@ -9,6 +9,7 @@ import gradio as gr
 from pixelviz.config import PRESETS
 from pixelviz.data import pictures
 from pixelviz.data.sets import DATASETS
+from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.service.jobs import TrainingJobs, TrainStatus
 from pixelviz.service.service import Service, friendly
 from pixelviz.ui import charts, widgets
@@ -89,7 +90,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def look():
         return show(jobs.status())
 
-    def start(data, folder, sent, preset, resume, steps, batch, rate, request: gr.Request):
+    def start(data, folder, sent, preset, schedule, resume, steps, batch, rate, request: gr.Request):
         """Start a run; what forbids it is said, and the running one stays in view."""
         try:
             if data == FOLDER:
@@ -100,6 +101,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 request.session_hash,
                 data=data,
                 preset=preset,
+                schedule=schedule,
                 steps=steps,
                 batch=batch,
                 learning_rate=rate,
@@ -120,6 +122,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             widgets.warn(message)
             return widgets.alert(message), *look()
 
+    full = " and ".join(row.paper for row in PRESETS.values() if row.paper)
     gr.Markdown(INTRO, elem_classes="pv-intro")
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):
@@ -135,10 +138,16 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     [NEW_RUN], value=NEW_RUN, label="Train", info="or go on with an earlier run", elem_id="resume"
                 )
                 preset = gr.Dropdown(
-                    list(PRESETS),
-                    value="compact",
+                    PRESETS.choices(),
+                    value=PRESETS.first,
                     label="Preset",
-                    info="cifar10 and celeba have the paper's own size: for a GPU; a processor takes weeks.",
+                    info=f"{full} as in the paper: for a GPU; a processor takes weeks",
+                )
+                schedule = gr.Dropdown(
+                    [(SCHEDULES[name].title, name) for name in by_pixel()],
+                    value=SCHEDULES.first,
+                    label="Schedule",
+                    info="of the noise; each pixel has its own rate",
                 )
                 steps = gr.Number(
                     2000,
@@ -165,7 +174,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     tab.select(look, None, seen, **quiet)
     timer.tick(look, None, seen, **quiet)
-    go.click(start, [data, folder, sent, preset, resume, steps, batch, rate], [message, *seen], **quiet)
+    asked = [data, folder, sent, preset, schedule, resume, steps, batch, rate]
+    go.click(start, asked, [message, *seen], **quiet)
     halt.click(stop, None, [message, *seen], **quiet)
     data.input(
         lambda chosen: (gr.Textbox(visible=chosen == FOLDER), gr.File(visible=chosen == ZIP)),
@@ -173,4 +183,4 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         [folder, sent],
         **quiet,
     )
-    resume.input(lambda chosen: gr.Dropdown(interactive=chosen == NEW_RUN), resume, preset, **quiet)
+    resume.input(lambda chosen: [gr.Dropdown(interactive=chosen == NEW_RUN)] * 2, resume, [preset, schedule], **quiet)

@@ -49,7 +49,7 @@ export function mount({ element, props, trigger, watch }) {
   const curves = makeCurves(host, props);
   const water = makeWater(host, () => frames.frames.image.canvas);
   const controls = makeControls(host, props, act);
-  const words = makeWords(host, controls.limits);
+  const words = makeWords(host, controls.limits, props.adviser);
   const message = host.querySelector(".pvi-message");
   const captions = Object.fromEntries(["image", "ours", "ddpm", "ahead", "gap"].map((key) => [key, host.querySelector(`[data-view=${key}] figcaption span`)]));
 

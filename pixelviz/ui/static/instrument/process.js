@@ -4,8 +4,6 @@
 
 const DDPM_BETAS = [1e-4, 0.02], DDPM_STEPS = 1000, BETA_CAP = 0.999;
 const BARELY_NOISY = 0.9;
-const PAPER_FLOOR = 4e-3, LARGEST_FLOOR = 0.9, LARGEST_GAMMA = 500;
-export const LEAST_GAMMA_FOR_FLOOR = 1.7;
 
 // The end of the stretch from `low` on which `holds`, by bisection; `high` where it never ends.
 function lastTrue(holds, low, high) {
@@ -252,16 +250,17 @@ function smallest(meets, low, high) {
 }
 
 // { value } or { value: null, limit, left }: no gamma below the limit is enough, `left` nats remain there.
-export function adviseGamma(levels, counts, tolerance, T, floor, most = LARGEST_GAMMA) {
+export function adviseGamma(levels, counts, tolerance, T, floor, most) {
   const limit = T === 1 ? most : Math.min(T, most);
   const left = meanGap(levels, counts, limit, floor);
   const value = left > tolerance ? null : smallest((g) => meanGap(levels, counts, g, floor) <= tolerance, 0, limit);
   return { value, limit, left };
 }
-export function adviseFloor(levels, counts, tolerance, gamma, most = LARGEST_FLOOR) {
-  if (gamma < LEAST_GAMMA_FOR_FLOOR) return { value: null, limit: null, left: null };
+// As adviseGamma, for a floor from `least` to `most`; limit null: only from `leastGamma` on does a floor help.
+export function adviseFloor(levels, counts, tolerance, gamma, { least, most, leastGamma }) {
+  if (gamma < leastGamma) return { value: null, limit: null, left: null };
   const meets = (floor) => meanGap(levels, counts, gamma, floor) <= tolerance;
   const left = meanGap(levels, counts, gamma, most);
   if (left > tolerance) return { value: null, limit: most, left };
-  return { value: meets(PAPER_FLOOR) ? PAPER_FLOOR : smallest(meets, PAPER_FLOOR, most), limit: most, left };
+  return { value: meets(least) ? least : smallest(meets, least, most), limit: most, left };
 }

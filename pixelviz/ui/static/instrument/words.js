@@ -27,7 +27,7 @@ const TIMES = "<mo>×</mo>", EQ = "<mo>=</mo>", OVER = "<mo>/</mo>";
 // One formula in pieces, so that a narrow screen breaks it before an equals sign.
 const math = (...pieces) => `<p>${pieces.map((piece) => `<math displaystyle="true">${piece}</math>`).join(" ")}</p>`;
 
-export function words(host, limits) {
+export function words(host, limits, adviser) {
   const find = (name) => host.querySelector(`.pvi-${name}`);
   const formulas = find("formulas"), badge = find("badge"), cards = find("facts"), advice = find("advice");
   const rows = find("numbers tbody"), caption = find("numbers caption"), image = find("whole"), live = find("live"), readout = find("readout");
@@ -94,13 +94,13 @@ export function words(host, limits) {
   function writeAdvice(model) {
     const { picture, state } = model, { levels, counts } = picture, end = model.clock[state.T]; // what matters is gamma c(T)
     const gamma = P.adviseGamma(levels, counts, TOLERANCE, state.T === 1 ? 1 : state.T * end, state.floor, limits.gamma.max * end);
-    const floor = P.adviseFloor(levels, counts, TOLERANCE, state.gamma * end, limits.floor.max);
+    const floor = P.adviseFloor(levels, counts, TOLERANCE, state.gamma * end, { ...adviser, most: limits.floor.max });
     const ways = [];
     if (gamma.value !== null) ways.push(`γ = ${(gamma.value / end).toPrecision(3)} at this floor`);
     if (floor.value !== null) ways.push(`floor ${Number(floor.value.toPrecision(3))} at this γ`);
     const notes = [];
     if (gamma.value === null) notes.push(`No γ up to ${Number((gamma.limit / end).toPrecision(4))} is enough at this floor: ${gamma.left.toPrecision(3)} nats would remain. Raise the floor${state.T < limits.gamma.max ? " or T" : ""}.`);
-    if (floor.value === null) notes.push(floor.limit === null ? `A floor helps from γ = ${Number((P.LEAST_GAMMA_FOR_FLOOR / end).toPrecision(3))} on.` : `No floor up to ${floor.limit} is enough at this γ: ${floor.left.toPrecision(3)} nats would remain. Raise γ.`);
+    if (floor.value === null) notes.push(floor.left === null ? `A floor helps from γ = ${Number((adviser.leastGamma / end).toPrecision(3))} on.` : `No floor up to ${floor.limit} is enough at this γ: ${floor.left.toPrecision(3)} nats would remain. Raise γ.`);
     set(advice, [ways.length ? `For a terminal gap of ${TOLERANCE} nats this image needs at least ${ways.join(" or ")}.` : "", ...notes].filter(Boolean).join(" "));
   }
 
