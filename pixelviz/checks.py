@@ -30,6 +30,13 @@ def _finite(value: float) -> bool:
         return False
 
 
+def number(name: str, value: Any) -> float:
+    """A finite number; raises ServiceError. Numbers in quotes, booleans and None are refused."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
+        raise ServiceError(f"{_subject(name)} must be a number; it is {quoted(value)}.")
+    return float(value)
+
+
 def whole(name: str, value: Any, low: int, high: int) -> int:
     """A whole number from low to high (3.0 counts as 3); raises ServiceError."""
     is_whole = not isinstance(value, bool) and isinstance(value, int | float) and _finite(value)

@@ -152,7 +152,8 @@ def test_skip_posterior_by_gaussian_conditioning(schedule):
         for i, j in ((12, 11), (12, 3), (7, 1), (2, 1)):
             x_i = 0.37
             gain = covariance[j - 1, i - 1] / covariance[i - 1, i - 1]
-            got = skip_posterior(schedule, torch.tensor(x0, dtype=torch.float64), i, j, x_i, x0)
+            pixel, state = torch.tensor([x0, x_i], dtype=torch.float64)
+            got = skip_posterior(schedule, pixel, i, j, state, pixel)
             assert got.mean.item() == pytest.approx(mean[j - 1] + gain * (x_i - mean[i - 1]), rel=1e-9)
             variance = covariance[j - 1, j - 1] - gain * covariance[j - 1, i - 1]
             assert got.variance.item() == pytest.approx(variance, rel=1e-8)
