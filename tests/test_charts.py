@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from pixelviz.claims import Curve, Plot
-from pixelviz.service import compare
+from pixelviz.service import toy
 from pixelviz.ui import charts
 
 
@@ -120,13 +120,13 @@ def test_magnitudes_count_reverse_steps_from_the_start():
 
 
 def test_the_toy_maps_have_every_error_and_the_adviser_s_gamma():
-    maps = compare.toy_maps(None, 0.5, 0.1)
+    maps = toy.toy_maps(None, 0.5, 0.1)
     made = figure(charts.toy_figures(maps))
-    assert made["gammas"] == list(compare.TOY_GAMMAS)
+    assert made["gammas"] == list(toy.TOY_GAMMAS)
     for form, errors in maps.errors.items():
         (heat, one, point), layout = made["figures"][form]["data"], made["figures"][form]["layout"]
         assert heat["x"] == one["x"] == made["gammas"]
-        assert heat["y"] == one["y"] == made["steps"] == list(compare.TOY_STEPS)
+        assert heat["y"] == one["y"] == made["steps"] == list(toy.TOY_STEPS)
         for T, powers, words, row in zip(made["steps"], heat["z"], heat["customdata"], errors.tolist(), strict=True):
             blank = [gamma >= T for gamma in made["gammas"]]
             assert [power is None for power in powers] == [word is None for word in words] == blank
@@ -143,5 +143,5 @@ def test_the_toy_maps_have_every_error_and_the_adviser_s_gamma():
         for (T, *cells), step, words in zip(layout["meta"]["rows"], made["steps"], heat["customdata"], strict=True):
             assert str(step) == T
             assert cells == [words[k] or "–" for k in columns]
-    hopeless = figure(charts.toy_figures(compare.toy_maps(None, 0.0, 0.001, tolerance=1e-6)))
+    hopeless = figure(charts.toy_figures(toy.toy_maps(None, 0.0, 0.001, tolerance=1e-6)))
     assert hopeless["figures"]["v"]["layout"].get("shapes", []) == []

@@ -15,8 +15,7 @@ from pixelviz.paper import TABLES
 from pixelviz.process.theory import advise_gamma
 from pixelviz.process.toy import square_error
 from pixelviz.samplers import SAMPLERS, SamplerError, draw
-from pixelviz.service import compare as compare_view
-from pixelviz.service import race
+from pixelviz.service import measured, race, toy
 from pixelviz.service.race import label
 from pixelviz.ui.tabs import compare as tab
 from pixelviz.view import View
@@ -121,7 +120,7 @@ def _results(service, name, **changes):
         "commit": None,
     }  # fmt: skip
     return {
-        "format": 1, "checkpoint": name, "weights": compare_view.digest(service.find(name).folder), "samples": 10,
+        "format": 1, "checkpoint": name, "weights": measured.digest(service.find(name).folder), "samples": 10,
         "seeds": 1, "batch": 10, "features": "f", "device": "CPU", "rows": [row],
         "environment": {"machine": "m", "threads": 1, "versions": {"torch": "2"}, "date": "2026-01-01T00:00:00"},
         **changes,
@@ -130,22 +129,22 @@ def _results(service, name, **changes):
 
 def test_only_a_benchmark_of_these_weights_is_shown(served, tmp_path):
     found = served.find("twin")
-    assert compare_view.results_or_reason(found, tmp_path)[0] is None
-    assert "python -m pixelviz bench" in compare_view.results_or_reason(found, tmp_path)[1]
+    assert measured.results_or_reason(found, tmp_path)[0] is None
+    assert "python -m pixelviz bench" in measured.results_or_reason(found, tmp_path)[1]
     path = tmp_path / "twin.json"
     path.write_text(json.dumps(_results(served, "twin")))
-    results, reason = compare_view.results_or_reason(found, tmp_path)
+    results, reason = measured.results_or_reason(found, tmp_path)
     assert (results["rows"][0]["fid"], reason) == (2.5, "")
     goals, chart, table = tab.measured(results, reason)
     assert [trace["y"] for trace in json.loads(chart)["data"]] == [[2.5], [2.5]]  # the method, and the best
     assert "2.50 ± 0.10" in table
     assert "not measured yet" in goals  # those whose rows are missing
-    assert compare_view.fids(results) == {("twin", "parallel", 1): 2.5}
+    assert measured.fids(results) == {("twin", "parallel", 1): 2.5}
     path.write_text(json.dumps(_results(served, "twin", weights="other")))
-    assert compare_view.results_or_reason(found, tmp_path)[0] is None
+    assert measured.results_or_reason(found, tmp_path)[0] is None
     path.write_text("{")
-    assert "cannot be read" in compare_view.results_or_reason(found, tmp_path)[1]
-    assert "cannot be read" in tab.measured(None, compare_view.results_or_reason(found, tmp_path)[1])[0]
+    assert "cannot be read" in measured.results_or_reason(found, tmp_path)[1]
+    assert "cannot be read" in tab.measured(None, measured.results_or_reason(found, tmp_path)[1])[0]
 
 
 def test_a_longer_benchmark_stands_before_the_short_one(served, tmp_path):
@@ -157,7 +156,7 @@ def test_a_longer_benchmark_stands_before_the_short_one(served, tmp_path):
     (tmp_path / "twin-10000.json").write_text(json.dumps(long))
     (tmp_path / "twin-other.json").write_text(json.dumps({**long, "weights": "other"}))
     (tmp_path / "twin-broken.json").write_text("{")
-    longer = compare_view.longer_benchmarks(found, tmp_path)
+    longer = measured.longer_benchmarks(found, tmp_path)
     assert longer == [long]
     goals, chart, tables = tab.measured(short, "", longer)
     assert len(json.loads(chart)["data"]) == 2, "the short one's only method, and the best"
@@ -194,10 +193,10 @@ def test_the_paper_s_tables_as_printed():
 
 @pytest.mark.parametrize("forward_noise", [True, False])
 def test_toy_maps(forward_noise):
-    maps = compare_view.toy_maps(None, 0.5, 0.1, forward_noise=forward_noise, head_error=0.05)
+    maps = toy.toy_maps(None, 0.5, 0.1, forward_noise=forward_noise, head_error=0.05)
     x0 = 0.1 + 0.9 * 0.5
-    row, column = compare_view.TOY_STEPS.index(1000), 20
-    gamma = compare_view.TOY_GAMMAS[column]
+    row, column = toy.TOY_STEPS.index(1000), 20
+    gamma = toy.TOY_GAMMAS[column]
     settings = {"head_error": 0.05} if not forward_noise else {}
     for form in ("printed", "v"):
         wanted = square_error(gamma, 1000, x0, form, forward_noise=forward_noise, fresh_noise=False, **settings)
@@ -210,10 +209,10 @@ def test_toy_maps(forward_noise):
 
 def test_toy_of_a_picture_and_without_advice():
     picture = View.of(np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))).original
-    values = compare_view.brightnesses(picture, 0.5)
-    assert len(values) == compare_view.BRIGHTNESSES
+    values = toy.brightnesses(picture, 0.5)
+    assert len(values) == toy.BRIGHTNESSES
     torch.testing.assert_close(values.mean(), picture.tensor().mean(), atol=0.01, rtol=0)
-    hopeless = compare_view.toy_maps(None, 0.0, 0.001, tolerance=1e-6)
+    hopeless = toy.toy_maps(None, 0.0, 0.001, tolerance=1e-6)
     assert hopeless.advised is None
     assert "no γ" in hopeless.advice
 
@@ -221,7 +220,7 @@ def test_toy_of_a_picture_and_without_advice():
 @pytest.mark.parametrize("settings", [{"brightness": 2}, {"floor": 0}, {"head_error": "1"}, {"tolerance": math.nan}])
 def test_toy_refuses_nonsense(settings):
     with pytest.raises(ServiceError, match="must be a number"):
-        compare_view.toy_maps(None, **settings)
+        toy.toy_maps(None, **settings)
 
 
 def test_errors_are_put_into_words():

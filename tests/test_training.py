@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from pixelviz.config import ConfigError, TrainConfig
 from pixelviz.devices import Compute, choose
-from pixelviz.learning import losses, state, training
+from pixelviz.learning import state, training
 from pixelviz.measure import evaluation
 from pixelviz.measure.judges import Reference
 from pixelviz.measure.metrics import features_of, ssim, statistics_of
-from pixelviz.process.schedules import PixelAware, image_scale
+from pixelviz.process.schedules import image_scale
 from pixelviz.samplers import SampleStep
 from pixelviz.samplers.batches import sample_images
 from pixelviz.store import checkpoints
@@ -100,126 +100,6 @@ def test_epochs_visit_every_image_once():
     assert sorted(seen[:24].tolist()) == list(range(24))
     assert sorted(seen[24:].tolist()) == list(range(24))
     assert seen[:24].tolist() != seen[24:].tolist()
-
-
-def test_heads_are_within_the_mask_and_include_head_i():
-    i = torch.tensor([1, 5, 8])
-    heads = losses.choose_heads(i, 6, torch.Generator().manual_seed(0))
-    assert torch.equal(heads[:, 0], i)
-    assert (heads >= 1).all()
-    assert (heads <= i[:, None]).all()
-    between = losses.choose_heads(torch.tensor([0.3, 4.2]), 3, torch.Generator().manual_seed(0))
-    assert between[:, 0].tolist() == [1, 5]
-    assert between[0].tolist() == [1, 1, 1]
-
-
-def test_weighted_errors_are_alike_at_all_steps():
-    """x0 ~ N(m, s^2) drawn: the best linear guess of D from x_i has a weighted error of 1, at any noise."""
-    generator, m, s = torch.Generator().manual_seed(0), 0.6, 0.08
-    schedule = PixelAware(200, 20.0)
-    x0 = m + s * torch.randn(200_000, generator=generator, dtype=torch.float64)
-    for i in (0.05, 1, 10, 200):
-        abar = math.exp(-20 * m * i / 200)
-        x = math.sqrt(abar) * x0 + math.sqrt(1 - abar) * torch.randn(len(x0), generator=generator, dtype=torch.float64)
-        drift = (math.sqrt(abar) * x - x0) / (1 - abar)
-        slope = torch.cov(torch.stack([x, drift]))
-        left = slope[1, 1] - slope[0, 1] ** 2 / slope[0, 0]
-        rate = torch.tensor(m, dtype=torch.float64)
-        assert (losses.head_weight(schedule, rate, i, s) * left).item() == pytest.approx(1, abs=0.02)
-        v_error = losses.head_weight(schedule, rate, i, 0.0) * left
-        assert v_error.item() == pytest.approx(s**2 / (abar * s**2 + 1 - abar), rel=0.03)
-    for wrong in ({"deviation": -1}, {"unet_step_power": 0}, {"step_power": 0}, {"step_power": float("nan")}):
-        with pytest.raises(ConfigError, match=next(iter(wrong))):
-            TrainConfig(**wrong)
-
-
-def test_a_model_between_steps_is_trained_there_unless_told_otherwise(monkeypatch):
-    """By default a quarter of R_phi's steps lies below i = T/256, and its errors are weighed by its scale_error."""
-    config, settings = tiny_config(T=50, i_min=0.02), TrainConfig(parts=("parallel_unet",), terminal_share=0.0)
-    draws = losses.draw_step(config, settings, 20_000, torch.Generator().manual_seed(4))["parallel_unet"]
-    assert (draws.i <= 50 / 256).float().mean() == pytest.approx(0.25, abs=0.015)
-    seen = []
-    monkeypatch.setattr(losses, "unet_loss", lambda *args: seen.append(args[3]) or (torch.zeros(()), {}))
-    for deviation, expected in ((None, 0.3), (0.0, 0.0), (0.1, 0.1)):
-        train = TrainConfig(parts=("parallel_unet",), deviation=deviation)
-        objective = losses.TrainingObjective(tiny_model(scale_error=0.3), train, choose("cpu", "float32"))
-        objective(torch.zeros(2, 1, 16, 16), {"parallel_unet": losses.UNetDraws(*[None] * 5)})
-        assert seen.pop() == expected
-
-
-@pytest.mark.parametrize(("i_min", "power"), [(1.0, None), (1.0, 3.0), (0.02, 4.0)])
-def test_r_phi_s_steps_are_spread_as_its_power_says(i_min, power):
-    """i = T u^power: a share (q/T)^(1/power) lies below q."""
-    config = tiny_config(T=50, i_min=i_min)
-    settings = TrainConfig(parts=("parallel_unet",), unet_step_power=power, terminal_share=0.0)
-    draws = losses.draw_step(config, settings, 20_000, torch.Generator().manual_seed(4))["parallel_unet"]
-    assert draws.i.min() >= i_min
-    assert draws.i.max() <= 50
-    assert draws.i.is_floating_point() == (i_min < 1)
-    for q in (1, 5, 25):
-        assert (draws.i <= q).float().mean() == pytest.approx((q / 50) ** (1 / (power or 1)), abs=0.015)
-    assert torch.equal(draws.heads[:, 0], draws.i.ceil().long())
-
-
-@pytest.mark.parametrize("power", [1.0, 0.5])
-def test_the_vae_s_steps_are_spread_as_its_power_says(power):
-    """Besides a share at i = 0, whole i from 1 to T, of which a share (q/T)^(1/power) is at most q."""
-    settings = TrainConfig(parts=("scale_vae",), step_power=power, clean_share=0.2)
-    i = losses.draw_step(tiny_config(T=50), settings, 20_000, torch.Generator().manual_seed(4))["scale_vae"].i
-    assert (i == 0).float().mean() == pytest.approx(0.2, abs=0.01)
-    late = i[i > 0].float()
-    assert late.max() == 50
-    for q in (1, 5, 25):
-        assert (late <= q).float().mean() == pytest.approx((q / 50) ** (1 / power), abs=0.015)
-
-
-@pytest.mark.parametrize(("target", "last"), [("v", 8), ("eps", 8), ("v", 2.5)])
-def test_the_loss_s_minimiser_is_the_conditional_mean(target, last):
-    """R_phi replaced by the known E[. | x_i, x0], on the true scale: v's loss is 0, eps's the posterior variance."""
-    model = tiny_model(head_target=target, true_scale=True, T=8)
-    x0 = 0.1 + 0.9 * torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    i = torch.full((64,), last)
-    schedule = model.schedule
-
-    def perfect(x_i, x_delta, i, heads, *, drift):
-        assert drift == (target == "v")
-        j = heads[:, :, None, None, None].double()
-        rate, x = x0[:, None].double(), x_i[:, None].double()
-        abar_i, abar_j = torch.exp(-4 * rate * last / 8), torch.exp(-4 * rate * j / 8)
-        ratio = abar_i / abar_j
-        mean = (ratio.sqrt() * (1 - abar_j) * x + abar_j.sqrt() * (1 - ratio) * rate) / (1 - abar_i)
-        if target == "eps":
-            return ((mean - abar_j.sqrt() * rate) / (1 - abar_j).sqrt()).float()
-        return ((abar_j.sqrt() * mean - rate) / (1 - abar_j)).float()
-
-    model.parallel_unet.forward = perfect
-    settings = TrainConfig(heads_per_step=4, parts=("parallel_unet",))
-    draws = losses.draw_step(model.config, settings, 64, torch.Generator().manual_seed(1))["parallel_unet"]
-    heads = losses.choose_heads(i, 4, torch.Generator().manual_seed(2))
-    loss, parts = losses.unet_loss(model, x0, draws._replace(i=i, heads=heads))
-    assert parts["head_i"][0] < 64 * 1e-8
-    assert target == "eps" or losses.unet_loss(model, x0, draws._replace(i=i, heads=heads), 0.1)[0] < 1e-6
-    if last == 8:
-        assert torch.equal(parts["head_T"], parts["head_i"])
-    if target == "v":
-        assert loss < 1e-8
-        return
-    j = heads[:, :, None, None, None].double()
-    rate = x0[:, None].double()
-    variance = schedule.noise_variance(rate, j) * (1 - schedule.alpha_bar(rate, 8) / schedule.alpha_bar(rate, j))
-    variance = variance / schedule.noise_variance(rate, 8)
-    expected = (variance / schedule.noise_variance(rate, j)).mean()
-    assert loss.item() == pytest.approx(expected.item(), rel=0.03)
-
-
-def test_forward_noise_has_the_moments_of_equation_9():
-    model = tiny_model()
-    x0 = torch.full((4000, 1, 4, 4), 0.7)
-    i = torch.full((4000,), 5)
-    x_i = losses.forward_noise(model, x0, x0, i, torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)))
-    abar = math.exp(-4.0 * 5 / 8 * 0.7)
-    assert x_i.mean() == pytest.approx(math.sqrt(abar) * 0.7, abs=0.01)
-    assert x_i.var() == pytest.approx(1 - abar, rel=0.02)
 
 
 def test_learning_rate_warms_up_and_falls():

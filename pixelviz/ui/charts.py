@@ -17,7 +17,7 @@ from pixelviz.data.pictures import PIXEL_COLOURS
 from pixelviz.measure import pareto, report
 from pixelviz.numerals import in_words
 from pixelviz.paper import SSIM
-from pixelviz.service.compare import TOY_GAMMAS, TOY_STEPS, ToyMaps
+from pixelviz.service.toy import TOY_GAMMAS, TOY_STEPS, ToyMaps
 from pixelviz.ui import markup
 
 # A curve has a dash and a symbol of its own, so that colour is never the only sign. The three lists have no common

@@ -11,10 +11,11 @@ import gradio as gr
 from pixelviz import paper
 from pixelviz.data.images import EXAMPLES
 from pixelviz.measure import report
-from pixelviz.service import compare as compare_view
+from pixelviz.service import measured as benchmarks
 from pixelviz.service import race
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service, friendly
+from pixelviz.service.toy import toy_maps
 from pixelviz.ui import charts, widgets
 from pixelviz.ui.guard import at_home
 from pixelviz.ui.markup import joined, render
@@ -91,13 +92,13 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return widgets.alert(NO_CHECKPOINT, "info"), "", ""
         try:
             found = service.find(name)
-            return measured(*compare_view.results_or_reason(found), compare_view.longer_benchmarks(found))
+            return measured(*benchmarks.results_or_reason(found), benchmarks.longer_benchmarks(found))
         except Exception as error:
             return widgets.alert(friendly(error)), "", ""
 
     def refresh(name):
         """The checkpoints there are now; first of all one that is measured, or that has a twin."""
-        names, first = compare_view.comparable(service)
+        names, first = benchmarks.comparable(service)
         return gr.Dropdown(choices=names, value=name if name in names else first)
 
     def lineup(name, chosen):
@@ -118,7 +119,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         free = gr.Button(interactive=True), gr.Button(interactive=False)
         try:
             yield json.dumps({"status": "Getting ready …"}), "", *busy
-            known = compare_view.fids(compare_view.results_or_reason(service.find(name))[0])
+            known = benchmarks.fids(benchmarks.results_or_reason(service.find(name))[0])
             for state in service.race(name, chosen, n, seed):
                 yield state.payload(known), gr.skip(), gr.skip(), gr.skip()
             yield gr.skip(), gr.skip(), *free
@@ -140,15 +141,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def toy(source, brightness, floor, given, fresh, head_error, tolerance):
         try:
             picture = None if source == ONE_BRIGHTNESS else View.of(dict(EXAMPLES)[source]).original
-            found = compare_view.toy_maps(
-                picture,
-                brightness,
-                floor,
-                forward_noise=given == FORWARD,
-                fresh_noise=fresh,
-                head_error=head_error,
-                tolerance=tolerance,
-            )
+            found = toy_maps(picture, brightness, floor, given == FORWARD, fresh, head_error, tolerance)
             return charts.toy_figures(found), ""
         except Exception as error:
             return gr.skip(), widgets.alert(friendly(error))

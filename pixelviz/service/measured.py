@@ -1,0 +1,59 @@
+"""A checkpoint's bundled benchmarks, which the Compare tab shows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pixelviz.measure import report
+from pixelviz.measure.benchmark import BenchmarkError, read_results
+from pixelviz.service.catalog import Found
+from pixelviz.service.service import Service
+from pixelviz.store.checkpoints import digest
+
+
+@lru_cache(maxsize=16)
+def _digest(folder: Path, stamp: tuple[int, ...]) -> str:
+    """The weights' digest; `stamp` changes when they do."""
+    return digest(folder)
+
+
+def results_or_reason(found: Found, folder: Path = report.RESULTS) -> tuple[dict[str, Any] | None, str]:
+    """The bundled benchmark of a checkpoint's very weights, or None and what to say instead."""
+    path = folder / f"{found.name}.json"
+    try:
+        results = read_results(path) if path.is_file() else None
+    except BenchmarkError as error:
+        return None, str(error)
+    if results is not None and results["weights"] == _digest(found.folder, found.stamp):
+        return results, ""
+    file = f"{folder.parent.name}/{folder.name}/{path.name}"
+    command = f"python -m pixelviz bench --checkpoint {found.folder.parent.name}/{found.name} --json {file}"
+    return None, f"{found.name} has not been measured with these weights yet. This measures it: {command}"
+
+
+def longer_benchmarks(found: Found, folder: Path = report.RESULTS) -> list[dict[str, Any]]:
+    """Further bundled benchmarks of the same weights, in files named after the checkpoint and more; readable ones."""
+    results = []
+    for path in sorted(folder.glob(f"{found.name}-*.json")):
+        try:
+            one = read_results(path)
+        except BenchmarkError:
+            continue
+        if one.get("checkpoint") == found.name and one["weights"] == _digest(found.folder, found.stamp):
+            results.append(one)
+    return results
+
+
+def fids(results: dict[str, Any] | None) -> dict[tuple[str, str, int], float]:
+    """FID of a benchmark's rows by (model, method, passes); none without a benchmark."""
+    return {(row["model"], row["method"], row["passes"]): row["fid"] for row in (results or {}).get("rows", ())}
+
+
+def comparable(service: Service) -> tuple[list[str], str | None]:
+    """Checkpoints that can draw, and which to show first: one that is measured, or one that has a twin."""
+    twins = service.names("linear_twin")
+    names = list(dict.fromkeys([*service.names("parallel_unet", "scale_vae"), *twins]))
+    best = [name for name in names if results_or_reason(service.find(name))[0] is not None]
+    return names, next(iter(best + twins + names), None)
