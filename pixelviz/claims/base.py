@@ -17,7 +17,6 @@ from pixelviz.declare import declared
 from pixelviz.devices import Compute
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.numerals import in_words
-from pixelviz.process.schedules import DDPM_BETAS, DDPM_STEPS
 from pixelviz.view import View
 
 HOLDS, WHERE, SLIP, CANNOT, UNCHECKED = VERDICTS = (
@@ -104,8 +103,8 @@ class Context(View):
 
     @property
     def a(self) -> float:
-        """DDPM's range as Proposition 2 idealises it, beta_t = a t: 20 for the rescaled range, 0.02 T as printed."""
-        return DDPM_BETAS[1] * (DDPM_STEPS if self.rescaled else self.T)
+        """DDPM's range as Proposition 2 idealises it, see `LinearBeta.a`."""
+        return self.theirs.a
 
     def share(self, true: Tensor) -> float:
         """The share of the image's values for which a statement about `levels` (last axis) is true."""

@@ -98,7 +98,7 @@ def _sde(context: Context, terms, schedule: Schedule, whose: str) -> Verdict:
 def eq22(context: Context, mean) -> Verdict:
     a = context.a
     solved, printed = _mean_of(context, lambda s, x0: a * s + 0 * x0, 1.0), mean(a, 1.0, context.picked)
-    bar = LinearBeta(context.T, context.rescaled).alpha_bar(1.0, context.T).item()
+    bar = context.theirs.alpha_bar(1.0, context.T).item()
     numbers = (
         Number("a of DDPM's range here", a),
         Number("printed, t = 1, share of x0", (printed / context.picked)[0].item()),

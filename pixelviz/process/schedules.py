@@ -194,6 +194,16 @@ class LinearBeta(Schedule):
         check_process(min(1.0, self.T / 2), self.T)
 
     @property
+    def a(self) -> float:
+        """Its range as Proposition 2 idealises it, beta_t = a t: 20 for the rescaled one, 0.02 T as printed."""
+        return DDPM_BETAS[1] * (DDPM_STEPS if self.rescaled else self.T)
+
+    @property
+    def range_in_words(self) -> str:
+        """To stand behind "range"."""
+        return "rescaled by 1000/T" if self.rescaled else "as printed"
+
+    @property
     def betas(self) -> Tensor:
         """beta_1..beta_T, float64, shape (T,)."""
         factor = DDPM_STEPS / self.T if self.rescaled else 1.0

@@ -12,7 +12,8 @@ from markupsafe import escape
 
 from pixelviz.config import PAPER_FLOOR
 from pixelviz.data import pictures
-from pixelviz.data.images import EXAMPLES, fit_square, read_image
+from pixelviz.data.images import EXAMPLES, fit_square
+from pixelviz.data.picture_store import PICTURES
 from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.process.theory import LEAST_GAMMA_FOR_FLOOR
 from pixelviz.ui import scripts
@@ -40,13 +41,9 @@ def component(template: str, module: str, value: str | None = None, **settings: 
 @cache
 def _thumbnails() -> tuple[tuple[str, str], ...]:
     """(label, data URI) of every bundled example."""
-    return tuple(
-        (
-            label,
-            pictures.data_uri(pictures.as_bytes(fit_square(read_image(path), THUMBNAIL_SIDE, 3).pixels), lossy=True),
-        )
-        for label, path in EXAMPLES
-    )
+    kept = ((label, PICTURES[PICTURES.keep(path)]) for label, path in EXAMPLES)
+    small = ((label, fit_square(picture, THUMBNAIL_SIDE, 3).pixels) for label, picture in kept)
+    return tuple((label, pictures.data_uri(pictures.as_bytes(pixels), lossy=True)) for label, pixels in small)
 
 
 def picture(upload_id: str, value: str | None = None) -> gr.HTML:
