@@ -128,7 +128,7 @@ def test_resume_goes_on_from_the_last_step(jobs):
     start(jobs, name="mine")
     wait(jobs, lambda status: not status.running)
     assert jobs.resumable() == ["mine"]
-    start(jobs, resume="mine", steps=8, preset="nonsense is not looked at")
+    start(jobs, resume="mine", steps=8, preset="faces")  # its own model stays
     done = wait(jobs, lambda status: not status.running)
     assert done.state == "finished", done
     assert [step for step, _ in done.losses["twin/x0"]] == [6, 7, 8]

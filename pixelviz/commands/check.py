@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pixelviz.commands.common import Device, Precision, Seed, console, data_of, found, progress_bar, write_result
+from pixelviz.commands.common import Device, Precision, Seed, console, data_of, found, watched, write_result
 from pixelviz.devices import choose
 from pixelviz.export.check_page import check_page
 from pixelviz.measure import check as checking
@@ -34,14 +34,8 @@ def check(
     began = time.monotonic()
     for one in filter(None, (folder, other)):
         loaded = checkpoints.load(one, compute.device)
-        with progress_bar() as progress:
-            task = progress.add_task(one.name, total=None)
-            for state in checking.check_against(loaded, compute, data_of(loaded.record, data), seed):
-                if isinstance(state, Findings):
-                    findings.append(state)
-                else:
-                    text = f"{one.name}: {state.what}"
-                    progress.update(task, description=text, completed=state.done, total=state.total)
+        steps = checking.check_against(loaded, compute, data_of(loaded.record, data), seed)
+        findings += [state for state in watched(one.name, steps) if isinstance(state, Findings)]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(check_page(findings), encoding="utf-8")
     figures = {one.name: {**one.figures, "flags": [flag._asdict() for flag in one.flags]} for one in findings}

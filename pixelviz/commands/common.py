@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -14,6 +15,7 @@ from pixelviz.config import MAX_SEED, PRECISIONS
 if TYPE_CHECKING:
     from pixelviz.store.checkpoints import Record
 
+Step = TypeVar("Step")
 console = Console(markup=False)  # a path may hold [brackets]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1 and so on) or mps.")]
@@ -40,6 +42,17 @@ def progress_bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     )
+
+
+def watched(what: str, steps: Iterable[Step]) -> Iterator[Step]:
+    """The steps of long work, with a bar that those move which say how much is done."""
+    with progress_bar() as progress:
+        task = progress.add_task(what, total=None)
+        for step in steps:
+            if (done := getattr(step, "done", None)) is not None:
+                about = {"description": getattr(step, "what", what), "total": getattr(step, "total", None)}
+                progress.update(task, completed=done, **about)
+            yield step
 
 
 def write_result(path: Path | None, values: dict) -> None:

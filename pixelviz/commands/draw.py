@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,17 @@ import numpy as np
 import torch
 import typer
 
-from pixelviz.commands.common import Device, Folder, JsonFile, Precision, Seed, console, progress_bar, write_result
+from pixelviz.commands.common import (
+    Device,
+    Folder,
+    JsonFile,
+    Precision,
+    Seed,
+    console,
+    progress_bar,
+    watched,
+    write_result,
+)
 from pixelviz.data.assets import CHECKPOINTS
 from pixelviz.data.images import read_image
 from pixelviz.data.pictures import tile, to_pil
@@ -20,7 +31,7 @@ from pixelviz.export.archive import EXTRAS, FORMATS, Request, read_settings
 from pixelviz.export.archive import export as export_zip
 from pixelviz.export.benches import nearest_in
 from pixelviz.export.figures import FIGURES
-from pixelviz.measure.estimate import MOST_SIDE, Tiling, estimate_scale
+from pixelviz.measure.estimate import MOST_SIDE, ScaleResult, estimate_scale
 from pixelviz.samplers import SAMPLERS, STARTS
 from pixelviz.samplers.batches import Batch, sample_images
 from pixelviz.store import checkpoints
@@ -90,12 +101,9 @@ def scale(
         raise typer.BadParameter(f"--out must end in .png; it is {out.name}.")
     compute = choose(device, precision)
     model = checkpoints.load(checkpoint, compute.device).model
-    with progress_bar() as progress:
-        task = progress.add_task("estimating", total=None)
-        for result in estimate_scale(model, compute, read_image(image), i, seed, tiled=tiled):
-            if isinstance(result, Tiling):
-                progress.update(task, completed=result.done, total=result.total)
-        progress.update(task, completed=result.tiles, total=result.tiles)
+    steps = estimate_scale(model, compute, read_image(image), i, seed, tiled=tiled)
+    *_, result = watched("estimating", steps)
+    assert isinstance(result, ScaleResult)  # the last of them
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet = np.stack([result.picture(which) for which in result.shown])
     to_pil(tile(sheet, len(sheet))).save(out)
@@ -140,8 +148,6 @@ def export(
     wanted = replace(chosen, **{k: tuple(filter(None, v.split(","))) for k, v in given.items() if v is not None})
     compute = choose(device)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with progress_bar() as progress:
-        task = progress.add_task("export", total=None)
-        for step in export_zip(view, wanted, out, lambda figure: nearest_in(checkpoints_folder, view, figure, compute)):
-            progress.update(task, description=step.what, completed=step.done, total=step.total)
+    steps = export_zip(view, wanted, out, lambda figure: nearest_in(checkpoints_folder, view, figure, compute))
+    deque(watched("export", steps), maxlen=0)
     console.print(f"Saved {out}")

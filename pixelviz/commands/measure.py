@@ -17,12 +17,12 @@ from pixelviz.commands.common import (
     Precision,
     console,
     data_of,
-    progress_bar,
+    watched,
     write_result,
 )
 from pixelviz.commands.options import Options, takes
 from pixelviz.config import PRESETS, ModelConfig, preset
-from pixelviz.data.sets import DATASETS, load_images
+from pixelviz.data.sets import DATASETS, ImageSet, load_images
 from pixelviz.devices import Compute, choose
 from pixelviz.learning import costs
 from pixelviz.measure import benchmark, evaluation, judges, report
@@ -57,32 +57,21 @@ def evaluate(
         json_file.parent.mkdir(parents=True, exist_ok=True)
     compute = choose(device, precision)
     loaded = checkpoints.load(checkpoint, compute.device)
-    config = loaded.model.config
-    test = load_images(
-        data_of(loaded.record, data),
-        split="test",
-        size=config.image_size,
-        channels=config.channels,
-        limit=images,
-        allow_download=False,
-    )
+    test = _test_images(loaded, data, images)
     reference, second = _judges(loaded, compute, data, judge) if asked.samples else (None, None)
-    with progress_bar() as progress:
-        task = progress.add_task("evaluating", total=None)
-        for state in evaluation.evaluate(
-            loaded,
-            compute,
-            test.images,
-            reference=reference,
-            judge=second,
-            **settings,
-        ):
-            progress.update(task, description=state.what, completed=state.done, total=state.total)
+    steps = evaluation.evaluate(loaded, compute, test.images, reference=reference, judge=second, **settings)
+    *_, state = watched("evaluating", steps)
     figures = {"test_images": test.name, **state.figures}
     console.print(*_figure_tables(figures, test.name), sep="\n")
     if write:
         checkpoints.update_figures(loaded, figures)
     write_result(json_file, {"checkpoint": checkpoint.name, "data": test.name, **figures})
+
+
+def _test_images(loaded: checkpoints.Checkpoint, data: str | None, limit: int) -> ImageSet:
+    """At most so many images of the test split of `data`, or of what the checkpoint learnt."""
+    fit = {"size": loaded.model.config.image_size, "channels": loaded.model.config.channels}
+    return load_images(data_of(loaded.record, data), split="test", limit=limit, allow_download=False, **fit)
 
 
 def _judges(
@@ -101,15 +90,7 @@ def _judges(
         wanted = judges.installed() and (data is not None or loaded.record.data.id in DATASETS)
     if not wanted:
         return own, None
-    config = loaded.model.config
-    real = load_images(
-        data_of(loaded.record, data),
-        split="test",
-        size=config.image_size,
-        channels=config.channels,
-        limit=JUDGED,
-        allow_download=False,
-    )
+    real = _test_images(loaded, data, JUDGED)
     if len(real) < LEAST_REAL:
         console.print(f"With {len(real)} test images the judge of another kind has nothing to go by.", style="yellow")
         return own, None
@@ -170,10 +151,7 @@ def bench(
         **settings,
         peers=[peers.load_peer(folder, compute.device) for folder in peer or ()],
     )
-    with progress_bar() as progress:
-        task = progress.add_task("measuring", total=None)
-        for state in run:
-            progress.update(task, description=state.what, completed=state.done, total=state.total)
+    *_, state = watched("measuring", run)
     table = Table(
         *report.head(state.figures), title=f"{checkpoint.name} and its peers", caption=report.conditions(state.figures)
     )
@@ -186,10 +164,7 @@ def bench(
 
 def _bench_cost(name: str, config: ModelConfig, json_file: Path | None, device: str, batch: int, repeats: int) -> None:
     """What a preset costs, as a table and as JSON."""
-    with progress_bar() as progress:
-        task = progress.add_task("building", total=None)
-        for state in costs.measure(config, device=device, batch=batch, repeats=repeats):
-            progress.update(task, description=state.what, completed=state.done, total=state.total)
+    *_, state = watched("building", costs.measure(config, device=device, batch=batch, repeats=repeats))
     figures = state.figures
     console.print(_cost_table(name, batch, figures))
     write_result(json_file, {"preset": name, **figures})

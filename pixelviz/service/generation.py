@@ -42,7 +42,7 @@ class Settings:
     """What to draw, and how; raises ServiceError."""
 
     n: Whole = Field(4, ge=1, le=MOST_IMAGES, description="Images.")
-    passes: Whole = Field(1, ge=1, description="Passes, at most T.")
+    passes: Whole = Field(1, description="Passes, from 1 to T.")
     start: Annotated[str, one_of(lambda: STARTS)] = STARTS.first
     sampler: Annotated[str, one_of(ours)] = SAMPLERS.first
     seed: Whole = Field(0, ge=0, le=MAX_SEED, description="Seed of all that is drawn.")
