@@ -265,12 +265,12 @@ def test_sigterm_is_passed_on_and_the_training_is_saved(jobs):
 APP = """
 import os, signal, sys, time
 from pathlib import Path
-from pixelviz import config
+from pixelviz.config import PRESETS
 from pixelviz.service.jobs import TrainingJobs
 from tests.served import empty_service
-from tests.tiny import tiny_config
+from tests.tiny import TINY
 if __name__ == "__main__":
-    config.PRESETS["tiny"] = tiny_config()
+    PRESETS.add(TINY)
     root = Path(sys.argv[1])
     jobs = TrainingJobs(empty_service(root))
     jobs.start("me", data=str(root / "squares"), preset="tiny", batch=4, steps=900_000)
