@@ -6,7 +6,7 @@ import math
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from pixelviz.commands.common import (
     watched,
     write_result,
 )
+from pixelviz.commands.options import Options, takes
 from pixelviz.data.assets import CHECKPOINTS
 from pixelviz.data.images import read_image
 from pixelviz.data.pictures import tile, to_pil
@@ -35,8 +36,9 @@ from pixelviz.measure.estimate import MOST_SIDE, ScaleResult, estimate_scale
 from pixelviz.samplers import SAMPLERS, STARTS
 from pixelviz.samplers.batches import Batch, sample_images
 from pixelviz.store import checkpoints
-from pixelviz.view import DEFAULTS, View
+from pixelviz.view import View
 
+VIEWED = ("gamma", "T", "floor", "seed", "t", "rescaled")
 # A backslash: typer would take brackets for markup.
 PIXELS_HELP = "Pixels, as JSON [\\[row, column, channel], ...]; else suggested."
 
@@ -114,17 +116,13 @@ def scale(
     write_result(json_file, {"checkpoint": checkpoint.name, "image": image.name, **result.figures})
 
 
+@takes(process=Options(View, "View", VIEWED, names={"rescaled": "--ddpm-rescaled"}))
 def export(
     out: Annotated[Path, typer.Option(help="FILE.zip to write.")],
+    process: dict[str, Any],
     image: Annotated[Path | None, typer.Option(help="The picture; not needed with --settings of an export.")] = None,
     settings: Annotated[Path | None, typer.Option(help="settings.json of an earlier export, to make it again.")] = None,
-    gamma: Annotated[float, typer.Option(help="Rate of the process, below T.")] = DEFAULTS["gamma"],
-    steps_of_process: Annotated[int, typer.Option("--T", help="Steps of the process.")] = DEFAULTS["T"],
-    floor: Annotated[float, typer.Option(help="Least pixel value; the paper's is 0.004.")] = DEFAULTS["floor"],
-    seed: Seed = 0,
-    t: Annotated[float, typer.Option(help="The time on the screen, 0 to 1.")] = DEFAULTS["t"],
     pixels: Annotated[str, typer.Option(help=PIXELS_HELP)] = "[]",
-    ddpm_rescaled: Annotated[bool, typer.Option(help="Multiply DDPM's range by 1000/T.")] = False,
     figures: Annotated[str | None, typer.Option(help=f"Figures, of {','.join(FIGURES)}.")] = None,
     formats: Annotated[str | None, typer.Option(help=f"Formats of the figures, of {','.join(FORMATS)}.")] = None,
     extras: Annotated[str | None, typer.Option(help=f"Other files, of {','.join(EXTRAS)}.")] = None,
@@ -141,8 +139,7 @@ def export(
     elif image is None:
         raise typer.BadParameter("give --image, or --settings of an earlier export.")
     else:
-        process = {"gamma": gamma, "T": steps_of_process, "floor": floor, "rescaled": ddpm_rescaled}
-        view = View.of(image, name=image.stem, seed=seed, t=t, pixels=pixels, **process)
+        view = View.of(image, name=image.stem, pixels=pixels, **process)
         chosen = Request()
     given = {"figures": figures, "formats": formats, "extras": extras}
     wanted = replace(chosen, **{k: tuple(filter(None, v.split(","))) for k, v in given.items() if v is not None})
