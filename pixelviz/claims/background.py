@@ -56,6 +56,7 @@ def _steps_needed(context: Context, betas) -> int | None:
     formula=lambda T, rescaled: LinearBeta(T, rescaled).betas,
 )
 def eq1(context: Context, betas) -> Verdict:
+    """The rates lie in (0, 1) and rise; whether x_T is noise, by its KL and by its variance, and from which T on."""
     now = betas(context.T, context.rescaled)
     if not bool(((now > 0) & (now < 1)).all()) or bool((now.diff() < 0).any()):
         return Verdict(SLIP, (), "These rates do not lie in (0, 1), or they do not increase.")
@@ -82,6 +83,7 @@ def eq1(context: Context, betas) -> Verdict:
     formula=lambda schedule, x0, i: schedule.alpha_bar(x0, i),
 )
 def eq2_3(context: Context, alpha_bar) -> Verdict:
+    """The printed abar_i of x_{i+1} beside the product of the chain's own alphas, for both schedules."""
     # Eq. 1 says what x_{i+1} is: i + 1 factors, alpha_1 to alpha_{i+1}.
     i = torch.arange(context.T)[:, None]
     worst, first = 0.0, []
@@ -119,6 +121,7 @@ def eq2_3(context: Context, alpha_bar) -> Verdict:
     ),
 )
 def eq4(context: Context, posterior) -> Verdict:
+    """Mean and variance beside Bayes' rule in precisions, for both schedules at every step."""
     i = torch.arange(2, context.T + 1)[:, None]
     if not len(i):
         return Verdict(HOLDS, (), "With T = 1 there is no step between; x_0 is given.")
@@ -153,6 +156,7 @@ def eq4(context: Context, posterior) -> Verdict:
     formula=lambda last, between, log_first: last + between.sum() - log_first,
 )
 def eq5(context: Context, bound) -> Verdict:
+    """The bound of Gaussian data with this image's moments beside its −log p(x_0), and the bound of a worse network."""
     # For data N(m, s2) with the image's mean and variance every term is Gaussian, and so is the model's p(x_0).
     m = context.mean(context.levels)
     s2 = (context.mean(context.levels**2) - m**2).clamp(min=1e-4)
@@ -203,6 +207,7 @@ def eq5(context: Context, bound) -> Verdict:
     formula=lambda frequency: blurring(frequency, 0.5),
 )
 def scalar(context: Context, relative) -> Verdict:
+    """DDPM's alpha over the pixels, and the signal that Blurring diffusion leaves of different frequencies."""
     frequency = torch.arange(32, dtype=torch.float64)
     values = relative(frequency)
     spread = (values.max() / values.min()).item()
@@ -240,6 +245,7 @@ def blurring(frequency: Tensor, t: float, pixels: int = 32, largest: float = 20.
     formula=lambda schedule, x0, i: schedule.posterior_variance(x0, i),
 )
 def eq6(context: Context, added) -> Verdict:
+    """One step with the noise that x_i holds: does it take the law of x_i to that of x_{i-1}, for both schedules?"""
     i = torch.arange(1, context.T + 1)[:, None]
     x0, found, wanted = context.picked, [], []
     for schedule in (context.ours, context.theirs):

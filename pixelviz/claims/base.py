@@ -54,7 +54,6 @@ class Curve:
     name: str
     x: Sequence[float]
     y: Sequence[float]
-    dashed: bool = False
 
 
 @dataclass(frozen=True)

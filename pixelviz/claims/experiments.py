@@ -46,6 +46,7 @@ def _compared(text: str, rivals: dict[str, list[PaperRow]], good, numbers) -> Ve
     formula=4.0,
 )
 def four_times(context: Context, factor) -> Verdict:
+    """The tables' seconds of every rival, in units of ours."""
     ratios = [
         Number(f"seconds of {row.model} {row.steps} over ours, {data}", row.seconds / _ours(rows).seconds)
         for data, rows in TABLES.items()
@@ -69,6 +70,7 @@ def four_times(context: Context, factor) -> Verdict:
     formula=(4.0, 1.23),
 )
 def four_times_ddpm(context: Context, quoted) -> Verdict:
+    """The tables' seconds of DDPM over ours, and the text's beside Table 1's."""
     factor, seconds = quoted
     ratios = {data: _rivals(rows, "DDPM")[0].seconds / _ours(rows).seconds for data, rows in TABLES.items()}
     table = _rivals(TABLES["CIFAR-10"], "DDPM")[0].seconds
@@ -92,6 +94,7 @@ def four_times_ddpm(context: Context, quoted) -> Verdict:
     formula=1.1,
 )
 def ddim_time(context: Context, comparable) -> Verdict:
+    """The tables' seconds of ours and of DDIM with 100 steps."""
     rivals = {data: [r for r in _rivals(rows, "DDIM") if r.steps == 100] for data, rows in TABLES.items()}
     ratios = tuple(
         Number(f"ours over DDIM 100, {data}", _ours(TABLES[data]).seconds / row[0].seconds)
@@ -112,6 +115,7 @@ def ddim_time(context: Context, comparable) -> Verdict:
     formula=lambda ours, row: ours.fid < row.fid,
 )
 def ddim_fid(context: Context, better) -> Verdict:
+    """The tables' FID of ours beside every row of DDIM and DPM-Solver."""
     rivals = {data: _rivals(rows, "DDIM", "DPM-Solver") for data, rows in TABLES.items()}
     best = tuple(
         Number(f"least FID of these, {data} (ours {_ours(TABLES[data]).fid:g})", min(row.fid for row in rows))
@@ -129,6 +133,7 @@ def ddim_fid(context: Context, better) -> Verdict:
     formula=lambda ours, row: ours.fid <= row.fid,
 )
 def competitive(context: Context, better) -> Verdict:
+    """The tables' FID of ours beside every rival's."""
     numbers = tuple(Number(f"FID of ours, {data}", _ours(rows).fid) for data, rows in TABLES.items())
     rivals = {data: _rivals(rows) for data, rows in TABLES.items()}
     return _compared("By the tables' FID.", rivals, better, numbers)
@@ -143,6 +148,7 @@ def competitive(context: Context, better) -> Verdict:
     formula=TABLES,
 )
 def steps_and_quality(context: Context, tables) -> Verdict:
+    """Whether FID falls with each added step, and whether FID times steps stays as it is."""
     falls, products = [], []
     for rows in tables.values():
         for model in ("DDIM", "DPM-Solver"):
@@ -176,6 +182,7 @@ def steps_and_quality(context: Context, tables) -> Verdict:
     formula=(0.50, 0.75),
 )
 def step_saving(context: Context, printed) -> Verdict:
+    """The share of DDPM's steps that the tables' rows save."""
     saved = sorted(1 - _ours(rows).steps / _rivals(rows, "DDPM")[0].steps for rows in TABLES.values())
     numbers = tuple(
         Number(f"{word} saving by the tables", s, percent=True)
@@ -196,6 +203,7 @@ def step_saving(context: Context, printed) -> Verdict:
     formula=PARTS,
 )
 def sizes(context: Context, parts) -> Verdict:
+    """The sums of the parts beside the tables' totals and DDPM's."""
     numbers, sums = [], []
     for data, rows in TABLES.items():
         total = sum(parts[data])
@@ -221,6 +229,7 @@ def sizes(context: Context, parts) -> Verdict:
     formula=TABLES,
 )
 def seconds_per_evaluation(context: Context, tables) -> Verdict:
+    """Seconds of one evaluation by each row: of one network on one GPU they should not differ."""
     numbers, even = [], []
     for data, rows in tables.items():
         each = {(r.model, r.steps): r.seconds / r.steps for r in _rivals(rows, "DDPM", "DDIM", "DPM-Solver")}
@@ -256,6 +265,7 @@ def seconds_per_evaluation(context: Context, tables) -> Verdict:
     formula=10.0,
 )
 def ten_times(context: Context, factor) -> Verdict:
+    """The largest and the least of the tables' ratios of seconds."""
     ratios = {
         f"{row.model} {row.steps}, {data}": row.seconds / _ours(rows).seconds
         for data, rows in TABLES.items()
@@ -291,6 +301,7 @@ def ten_times(context: Context, factor) -> Verdict:
     formula=100.0,  # two orders, the fewest that are several
 )
 def sde_steps(context: Context, orders) -> Verdict:
+    """The tables' steps of the SDE, its corrector's counted, over ours."""
     pairs = {data: (_rivals(rows, "SDE")[0], _ours(rows)) for data, rows in TABLES.items()}
     ratios = [2 * sde.steps / ours.steps for sde, ours in pairs.values()]  # predictor and corrector: two a step
     numbers = (
@@ -337,6 +348,7 @@ def _is_ours(method: str) -> bool:
     formula=lambda ours, corrected: ours <= corrected,
 )
 def mcmc(context: Context, better) -> Verdict:
+    """FID without a corrector and with one: the tables', and those measured here."""
     pairs = {f"{data}, paper": (_ours(rows).fid, _rivals(rows, "SDE")[0].fid) for data, rows in TABLES.items()}
     pairs |= _measured_pairs()
     numbers = tuple(

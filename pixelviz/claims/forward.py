@@ -39,6 +39,7 @@ register = Register("3.2.1 The pixel-aware forward process")
     formula=lambda gamma, x0: torch.exp(-gamma * x0),
 )
 def eq7(context: Context, scale) -> Verdict:
+    """The scale of the image's values, and whether a logarithm gives them back."""
     x_delta = scale(context.gamma, context.levels)
     back = -torch.log(x_delta) / context.gamma
     numbers = (
@@ -60,6 +61,7 @@ def eq7(context: Context, scale) -> Verdict:
     formula=lambda gamma, x0: image_scale(x0, gamma),
 )
 def scale_detail(context: Context, scale) -> Verdict:
+    """How many of the image's brightnesses are left in x_delta shown with 8 bits, and in its logarithm."""
     x_delta = scale(context.gamma, context.levels)
     shown = ((x_delta - x_delta.min()) / (x_delta.max() - x_delta.min()).clamp(min=1e-300) * 255).round()
     left, there = len(shown.unique()), len((context.levels * 255).round().unique())
@@ -87,6 +89,7 @@ def scale_detail(context: Context, scale) -> Verdict:
     formula=lambda x_delta, T: x_delta ** (1 / T),
 )
 def eq8(context: Context, alpha) -> Verdict:
+    """T equal alphas multiplied, beside the scale."""
     x_delta = image_scale(context.picked, context.gamma)
     each = alpha(x_delta, context.T)
     product = each.expand(context.T, -1).prod(0)
@@ -112,6 +115,7 @@ def eq8(context: Context, alpha) -> Verdict:
     formula=lambda gamma, T, x0: torch.exp(-gamma * x0 / T),
 )
 def markov(context: Context, alpha) -> Verdict:
+    """The alphas at gamma = 2T: do they stay in (0, 1)?"""
     gamma = 2.0 * context.T
     each = alpha(gamma, context.T, context.levels)
     numbers = (
@@ -139,6 +143,7 @@ def markov(context: Context, alpha) -> Verdict:
     formula=lambda gamma, T, i, x0: torch.exp(-gamma * i * x0 / T),
 )
 def eq9(context: Context, alpha_bar) -> Verdict:
+    """Amplitude and variance beside the chain of Eq. 1 walked step by step."""
     alpha = image_scale(context.picked, context.gamma / context.T)
     amplitude, variance = [torch.ones_like(alpha)], [torch.zeros_like(alpha)]
     for _ in range(context.T):
@@ -163,6 +168,7 @@ def eq9(context: Context, alpha_bar) -> Verdict:
     code="process/theory.py, terminal_gap",
 )
 def terminal(context: Context, _) -> Verdict:
+    """KL of x_T to N(0, 1) and the variance of x_T, over the image, beside DDPM's."""
     ours, theirs = (theory.terminal_gap(s, context.x0) for s in (context.ours, context.theirs))
     variance = context.ours.noise_variance(context.levels, context.T)
     numbers = (
@@ -177,7 +183,7 @@ def terminal(context: Context, _) -> Verdict:
         "variance of x_T",
         (
             Curve("pixel-aware", context.levels.tolist(), variance.tolist()),
-            Curve("N(0, 1)", [context.levels[0].item(), context.levels[-1].item()], [1.0, 1.0], dashed=True),
+            Curve("N(0, 1)", [context.levels[0].item(), context.levels[-1].item()], [1.0, 1.0]),
         ),
     )
     if ours.least_variance >= 0.99 and ours.mean <= GONE:
@@ -201,6 +207,7 @@ def terminal(context: Context, _) -> Verdict:
     formula=lambda gamma, T, t, x0: torch.exp(-gamma * t * x0 / T),
 )
 def eq10(context: Context, alpha_bar) -> Verdict:
+    """The printed abar_t beside the product of the chain's alphas."""
     alpha = context.ours.alpha(context.picked, torch.arange(1, context.T + 1)[:, None])
     product, t = alpha.cumprod(0), torch.arange(1, context.T + 1)[:, None].double() / context.T
     printed = alpha_bar(context.gamma, context.T, t, context.picked)
@@ -213,7 +220,7 @@ def eq10(context: Context, alpha_bar) -> Verdict:
         "t",
         "alpha_bar",
         (
-            Curve("as printed", t[:, 0].tolist(), printed[:, -1].tolist(), dashed=True),
+            Curve("as printed", t[:, 0].tolist(), printed[:, -1].tolist()),
             Curve("product of the alphas", t[:, 0].tolist(), product[:, -1].tolist()),
         ),
     )
@@ -233,6 +240,7 @@ def eq10(context: Context, alpha_bar) -> Verdict:
     formula=lambda gamma, t, x0: x0**2 / torch.expm1(gamma * t * x0),
 )
 def eq11(context: Context, snr) -> Verdict:
+    """The printed SNR beside squared mean over variance of the chain, walked step by step."""
     i = torch.arange(1, context.T + 1)[:, None]
     alpha = context.ours.alpha(context.picked, i)
     # The chain itself: squared mean over variance, both walked step by step.
@@ -260,6 +268,7 @@ def eq11(context: Context, snr) -> Verdict:
     formula=lambda gamma, t, x0: x0**2 / torch.expm1(gamma * t * x0),
 )
 def snr_exponential(context: Context, snr) -> Verdict:
+    """The rate of decay of log SNR, by differences, beside gamma x0."""
     t, x0 = context.times(100), context.levels
     decay = -slope(lambda t: torch.log(snr(context.gamma, t, x0)), t)
     late = context.gamma * x0  # the rate of e^(-gamma x0 t)
@@ -291,6 +300,7 @@ def snr_exponential(context: Context, snr) -> Verdict:
     formula=lambda gamma, T, x0: PixelAware(T, gamma).noise_variance(x0, T),
 )
 def gamma_small(context: Context, variance) -> Verdict:
+    """The share of values that keep their signal at gamma, half and a quarter of it."""
     smaller = [variance(context.gamma / k, context.T, context.levels) for k in (1, 2, 4)]
     shares = [context.share(v < theory.BARELY_NOISY) for v in smaller]
     numbers = tuple(
@@ -312,6 +322,7 @@ def gamma_small(context: Context, variance) -> Verdict:
     formula=lambda context, x0, i: context.ours.log_alpha_bar(x0, i),
 )
 def resolution(context: Context, log_bar) -> Verdict:
+    """KL to N(0, 1) on the way, of the image and of the same at half its resolution."""
     small = torch.nn.functional.avg_pool2d(context.x0[None], 2, ceil_mode=True)[0]  # half the resolution
     i = [max(1, round(context.T * share)) for share in (0.25, 0.5, 1.0)]
     left = {

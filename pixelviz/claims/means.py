@@ -44,6 +44,7 @@ def _mean_of(context: Context, rate, t: float) -> Tensor:
     formula=lambda beta: (-beta / 2, beta),
 )
 def eq20_21(context: Context, terms) -> Verdict:
+    """Mean and variance of the equation solved numerically, beside those of the idealised DDPM."""
     idealised, chain = theory.LinearRate(DDPM_STEPS, 20.0), LinearBeta(DDPM_STEPS)
     bars = [schedule.alpha_bar(1.0, DDPM_STEPS / 2).item() for schedule in (idealised, chain)]
     return _sde(
@@ -64,6 +65,7 @@ def eq20_21(context: Context, terms) -> Verdict:
     formula=lambda rate: (-rate / 2, rate),
 )
 def eq23_25(context: Context, terms) -> Verdict:
+    """Mean and variance of the equation solved numerically, beside those of Eq. 9."""
     return _sde(context, terms, context.ours, "Eq. 9, and so of the discrete chain")
 
 
@@ -96,6 +98,7 @@ def _sde(context: Context, terms, schedule: Schedule, whose: str) -> Verdict:
     formula=lambda a, t, x0: x0 * torch.exp(-torch.as_tensor(a * t**2 / 2)),
 )
 def eq22(context: Context, mean) -> Verdict:
+    """The printed mean beside Eq. 21 solved numerically, and beside DDPM's own chain."""
     a = context.a
     solved, printed = _mean_of(context, lambda s, x0: a * s + 0 * x0, 1.0), mean(a, 1.0, context.picked)
     bar = context.theirs.alpha_bar(1.0, context.T).item()
@@ -124,6 +127,7 @@ def eq22(context: Context, mean) -> Verdict:
     formula=lambda gamma, a, t, x0: x0 * torch.exp(-gamma * a * x0 * t**2 / 2),
 )
 def eq26(context: Context, mean) -> Verdict:
+    """The printed mean beside the equation of its drift solved numerically."""
     a, gamma, t = context.a, context.gamma, 0.5
     # The paper's drift is −Gamma x, with Gamma as it defines it just before.
     solved = integrate(lambda s, x: -gamma * a * s / 2 * context.picked * x, context.picked.clone(), t, atol=0.0)
@@ -160,6 +164,7 @@ def eq26(context: Context, mean) -> Verdict:
     formula=lambda T, a: theory.LinearRate(T, 2 * a),  # the schedule whose mean is the printed chi_C
 )
 def prop2(context: Context, theirs) -> Verdict:
+    """For the pixels that meet the condition, the t up to which Eq. 13 holds: of the printed means, and of DDPM's."""
     chosen = context.gamma * context.levels > context.a
     until = theory.ahead_until(context.ours, theirs(context.T, context.a), context.levels)
     real = theory.ahead_until(context.ours, context.theirs, context.levels)
@@ -175,7 +180,7 @@ def prop2(context: Context, theirs) -> Verdict:
         "ahead until t",
         (
             Curve("mean", context.levels.tolist(), real.mean.tolist()),
-            Curve("rate (Eq. 13)", context.levels.tolist(), real.rate.tolist(), dashed=True),
+            Curve("rate (Eq. 13)", context.levels.tolist(), real.rate.tolist()),
         ),
     )
     if not bool(chosen.any()):
@@ -233,6 +238,7 @@ def _until(true: Tensor, t: Tensor) -> str:
     formula=lambda context, t: context.ours.log_alpha_bar(context.levels, t * context.T),
 )
 def faster(context: Context, log_bar) -> Verdict:
+    """When each value of the image comes within GONE nats of noise, beside DDPM with either range."""
     t = torch.linspace(0.005, 1, 200, dtype=torch.float64)[:, None]
     bars = _log_bars(context, t) | {"pixel-aware": log_bar(context, t)}
     gone = {name: theory.kl_to_noise(context.levels, bar) <= GONE for name, bar in bars.items()}
@@ -250,10 +256,7 @@ def faster(context: Context, log_bar) -> Verdict:
         f"Share of the image's values within {GONE:g} nats of N(0, 1), over time",
         "t",
         "share at noise",
-        tuple(
-            Curve(name, t[:, 0].tolist(), context.mean(true.double()).tolist(), dashed=name.startswith("DDPM"))
-            for name, true in gone.items()
-        ),
+        tuple(Curve(name, t[:, 0].tolist(), context.mean(true.double()).tolist()) for name, true in gone.items()),
     )
     if min(sooner.values()) > 1 - 1e-9:
         return Verdict(HOLDS, numbers, "Every pixel of this image is there sooner, whichever range DDPM has.", plot)
@@ -277,6 +280,7 @@ def faster(context: Context, log_bar) -> Verdict:
     formula=lambda context, t: context.ours.log_alpha_bar(context.levels, t * context.T),
 )
 def fig2(context: Context, log_bar) -> Verdict:
+    """When mean and variance over the image's pixels come within NEAR of 0 and 1, beside DDPM with either range."""
     t = torch.linspace(0, 1, 201, dtype=torch.float64)[:, None]
     bars = _log_bars(context, t) | {"pixel-aware": log_bar(context, t)}
     means, variances = {}, {}
@@ -304,7 +308,7 @@ def fig2(context: Context, log_bar) -> Verdict:
         "Variance over the image's pixels, expected, over time",
         "t",
         "variance",
-        tuple(Curve(n, t[:, 0].tolist(), v.tolist(), dashed=n.startswith("DDPM")) for n, v in variances.items()),
+        tuple(Curve(n, t[:, 0].tolist(), v.tolist()) for n, v in variances.items()),
     )
     if ours < min(printed, rescaled):
         return Verdict(HOLDS, numbers, "Sooner than DDPM with either range.", plot)
@@ -337,6 +341,7 @@ def fig2(context: Context, log_bar) -> Verdict:
     formula=lambda context, i: context.ours.alpha_bar(context.x0, i),
 )
 def law_of_large_numbers(context: Context, alpha_bar) -> Verdict:
+    """Mean and variance of one draw beside the expected ones, in standard errors."""
     i = max(1, context.T // 2)
     bar = alpha_bar(context, i)
     x = closed_form(context.ours, context.x0, i, next(iter(noise(context.seed, context.x0.shape, 1))))
@@ -379,6 +384,7 @@ def law_of_large_numbers(context: Context, alpha_bar) -> Verdict:
     formula=lambda context: context.ours,
 )
 def fewer_steps(context: Context, schedule) -> Verdict:
+    """KL of x_T to noise: ours in T steps, DDPM's in 1000, and DDPM's in T with its range rescaled."""
     ours = theory.terminal_gap(schedule(context), context.x0).mean
     long = theory.terminal_gap(LinearBeta(DDPM_STEPS), context.x0).mean
     short = theory.terminal_gap(LinearBeta(context.T, True), context.x0).mean

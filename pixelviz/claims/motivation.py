@@ -32,6 +32,7 @@ def _noise_to_signal(context: Context) -> Tensor:
     formula=lambda noise, power: water.water_filling(noise, power).amounts,
 )
 def water_power(context: Context, allocate) -> Verdict:
+    """The order of noise and power that Gallager's water-filling gives the picked pixels."""
     noise = _noise_to_signal(context)
     power = (len(noise) * noise.max()).item()  # enough to wet every channel, so that none are tied at 0
     amounts = allocate(noise, power)
@@ -60,6 +61,7 @@ def water_power(context: Context, allocate) -> Verdict:
     formula=lambda schedule, x0, i: schedule.noise_variance(x0, i),
 )
 def water_dual(context: Context, noise_variance) -> Verdict:
+    """The noise of the picked pixels beside reverse water-filling's distortion, of the same sum."""
     x0 = context.picked
     i = min(context.T, max(1, round(context.T / (context.gamma * x0.mean().item()))))
     added = noise_variance(context.ours, x0, i)
@@ -95,6 +97,7 @@ def water_dual(context: Context, noise_variance) -> Verdict:
     formula=lambda gamma, t, x0: x0**2 / torch.expm1(gamma * t * x0),
 )
 def fig1(context: Context, snr) -> Verdict:
+    """When the picked pixels' SNR reaches GONE, and which of them starts highest."""
     x0, gamma = context.picked, context.gamma
     t = torch.linspace(1 / 2000, 1, 2000, dtype=torch.float64)[:, None]
     curves = snr(gamma, t, x0)

@@ -64,6 +64,7 @@ def _against_paper(values: list[float], numbers, text: str, plot: Plot | None = 
     needs=("scale_vae",),
 )
 def fig3(context: Context, network) -> Verdict:
+    """SSIM of the scale that the network sees in x_T."""
     bench, config = context.bench, context.bench.model.config
     found = _points(context, [config.T], network)[0].ssim_x_delta
     variance = bench.model.schedule.noise_variance(bench.x0, config.T)
@@ -87,6 +88,7 @@ def fig3(context: Context, network) -> Verdict:
     needs=("scale_vae",),
 )
 def ssim_across_i(context: Context, network) -> Verdict:
+    """SSIM of the scale and of abar_i at six steps."""
     bench, T = context.bench, context.bench.model.config.T
     steps = sorted({1, *(max(1, round(T * k)) for k in (0.1, 0.25, 0.5, 0.75, 1.0))})
     _, scales, bars = map(list, zip(*_points(context, steps, network), strict=True))
@@ -102,7 +104,7 @@ def ssim_across_i(context: Context, network) -> Verdict:
         "SSIM",
         (
             Curve("x_delta_hat", steps, scales),
-            Curve("alpha_bar_i", steps, bars, dashed=True),
+            Curve("alpha_bar_i", steps, bars),
         ),
     )
     return _against_paper(scales + bars, numbers, f"{_on(bench)}, for this picture,", plot)
@@ -118,6 +120,7 @@ def ssim_across_i(context: Context, network) -> Verdict:
     needs=("scale_vae",),
 )
 def fig5(context: Context, network) -> Verdict:
+    """SSIM of abar_i at the first 20 steps."""
     bench = context.bench
     steps = list(range(1, min(20, bench.model.config.T) + 1))
     bars = [point.ssim_alpha_bar for point in _points(context, steps, network)]
@@ -135,6 +138,7 @@ def fig5(context: Context, network) -> Verdict:
     needs=("scale_vae", "twin"),
 )
 def fig6(context: Context, twin) -> Verdict:
+    """SSIM of both networks' estimates from x_T, as scales and as images, and how much each has learnt."""
     bench, config = context.bench, context.bench.model.config
     x_T = noised(bench.model.schedule, bench.x0, [config.T], context.seed)
     x_delta_hat, x0_hat = (ask(bench.model, bench.compute, x_T, config.T, name)[0] for name in ("scale_vae", twin))
@@ -179,6 +183,7 @@ def fig6(context: Context, twin) -> Verdict:
     needs=("parallel_unet",),
 )
 def eq14(context: Context, run) -> Verdict:
+    """The heads of one run in the middle: T of them, those up to i not 0, the others 0."""
     bench, config = context.bench, context.bench.model.config
     i = max(1, config.T // 2)
     x = ImageNoise(context.seed, 1).normal(*config.shape).to(bench.model.device)
@@ -208,6 +213,7 @@ def eq14(context: Context, run) -> Verdict:
     needs=("scale_vae",),
 )
 def start(context: Context, way) -> Verdict:
+    """How much the images behind the scales differ from start to start, and how near this picture's own x_T comes."""
     bench, config = context.bench, context.bench.model.config
     images = {}
     for begin in (way, starts.consistent):
@@ -259,6 +265,7 @@ def _fids(rows) -> dict[int, float]:
     needs=("scale_vae", "parallel_unet"),
 )
 def one_pass(context: Context, passes) -> Verdict:
+    """FID of one pass and of more in the checkpoint's record, before distillation where it has that; times as well."""
     bench, config = context.bench, context.bench.model.config
     many = min(10, config.T)
     with torch.inference_mode(), bench.compute.autocast():
@@ -327,6 +334,7 @@ def one_pass(context: Context, passes) -> Verdict:
     needs=("parallel_unet",),
 )
 def one_pass_cost(context: Context, factor) -> Verdict:
+    """Seconds of a run with all heads and of one with a single head, measured now."""
     bench, config = context.bench, context.bench.model.config
     model = bench.model
     x = ImageNoise(context.seed, IMAGES).normal(*config.shape).to(model.device)

@@ -52,6 +52,7 @@ def _grid(context: Context) -> tuple[Tensor, Tensor]:
     formula=lambda context, t, x0: _true_rate(context, t, x0),
 )
 def prop1(context: Context, rate) -> Verdict:
+    """Rates by finite differences of Eq. 11 around t_delta, and the t up to which all pairs of the image keep to it."""
     dark, bright = context.picked[0], context.picked[-1]
     crossing = theory.t_delta(dark, bright, context.gamma)
     values = context.levels if len(context.levels) > 1 else context.picked
@@ -75,7 +76,7 @@ def prop1(context: Context, rate) -> Verdict:
         "Rate at which SNR falls, darkest and brightest picked pixel, on a log axis; the curves cross at t_delta",
         "t",
         "|dSNR/dt|",
-        tuple(Curve(f"x0 = {x:.3g}", t.tolist(), rate(context, t, x).tolist(), x is dark) for x in (dark, bright)),
+        tuple(Curve(f"x0 = {x:.3g}", t.tolist(), rate(context, t, x).tolist()) for x in (dark, bright)),
         log=True,
     )
     if not before:
@@ -101,6 +102,7 @@ def prop1(context: Context, rate) -> Verdict:
     formula=theory.printed_snr_derivative,
 )
 def eq17(context: Context, derivative) -> Verdict:
+    """The printed derivative beside finite differences of Eq. 11."""
     t, x0 = _grid(context)
     printed, true = derivative(context.gamma, x0, t), -_true_rate(context, t, x0)
     wrong = error(printed, true)
@@ -117,7 +119,7 @@ def eq17(context: Context, derivative) -> Verdict:
         "t",
         "|dSNR/dt|",
         (
-            Curve("as printed", t[:, -1].tolist(), printed[:, -1].abs().tolist(), dashed=True),
+            Curve("as printed", t[:, -1].tolist(), printed[:, -1].abs().tolist()),
             Curve("finite differences", t[:, -1].tolist(), true[:, -1].abs().tolist()),
         ),
         log=True,
@@ -136,6 +138,7 @@ def eq17(context: Context, derivative) -> Verdict:
     formula=lambda x: (x * torch.exp(x / 2), x * torch.exp(x)),
 )
 def taylor(context: Context, bounds) -> Verdict:
+    """The inequality at x from 0.03 to 100."""
     x = torch.logspace(-1.5, 2, 400, dtype=torch.float64)
     low, high = bounds(x)
     inside = (low > 0) & (low < torch.expm1(x)) & (torch.expm1(x) < high)
@@ -163,6 +166,7 @@ def _inside(low: Tensor, value: Tensor, high: Tensor) -> float:
     ),
 )
 def eq18(context: Context, bounds) -> Verdict:
+    """SNR between the printed bounds, on a grid of pixels and times."""
     t, x0 = _grid(context)
     low, high = bounds(context.gamma, t, x0)
     share = _inside(low, snr(context.gamma, t, x0), high)
@@ -185,6 +189,7 @@ def eq18(context: Context, bounds) -> Verdict:
     ),
 )
 def eq19(context: Context, bounds) -> Verdict:
+    """The rate by finite differences between the printed bounds, on a grid of pixels and times."""
     t, x0 = _grid(context)
     low, high = bounds(context.gamma, t, x0)
     true = _true_rate(context, t, x0)
@@ -203,7 +208,6 @@ def eq19(context: Context, bounds) -> Verdict:
                 name,
                 (context.gamma * t * x0)[:45, -1].tolist(),
                 (y * context.gamma * t**2 / x0)[:45, -1].tolist(),
-                dashed=name != "true rate",
             )
             for name, y in (("lower bound", low), ("true rate", true), ("upper bound", high))
         ),
@@ -231,6 +235,7 @@ def eq19(context: Context, bounds) -> Verdict:
     formula=snr,
 )
 def power_law(context: Context, ratio) -> Verdict:
+    """The powers of t of SNR and of its rate at first, by differences of their logarithms."""
     x0 = context.picked
     u = torch.logspace(-3, 0.5, 80, dtype=torch.float64)[:, None]
     t = u / (context.gamma * x0)

@@ -41,6 +41,7 @@ def _one_run(context: Context, form: FormName, fresh_noise: bool) -> Tensor:
     formula="printed",
 )
 def algorithm1(context: Context, form: FormName) -> Verdict:
+    """The error of x_0 from the best heads of one run with a small error, by this form and by the v-form."""
     fresh = FORMS[form].fresh
     way, stable_way = _one_run(context, form, fresh), _one_run(context, "v", False)
     printed, stable = way[0], stable_way[0]
@@ -62,7 +63,7 @@ def algorithm1(context: Context, form: FormName) -> Verdict:
         "reverse steps",
         "error",
         tuple(
-            Curve(name, [context.T - i for i in made], one[list(made), -1].tolist(), dashed=name == "v-form")
+            Curve(name, [context.T - i for i in made], one[list(made), -1].tolist())
             for name, one in (("Algorithm 1", way), ("v-form", stable_way))
         ),
         log=True,
@@ -93,6 +94,7 @@ def algorithm1(context: Context, form: FormName) -> Verdict:
     formula=("printed", "letter"),
 )
 def toy(context: Context, readings) -> Verdict:
+    """The error of x_0 where the recursion gets the noise of its own forward way, by each reading of Z."""
     found = {
         (form, fresh): known_noise_errors(
             context.ours, _pixels(context), form, fresh_noise=fresh, copies=TRIALS, seed=context.seed
@@ -136,6 +138,7 @@ def toy(context: Context, readings) -> Verdict:
     formula=lambda context: context.ours,
 )
 def last_step(context: Context, schedule_of) -> Verdict:
+    """The noise that the last step has to take away from each value of the image, beside DDPM's."""
     schedule, values = schedule_of(context), torch.cat([context.levels, torch.ones(1).double()])
     left = schedule.noise_variance(values, 1).sqrt()
     share = context.share(left[:-1] <= FINE)
@@ -161,7 +164,6 @@ def last_step(context: Context, schedule_of) -> Verdict:
                 "DDPM",
                 i.tolist(),
                 (context.theirs.noise_variance(torch.ones(1).double(), i).sqrt() / 2).tolist(),
-                dashed=True,
             ),
         ),
     )
@@ -183,6 +185,7 @@ def last_step(context: Context, schedule_of) -> Verdict:
     formula=lambda alpha, noise: (1 - alpha).sqrt(),
 )
 def line9(context: Context, denominator) -> Verdict:
+    """One step beside the posterior's mean, and beside the step of Eq. 2 undone."""
     schedule, x0, T = context.ours, context.picked, context.T
     j, eps, xi = torch.arange(1, T + 1)[:, None], 1.0, 0.7
     alpha, noise = schedule.alpha(x0, j), schedule.noise_variance(x0, j)
@@ -226,6 +229,7 @@ def line9(context: Context, denominator) -> Verdict:
     formula=lambda schedule, x0, i, j: reverse.head_coefficients(schedule, x0, i, j, "eps"),
 )
 def heads(context: Context, coefficients) -> Verdict:
+    """The best heads derived from the chain of Eq. 1, beside the given ones, and how many images they span."""
     # The best estimates under Eq. 15 are E[eps_j | x_T, x0]. Here from the chain of Eq. 1, step by step.
     schedule, T = context.ours, context.T
     x0 = context.picked[len(context.picked) // 2 :][:1]
