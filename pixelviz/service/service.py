@@ -16,7 +16,6 @@ from pixelviz.measure.benchmark import Case, cases
 from pixelviz.measure.check import Findings, check_against
 from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling, estimate_scale, fitted, similarities
 from pixelviz.progress import Progress
-from pixelviz.samplers import SAMPLERS, STARTS
 from pixelviz.service.between import Between, between_samples, check_corners
 from pixelviz.service.catalog import Catalog, Found
 from pixelviz.service.errors import friendly
