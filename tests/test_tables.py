@@ -270,7 +270,7 @@ def test_a_new_preset_can_be_chosen(tmp_path):
         check_preset(row)
         assert (row.title, row.name) in PRESETS.choices()
         jobs = TrainingJobs(empty_service(tmp_path))
-        assert jobs._plan("me", Asked(preset=row.name)).config == row.config
+        assert jobs._plan(Asked(preset=row.name)).config == row.config
 
 
 @pytest.fixture
