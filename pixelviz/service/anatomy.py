@@ -44,7 +44,7 @@ def light(service: Service, name: str, view: View, share: float) -> Lit:
     stream = BytesIO()
     save_figure(architecture.draw_networks(panels, f"checkpoint {name}"), stream, "svg")
     rows = [
-        (label, architecture.what(block), ", ".join(block.sources), architecture.shape(block), f"{block.parameters:,}")
+        (label, architecture.what(block), architecture.shape(block), f"{block.parameters:,}", ", ".join(block.sources))
         for label, block in blocks.items()
     ]
     picture = "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

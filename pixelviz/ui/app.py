@@ -104,7 +104,9 @@ def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) 
 
 def mount(app: FastAPI, path: str, service: Service | None = None, jobs: TrainingJobs | None = None) -> FastAPI:
     """Show PixelViz below `path` of a FastAPI app, such as /pixelviz; returns that app. Otherwise as `build_app`."""
-    return gr.mount_gradio_app(app, build_app(service, jobs), path=path, **launch_options())
+    demo, options = build_app(service, jobs), launch_options()
+    demo.state_session_capacity = options.pop("state_session_capacity")  # of `launch` alone
+    return gr.mount_gradio_app(app, demo, path=path, **options)
 
 
 def launch_options(room: str | None = None) -> dict[str, Any]:

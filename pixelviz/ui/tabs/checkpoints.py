@@ -136,9 +136,9 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             found = anatomy.light(service, name, View.from_state(state), share)
         except Exception as error:
             return widgets.alert(friendly(error)), gr.skip()
-        table = widgets.table(("Block", "What", "Computed from", "Gives", "Parameters"), found.rows)
-        drawn = render("architecture", source=found.picture, words=found.words)
-        return joined(drawn, table), gr.Dropdown(choices=found.names, value=None)
+        table = widgets.table(("Block", "What", "Gives", "Parameters", "Computed from"), found.rows)
+        drawn = render("architecture", source=found.picture, words=found.words, table=table)
+        return drawn, gr.Dropdown(choices=found.names, value=None)
 
     def look_into(state, name, share, block):
         """All channels of one block."""
