@@ -18,12 +18,13 @@ VIEW = {
     "floor": 0.05,
     "t": 0.5,
     "seed": 7,
+    "crop": 0.25,
     "rescaled": True,
     "pixels": [[10, 20, 0], [100, 30, 2]],
     "pair": [1, 0],
 }
 HASH = (
-    "#tab=forward&image=coffee&gamma=35.5&T=120&floor=0.05&t=0.5&seed=7&ddpm=rescaled"
+    "#tab=forward&image=coffee&gamma=35.5&T=120&floor=0.05&t=0.5&seed=7&crop=0.25&ddpm=rescaled"
     "&schedule=pixel-aware&pixels=10.20.0,100.30.2&pair=1.0"
 )
 NODE = "document.querySelector('#{} .pv-instrument')?.pvInstrument"
