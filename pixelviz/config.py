@@ -226,6 +226,19 @@ class TrainConfig:
         return replace(kept, **{key: value for key, value in given.items() if value is not None})
 
 
+@declared(ConfigError)
+class Watch:
+    """What is looked at and kept of a run on its way, and at its end; it changes nothing of what is learnt."""
+
+    every: int = Field(1000, ge=1, le=10_000_000, description="Steps between two looks at held-out losses.")
+    sheets: bool = Field(False, description="Draw the same seeds at every look, into sheets/.")
+    keep: int = Field(0, ge=0, le=10_000, description="Snapshots of the looks that are kept in kept/, the last ones.")
+    best: str | None = Field(
+        None, description="Held-out loss, such as parallel_unet/head_i, whose least is kept in best/."
+    )
+    track: str | None = Field(None, description="Where losses go as well: tensorboard, trackio or wandb, if installed.")
+
+
 @dataclass(frozen=True)
 class Preset:
     """A row: a model to begin with.

@@ -30,7 +30,7 @@ class ExactNoise(nn.Module):
         self.abar = torch.cumprod(1 - betas, 0)
         self.runs = 0
         if steps != 1000:
-            self.training_schedule = {
+            self.scheduler = {
                 "num_train_timesteps": steps,
                 "beta_start": 1e-4 * factor,
                 "beta_end": 0.02 * factor,

@@ -354,11 +354,11 @@ def test_bench_writes_its_file_and_prints_the_table(checkpoint, reference, tmp_p
 
 def test_bench_refuses_in_one_line(checkpoint, tmp_path, monkeypatch, capsys):
     folder = ["--checkpoint", checkpoint.folder]
-    assert call(monkeypatch, *folder, "--json", tmp_path / "r.json") == 1  # squares have no classifier
+    assert call(monkeypatch, *folder, "--json", tmp_path / "r.json") == 2  # nothing says where squares are
     assert call(monkeypatch, *folder) != 0
     assert call(monkeypatch, "--json", tmp_path / "r.json") != 0
     said = "".join(capsys.readouterr())
-    assert "no classifier for squares" in said
+    assert "trained on squares" in " ".join(said.replace("│", " ").split())
     assert "Traceback" not in said
 
 

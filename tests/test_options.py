@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from pixelviz.commands import draw, follow, learn
+from pixelviz.commands import common, draw, follow, learn
 from pixelviz.commands.options import Options, takes
 from pixelviz.config import ModelConfig, TrainConfig
 from pixelviz.declare import fields_of
@@ -183,6 +183,23 @@ def test_progress_fits_80_columns(monkeypatch):
     assert first.endswith("12345/20000 1234 images/s 1:00:00 left")
     assert losses[0] == "  scale_vae: x_delta 1.2500  log_x_delta 1.2500  kl 1.2500"
     assert max(map(len, losses)) <= 80
+
+
+@pytest.mark.parametrize("width", [40, 80, 300])
+def test_a_table_fits_its_screen_and_loses_nothing(monkeypatch, width):
+    """Every cell stands whole in one line, with the keys of its row before it."""
+    console = Console(width=width, record=True, color_system=None)
+    monkeypatch.setattr(common, "console", console)
+    head = ["Method", "Passes", *(f"a figure, the {k}th" for k in range(9))]
+    rows = [[name, f"{n}", *(f"{name}-{n}-{k}" for k in range(9))] for name in ("parallel", "ddim") for n in (1, 50)]
+    common.show_table(head, rows, keys=2, title="All", caption="Measured here.")
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= width
+    for row in rows:
+        for cell in row[2:]:
+            (line,) = [line for line in lines if f" {cell} " in line]
+            assert [part.strip() for part in line.split("│")[1:3]] == row[:2]
+    assert "Measured here." in " ".join(lines)
 
 
 def test_losses_are_a_line_a_part():

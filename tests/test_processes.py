@@ -26,10 +26,15 @@ def launch(*command, processes=2):
     # Its option --cpu would need MPI; --multi_gpu starts torch's own processes, which are told to use the CPU.
     options = ["--multi_gpu", "--num_processes", str(processes), "--num_machines", "1", "--main_process_port", "0"]
     options += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
+    return started("-m", "accelerate.commands.accelerate_cli", "launch", *options, *command)
+
+
+def started(*command):
+    """Run Python to its end; returns its output."""
     done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *options, *map(str, command)],
+        [sys.executable, *map(str, command)],
         cwd=ROOT,
-        env={**os.environ, "OMP_WAIT_POLICY": "passive", "TERM": "dumb"},
+        env={**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1", "TERM": "dumb"},
         capture_output=True,
         text=True,
         timeout=240,
@@ -88,10 +93,10 @@ def test_the_command_line_runs_in_two_processes(tmp_path):
     for k in range(8):
         Image.new("L", (32, 32), 20 * k).save(folder / "train" / f"{k}.png")
     out = tmp_path / "out"
-    text = launch(
-        "-m", "pixelviz", "train", "--data", folder, "--out", out, "--steps", 2, "--batch", 4, "--parts", "twin",
-        "--device", "cpu",
-    )  # fmt: skip
+    own = ["-m", "pixelviz", "train", "--data", folder, "--out", out, "--steps", 2, "--batch", 4, "--parts", "twin"]
+    start = ["-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 0, *own, "--device", "cpu"]
+    text = started(*start)  # what README calls torchrun
+    assert "Processes: 2, which share every batch." in text
     assert text.count("Saved") == 1  # only the main process speaks
     assert checkpoints.read_config(out)[2].images_seen == {"twin": 8}
 

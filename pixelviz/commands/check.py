@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pixelviz.commands.common import Device, Precision, Seed, console, data_of, found, watched, write_result
+from pixelviz.commands.common import Device, Precision, Seed, console, found, source_of, watched, write_result
 from pixelviz.devices import choose
 from pixelviz.export.check_page import check_page
 from pixelviz.measure import check as checking
@@ -34,7 +34,9 @@ def check(
     began = time.monotonic()
     for one in filter(None, (folder, other)):
         loaded = checkpoints.load(one, compute.device)
-        steps = checking.check_against(loaded, compute, data_of(loaded.record, data), seed)
+        steps = checking.check_against(
+            loaded, compute, source_of(one, loaded.record, {"data": data} if data else None).data, seed
+        )
         findings += [state for state in watched(one.name, steps) if isinstance(state, Findings)]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(check_page(findings), encoding="utf-8")

@@ -125,7 +125,9 @@ def follow(run: Generator[State | TrainStep, None, None]) -> None:
     stop = Stop()
     with stop.listening():
         try:
-            for _ in _bars(run) if console.is_terminal else _lines(run):
+            for state in _bars(run) if console.is_terminal else _lines(run):
+                if isinstance(state, TrainStep) and state.held_out:
+                    console.print(f"step {state.step:,}, held out:\n{losses_text(state.held_out)}")
                 if stop.asked:
                     raise KeyboardInterrupt
         except KeyboardInterrupt:

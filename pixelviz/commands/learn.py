@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from torch import Tensor
 
-from pixelviz.commands.common import Device, Folder, Precision, console, data_of
+from pixelviz.commands.common import Device, Folder, Precision, console, images_of, source_of
 from pixelviz.commands.follow import follow
 from pixelviz.commands.options import Options, takes
-from pixelviz.config import PRESETS, ConfigError, DataConfig, ModelConfig, TrainConfig, preset
-from pixelviz.data.sets import FASHION, ImageSet, load_images
+from pixelviz.config import PRESETS, ConfigError, DataConfig, ModelConfig, TrainConfig, Watch, preset
+from pixelviz.data.folders import HELD_OUT as LEAST_TO_SPLIT
+from pixelviz.data.image_set import DataError, ImageSet
+from pixelviz.data.sets import DATASETS, FASHION
 from pixelviz.declare import fields_of
 from pixelviz.devices import processes
 from pixelviz.learning import distillation, training, tuning
 from pixelviz.store import checkpoints, runs
-from pixelviz.store.checkpoints import Record
 from pixelviz.store.runs import Recipe
 
 FIRST = FASHION.name  # what a new model learns unless told otherwise
@@ -27,6 +30,7 @@ STEPS = 20_000  # of a new model
 AGAIN = ("steps", "batch", "accumulate", "learning_rate", "warmup", "clip", "ema", "heads_per_step", "flips", "seed")
 
 DATA = Options(DataConfig, "Data", defaults={"data": f"{FIRST}, or as before"})
+SOURCE = Options(DataConfig, "Data")
 MODEL = Options(
     ModelConfig,
     "Model, in place of the preset's",
@@ -34,6 +38,8 @@ MODEL = Options(
     defaults=dict.fromkeys(fields_of(ModelConfig)),
 )
 TRAINING = Options(TrainConfig, "Training", defaults={"steps": STEPS})
+WATCH = Options(Watch, "On the way")
+HELD_OUT = 256  # images that are looked at on the way, at most
 SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between two saves on the way.")]
 
 
@@ -46,29 +52,6 @@ def _again(**defaults: Any) -> Options:
 def _say_saved(out: Path) -> None:
     there = (out / checkpoints.CONFIG).exists()
     console.print(f"Saved {out}" if there else "Stopped before the first training step: there is no checkpoint yet.")
-
-
-def _source(folder: Path, record: Record, given: dict[str, Any]) -> DataConfig:
-    """The data to go on with: what is given, or else what the checkpoint in `folder` learnt, all of it or as much."""
-    if "data" in given:
-        return DataConfig(**given)
-    recipe = runs.recipe_of(folder)
-    if recipe is not None and recipe.data is not None:
-        return replace(recipe.data, **given)
-    number = record.data.number if record.data.number < record.data.total else None
-    found = {"data": data_of(record, None), "images": number, "title": record.data.title}
-    return DataConfig(**found | given)
-
-
-def _load(source: DataConfig, model: ModelConfig) -> ImageSet:
-    return load_images(
-        source.data,
-        size=model.image_size,
-        channels=model.channels,
-        limit=source.images,
-        title=source.title,
-        like=source.like,
-    )
 
 
 def _same(out: Path, before: ModelConfig, asked: ModelConfig) -> None:
@@ -86,6 +69,7 @@ def _asked(
     source: dict[str, Any],
     model: dict[str, Any],
     settings: dict[str, Any],
+    watch: dict[str, Any],
 ) -> Recipe:
     """What `train` is to do: what is given, over the settings of --config, or of the run that goes on, or the defaults.
 
@@ -99,7 +83,9 @@ def _asked(
         if base.data is None and "data" not in source:
             raise typer.BadParameter(f"{config} does not say which data were learnt; give them with --data.")
         data = DataConfig(**source) if "data" in source else replace(base.data, **source)
-        return Recipe(data, replace(base.model, **model), replace(base.training, **settings))
+        return Recipe(
+            data, replace(base.model, **model), replace(base.training, **settings), replace(base.watch, **watch)
+        )
     before, _, record = checkpoints.read_config(out)
     if preset_name is not None:
         _same(out, before, preset(preset_name, **model))
@@ -109,15 +95,28 @@ def _asked(
     recorded = record.training if read is None else read.training.__dict__
     if read is not None and read.data is not None and "data" not in source:
         source = {**{key: value for key, value in read.data.__dict__.items() if value is not None}, **source}
-    return Recipe(_source(out, record, source), before, TrainConfig.resumed(recorded, **settings))
+    kept = read or runs.recipe_of(out)
+    looks = replace(kept.watch if kept else Watch(), **watch)
+    return Recipe(source_of(out, record, source), before, TrainConfig.resumed(recorded, **settings), looks)
 
 
-@takes(source=DATA, model=MODEL, settings=TRAINING)
+def _held_out(learnt: ImageSet, source: DataConfig, model: ModelConfig) -> Tensor | None:
+    """Images that are not learnt, as many as are looked at on the way; None where there are none."""
+    if learnt.origin.total < LEAST_TO_SPLIT:  # of which none are held out
+        return None
+    try:
+        return images_of(source, model, split="test", limit=HELD_OUT, allow_download=False).images
+    except DataError:  # of a folder with train/ alone
+        return None
+
+
+@takes(source=DATA, model=MODEL, settings=TRAINING, watch=WATCH)
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
     source: dict[str, Any],
     model: dict[str, Any],
     settings: dict[str, Any],
+    watch: dict[str, Any],
     preset_name: Annotated[
         str | None, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.", show_default=PRESETS.first)
     ] = None,
@@ -131,7 +130,9 @@ def train(
     compiled: Annotated[bool, typer.Option("--compile", help="Let torch.compile build the step; CUDA only.")] = False,
 ) -> None:
     """Train a model; Ctrl-C stops and saves, --resume goes on. `accelerate launch` shares it between processes."""
-    recipe = _asked(out, preset_name, config, resume, source, model, settings)
+    if (folder := source.get("data")) and folder not in DATASETS:  # the record's is found again from anywhere
+        source["data"] = str(Path(folder).expanduser().resolve())
+    recipe = _asked(out, preset_name, config, resume, source, model, settings, watch)
     if resume:
         recorded = checkpoints.read_config(out)[2].training
         if recorded and set(recorded.get("parts", ())) != set(recipe.training.parts):
@@ -141,8 +142,12 @@ def train(
         console.quiet = True
         logging.getLogger("pixelviz").setLevel(logging.ERROR)
     with team.main_process_first():  # which may download
-        images = _load(recipe.data, recipe.model)
+        images = images_of(recipe.data, recipe.model)
     console.print(f"{images.name} -> {out}", soft_wrap=True)
+    if "ACCELERATE_MIXED_PRECISION" in os.environ or team.num_processes > 1:
+        alone = "; on processors several are started by: torchrun --nproc_per_node 2 -m pixelviz train ..."
+        count = team.num_processes
+        console.print(f"Processes: {count}{alone if count == 1 else ', which share every batch'}.", soft_wrap=True)
     if images.note:
         console.print(images.note, style="yellow")
     follow(
@@ -156,6 +161,8 @@ def train(
             precision=precision,
             compiled=compiled,
             data=recipe.data,
+            watch=recipe.watch,
+            held_out=_held_out(images, recipe.data, recipe.model) if team.is_main_process else None,
             save_every_seconds=save_every,
         )
     )
@@ -163,20 +170,25 @@ def train(
     team.destroy_process_group()
 
 
-def _train_again(make: Callable[..., Any], folder: Path, out: Path, source: dict[str, Any], **settings: Any) -> None:
+def _train_again(
+    make: Callable[..., Any], folder: Path, out: Path, source: dict[str, Any], watch: dict[str, Any], **settings: Any
+) -> None:
     """Train the R_phi of the checkpoint in `folder` further, by `distill` or `tune`, into `out`."""
     config, _, record = checkpoints.read_config(folder)
-    data = _source(folder, record, source)
-    follow(make(folder, out, _load(data, config), data=data, **settings))
+    data = source_of(folder, record, source)
+    images = images_of(data, config)
+    looks = {"watch": Watch(**watch), "held_out": _held_out(images, data, config)}
+    follow(make(folder, out, images, data=data, **looks, **settings))
     _say_saved(out)
 
 
-@takes(source=Options(DataConfig, "Data"), settings=_again(pair_share=0.5, steps=2_000, learning_rate=5e-4))
+@takes(source=SOURCE, settings=_again(pair_share=0.5, steps=2_000, learning_rate=5e-4), watch=WATCH)
 def distill(
     folder: Folder,
     out: Annotated[Path, typer.Option(help="Folder for the distilled checkpoint.")],
     source: dict[str, Any],
     settings: dict[str, Any],
+    watch: dict[str, Any],
     pairs: Annotated[int, typer.Option(help="Images that the closed loop draws to learn from.")] = 20_000,
     passes: Annotated[int, typer.Option(help="Runs of the network for each of them.")] = 10,
     save_every: SaveEvery = 300.0,
@@ -187,16 +199,17 @@ def distill(
     wanted = TrainConfig(**{"learning_rate": 5e-4, **settings}, parts=("parallel_unet",))
     given = {"pairs": pairs, "passes": passes, "save_every_seconds": save_every}
     _train_again(
-        distillation.distill, folder, out, source, training=wanted, device=device, precision=precision, **given
+        distillation.distill, folder, out, source, watch, training=wanted, device=device, precision=precision, **given
     )
 
 
-@takes(source=Options(DataConfig, "Data"), settings=_again(least_gap=1 / 128, steps=2_000, learning_rate=3e-4))
+@takes(source=SOURCE, settings=_again(least_gap=1 / 128, steps=2_000, learning_rate=3e-4), watch=WATCH)
 def tune(
     folder: Folder,
     out: Annotated[Path, typer.Option(help="Folder for the tuned checkpoint.")],
     source: dict[str, Any],
     settings: dict[str, Any],
+    watch: dict[str, Any],
     save_every: SaveEvery = 300.0,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -204,4 +217,4 @@ def tune(
     """Make R_phi consistent: one run ends where many do. Ctrl-C stops and saves, the same command goes on."""
     wanted = TrainConfig(**{"least_gap": 1 / 128, "learning_rate": 3e-4, **settings}, parts=("parallel_unet",))
     given = {"save_every_seconds": save_every}
-    _train_again(tuning.tune, folder, out, source, training=wanted, device=device, precision=precision, **given)
+    _train_again(tuning.tune, folder, out, source, watch, training=wanted, device=device, precision=precision, **given)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,26 +11,34 @@ import typer
 from rich.table import Table
 
 from pixelviz.commands.common import (
+    CHECKPOINT,
     Device,
     Folder,
     JsonFile,
     Precision,
     console,
-    data_of,
+    images_of,
+    show_table,
+    source_of,
     watched,
     write_result,
 )
 from pixelviz.commands.options import Options, takes
-from pixelviz.config import PRESETS, ModelConfig, preset
-from pixelviz.data.sets import DATASETS, ImageSet, load_images
+from pixelviz.config import PRESETS, DataConfig, ModelConfig, TrainConfig, preset
+from pixelviz.data.pictures import tile, to_pil
+from pixelviz.data.sets import DATASETS, ImageSet
 from pixelviz.devices import Compute, choose
 from pixelviz.learning import costs
+from pixelviz.learning.held_out import held_out_losses
 from pixelviz.measure import benchmark, evaluation, judges, report
-from pixelviz.measure.judges import Reference
+from pixelviz.measure.judges import ImageNetFeatures, Reference
+from pixelviz.measure.nearest import memorised
 from pixelviz.samplers import compared
+from pixelviz.samplers.batches import sample_images
 from pixelviz.store import checkpoints, peers
 
 JUDGED, LEAST_REAL = 10_000, 50  # real images that the judge of another kind compares with: at most, and at least
+SAMPLES = 256  # that are looked for among the training images
 Judge = Annotated[
     bool | None,
     typer.Option("--judge/--no-judge", help="Also by features of ImageNet (needs the extra judge, then the default)."),
@@ -46,32 +54,60 @@ def evaluate(
         str | None, typer.Option(help="Data set whose test split is used; by default the one it was trained on.")
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Test images for SSIM.")] = 500,
+    nearest: Annotated[
+        Path | None, typer.Option(help="FILE.png to write: the samples nearest to training images, and those.")
+    ] = None,
     write: Annotated[bool, typer.Option(help="Store the figures in the checkpoint and its card.")] = False,
     judge: Judge = None,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Measure SSIM of the scale from true x_i, and FID (in our classifier's features) over passes and starts."""
+    """Measure SSIM of the scale, held-out losses, and over passes and starts FID, KID, precision and recall."""
     asked = evaluation.Evaluation(**settings)  # refused before anything is loaded
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
     compute = choose(device, precision)
     loaded = checkpoints.load(checkpoint, compute.device)
-    test = _test_images(loaded, data, images)
+    config = loaded.model.config
+    source = source_of(checkpoint, loaded.record, {"data": data} if data else None)
+    test = images_of(source, config, split="test", limit=images, allow_download=False)
     reference, second = _judges(loaded, compute, data, judge) if asked.samples else (None, None)
+    if second is None and reference is not None and isinstance(reference.extractor, ImageNetFeatures):
+        second = reference  # by which all four figures are given
     steps = evaluation.evaluate(loaded, compute, test.images, reference=reference, judge=second, **settings)
     *_, state = watched("evaluating", steps)
-    figures = {"test_images": test.name, **state.figures}
-    console.print(*_figure_tables(figures, test.name), sep="\n")
+    figures = {"test_images": test.name, **state.figures, "held_out": _held_out(loaded, compute, test)}
+    if nearest is not None:
+        figures["nearest"] = _nearest(loaded, compute, images_of(source, config, allow_download=False), test, nearest)
+    _show_figures(figures, test.name)
     if write:
         checkpoints.update_figures(loaded, figures)
     write_result(json_file, {"checkpoint": checkpoint.name, "data": test.name, **figures})
 
 
-def _test_images(loaded: checkpoints.Checkpoint, data: str | None, limit: int) -> ImageSet:
-    """At most so many images of the test split of `data`, or of what the checkpoint learnt."""
-    fit = {"size": loaded.model.config.image_size, "channels": loaded.model.config.channels}
-    return load_images(data_of(loaded.record, data), split="test", limit=limit, allow_download=False, **fit)
+def _held_out(loaded: checkpoints.Checkpoint, compute: Compute, test: ImageSet) -> dict[str, float]:
+    """The losses of its last training, of all its parts, on test images."""
+    training = TrainConfig.resumed(loaded.record.training, parts=loaded.model.parts)
+    found = held_out_losses(loaded.model, test.images, training, compute)
+    return {key: round(value, 6) for key, value in found.items()}
+
+
+def _nearest(
+    loaded: checkpoints.Checkpoint, compute: Compute, training: ImageSet, test: ImageSet, out: Path
+) -> dict[str, float]:
+    """Write what came nearest to training images; returns the figures."""
+    if out.suffix != ".png":
+        raise typer.BadParameter(f"--nearest must end in .png; it is {out.name}.")
+    samples = torch.cat([batch.images for batch in sample_images(loaded.model, compute, SAMPLES)])
+    pictures, figures = memorised(samples, training.images, test.images)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    to_pil(tile(pictures.flatten(0, 1).permute(0, 2, 3, 1).numpy(), pictures.shape[1])).save(out)
+    console.print(
+        f"{figures['memorised']:.1%} of {SAMPLES} samples are nearer to a training image than images that were not "
+        f"learnt ever are -> {out}, the nearest above what they are near to.",
+        soft_wrap=True,
+    )
+    return {key: round(value, 5) for key, value in figures.items()}
 
 
 def _judges(
@@ -81,29 +117,46 @@ def _judges(
 
     wanted: None for the second where it is installed. Raises JudgeError where it is asked for and is not.
     """
+    row = DATASETS.get(loaded.record.data.id)
     try:
         own = benchmark.bundled_reference(loaded, compute)
     except benchmark.BenchmarkError as reason:  # FID against another data set would mean nothing
         own = None
-        console.print(f"No FID by a classifier of its own: {reason}", style="yellow")
-    if wanted is None:
-        wanted = judges.installed() and (data is not None or loaded.record.data.id in DATASETS)
-    if not wanted:
+        if row is not None and row.classifier is not None:
+            console.print(f"No FID by a classifier of its own: {reason}", style="yellow")
+    if not (judges.installed() if wanted is None else wanted):
+        if own is None:
+            console.print("For FID, KID, precision and recall: pip install 'pixelviz[judge]'.", style="yellow")
         return own, None
-    real = _test_images(loaded, data, JUDGED)
+    try:
+        source = source_of(loaded.folder, loaded.record, {"data": data} if data else None)
+    except typer.BadParameter:
+        if own is None or wanted:
+            raise
+        return own, None
+    real = _real(source, loaded.model.config)
     if len(real) < LEAST_REAL:
-        console.print(f"With {len(real)} test images the judge of another kind has nothing to go by.", style="yellow")
+        console.print(f"With {len(real)} images the judge of another kind has nothing to go by.", style="yellow")
         return own, None
     judge = judges.imagenet_reference(real, compute)
     return (own, judge) if own else (judge, None)
 
 
+def _real(source: DataConfig, config: ModelConfig) -> ImageSet:
+    """Real images to compare with: those held out or, where they are too few, all."""
+    held_out = images_of(source, config, split="test", limit=JUDGED, allow_download=False)
+    if len(held_out) >= LEAST_REAL:
+        return held_out
+    console.print(f"{len(held_out)} held-out images are few: all that there are are compared with.", style="yellow")
+    learnt = images_of(source, config, limit=JUDGED, allow_download=False)
+    both = torch.cat([held_out.images, learnt.images])
+    return replace(learnt, images=both, origin=replace(learnt.origin, number=len(both), total=len(both)))
+
+
 @takes(settings=Options(benchmark.Comparison, "Comparison", defaults={"methods": tuple(compared())}))
 def bench(
     settings: dict[str, Any],
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Folder of a checkpoint: measure it against its peers.")
-    ] = None,
+    checkpoint: Annotated[Path | None, CHECKPOINT] = None,
     preset_name: Annotated[
         str | None, typer.Option("--preset", help=f"Measure what a model costs; one of: {', '.join(PRESETS)}.")
     ] = None,
@@ -112,7 +165,7 @@ def bench(
         str | None, typer.Option(help="Data set for the judge; by default the one it was trained on.")
     ] = None,
     peer: Annotated[
-        list[Path] | None, typer.Option(help="Folder of a diffusers UNet2DModel to compare with, too.")
+        list[Path] | None, typer.Option(help="Compare with this diffusers UNet2DModel, too: its folder, or USER/NAME.")
     ] = None,
     quick: Annotated[bool, typer.Option(help="A small setting: under five minutes on two cores.")] = False,
     batch: Annotated[int, typer.Option(help="With --preset: images per run.")] = 4,
@@ -142,6 +195,10 @@ def bench(
         raise benchmark.BenchmarkError(
             "there is nothing to measure with: install the extra judge, or train on known data."
         )
+    others = [peers.load_peer(folder, compute.device) for folder in peer or ()]
+    for one in others:
+        for method, reason in one.refused.items():
+            console.print(f"{one.name} as it is configured cannot run {method}: {reason}.", style="yellow")
     run = benchmark.bench(
         loaded,
         compute,
@@ -149,15 +206,16 @@ def bench(
         reference,
         judge=second,
         **settings,
-        peers=[peers.load_peer(folder, compute.device) for folder in peer or ()],
+        peers=others,
     )
     *_, state = watched("measuring", run)
-    table = Table(
-        *report.head(state.figures), title=f"{checkpoint.name} and its peers", caption=report.conditions(state.figures)
+    show_table(
+        report.head(state.figures),
+        report.table_rows(state.figures),
+        keys=2,
+        title=f"{checkpoint.name} and its peers",
+        caption=report.conditions(state.figures),
     )
-    for cells in report.table_rows(state.figures):
-        table.add_row(*cells)
-    console.print(table)
     for one in report.verdicts(state.figures):
         console.print(one.text)
 
@@ -170,27 +228,33 @@ def _bench_cost(name: str, config: ModelConfig, json_file: Path | None, device: 
     write_result(json_file, {"preset": name, **figures})
 
 
-def _figure_tables(figures: dict[str, Any], data: str) -> Iterator[Table]:
-    """What `evaluation.evaluate` measured: SSIM over i, and samples over starts and passes."""
+def _show_figures(figures: dict[str, Any], data: str) -> None:
+    """What `evaluation.evaluate` measured: SSIM over i, held-out losses, and samples over starts and passes."""
     if "ssim_x_delta" in figures:
-        table = Table("from true x_i", *(f"i = {i}" for i in figures["ssim_x_delta"]), title=f"Mean SSIM, {data}")
-        for key in ("x_delta", "alpha_bar", "x0"):
-            if f"ssim_{key}" in figures:
-                table.add_row(key, *(f"{value:.3f}" for value in figures[f"ssim_{key}"].values()))
-        yield table
+        head = ("from true x_i", *(f"i = {i}" for i in figures["ssim_x_delta"]))
+        there = [key for key in ("x_delta", "alpha_bar", "x0") if f"ssim_{key}" in figures]
+        rows = [(key, *(f"{value:.3f}" for value in figures[f"ssim_{key}"].values())) for key in there]
+        show_table(head, rows, title=f"Mean SSIM, {data}")
+    rows = [(*key.split("/"), f"{value:.4f}") for key, value in figures["held_out"].items()]
+    show_table(("part", "loss", "held out"), rows, keys=2, title=f"Losses, {data}")
     if "generation" in figures:
-        other = [f"{name}, other judge" for name in report.QUALITY] if "judge" in figures else []
-        table = Table("start", "passes", "FID", "network evaluations", "s per image", *other, title="Samples")
-        for row in figures["generation"]:
-            table.add_row(
+        # By one judge alone its FID stands there already.
+        first = int(figures.get("judge") == figures["features"])
+        of = "" if first else ", other judge"
+        other = [f"{name}{of}" for name in report.QUALITY[first:]] if "judge" in figures else []
+        rows = [
+            (
                 row["start"],
                 str(row["passes"]),
                 f"{row['fid']:.2f}",
                 str(row["network_evaluations"]),
                 f"{row['seconds_per_image']:.4f}",
-                *(report.quality_cells(row["judge"]) if other else ()),
+                *(report.quality_cells(row["judge"])[first:] if other else ()),
             )
-        yield table
+            for row in figures["generation"]
+        ]
+        head = ("start", "passes", "FID", "network evaluations", "s per image", *other)
+        show_table(head, rows, keys=2, title="Samples")
 
 
 def _cost_table(name: str, batch: int, figures: dict[str, Any]) -> Table:

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pixelviz.data import decoded
 from pixelviz.data.image_set import DataError, ImageSet, Origin, Wanted, spread
-from pixelviz.data.images import IMAGE_SUFFIXES, ImageError, fit_square, middle_square, read_image
+from pixelviz.data.images import IMAGE_SUFFIXES, ImageError, Picture, fit_square, middle_square, read_image
+from pixelviz.data.large import read_large
 
 HELD_OUT = 10  # one file in ten is the test split of a folder without train/ and test/
 SPLITS = ("train", "test")
@@ -79,6 +81,16 @@ def from_folder(folder: Path, origin: Origin, wanted: Wanted) -> ImageSet:
     return from_files(folder, origin, files, wanted, labels=labels, notes=notes)
 
 
+def _read(path: Path) -> Picture:
+    """The picture, shrunk where it is over the limit of uploads; raises ImageError."""
+    try:
+        return read_image(path)
+    except ImageError:
+        if (large := read_large(path)) is None:
+            raise
+        return large
+
+
 def from_files(
     folder: Path,
     origin: Origin,
@@ -89,19 +101,22 @@ def from_files(
     notes: Sequence[str] = (),
     crop: int | None = None,
 ) -> ImageSet:
-    """The images in files, read by several threads; unreadable ones are skipped and named in the note.
+    """The images in files, read by several threads or from what an earlier reading kept (`decoded`).
 
-    origin: their id and title; crop: only the middle of so many pixels a side is used.
+    Unreadable ones are skipped and named in the note, those over 40 megapixels shrunk. origin: their id and title;
+    crop: only the middle of so many pixels a side is used.
     """
     size, channels = wanted.size, wanted.channels
     keep = spread(len(files), wanted.limit)
-    images = np.empty((len(keep), channels, size, size), np.uint8)
+    place = decoded.place([files[k] for k in keep], size, channels, crop)
+    before = decoded.read_back(place)
+    images = np.empty((len(keep), channels, size, size), np.uint8) if before is None else before.images
 
     def read(k: int) -> str | None:
         """Put file k of `keep` in its place; returns what is wrong with it."""
         path = files[keep[k]]
         try:
-            picture = read_image(path)
+            picture = _read(path)
             pixels = fit_square(middle_square(picture, crop) if crop else picture, size, channels).pixels
         except ImageError as error:
             return f"{path.relative_to(folder)}: {error}"
@@ -109,8 +124,16 @@ def from_files(
         return None
 
     # Threads: decoding and waiting for the disk leave Python's lock to the others.
-    with ThreadPoolExecutor() as pool:
-        problems = list(pool.map(read, range(len(keep))))
+    if before is None:
+        problems = []
+        with ThreadPoolExecutor() as pool:
+            for problem in pool.map(read, range(len(keep))):
+                problems.append(problem)
+                if wanted.tell is not None:
+                    wanted.tell(len(problems), len(keep))
+        decoded.keep(place, decoded.Decoded(images, problems))
+    else:
+        problems = before.problems
     failures = [problem for problem in problems if problem]
     notes = list(notes)
     if failures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -24,13 +25,17 @@ class DataError(ValueError):
 
 
 class Wanted(NamedTuple):
-    """What a loader is asked for: uint8 (N, channels, size, size) of a split, at most `limit` images, evenly spaced."""
+    """What a loader is asked for: uint8 (N, channels, size, size) of a split, at most `limit` images, evenly spaced.
+
+    tell: is told how many of how many files are decoded.
+    """
 
     split: Split
     size: int
     channels: int
     limit: int | None = None
     allow_download: bool = True
+    tell: Callable[[int, int], None] | None = None
 
 
 @declared(DataError)

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import torch
 from torch import Tensor
 
-from pixelviz.config import DataConfig, ModelConfig, TrainConfig
+from pixelviz.config import DataConfig, ModelConfig, TrainConfig, Watch
 from pixelviz.data.sets import ImageSet, from_unit, to_unit
 from pixelviz.devices import Compute, halving, largest_batch, out_of_memory, together
 from pixelviz.learning.losses import Draws, Pairs, TrainingObjective, draw_step, with_ends, with_pairs
 from pixelviz.learning.state import Run, TrainingError, insist, locked, new_run, resume_run, save_run
+from pixelviz.learning.watch import Watcher
 from pixelviz.measure.environment import commit
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.prior import fit_mixture
@@ -52,7 +53,8 @@ class TrainStep:
 
     step counts from 1, over all runs of this checkpoint; losses are per part, unweighted means;
     images_per_second and eta_seconds over the last steps; seconds of this run; preview, where one was
-    drawn: uint8 (rows, n, C, H, W), see `preview`; saved, whether the checkpoint was just written.
+    drawn: uint8 (rows, n, C, H, W), see `preview`; saved, whether the checkpoint was just written; held_out, losses of
+    images that are not learnt, where they were just measured.
     """
 
     step: int
@@ -63,6 +65,7 @@ class TrainStep:
     seconds: float
     preview: Tensor | None = None
     saved: bool = False
+    held_out: dict[str, float] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=2)
@@ -299,6 +302,8 @@ def train(
     compiled: bool = False,
     pairs: Pairs | None = None,
     data: DataConfig | None = None,
+    watch: Watch | None = None,
+    held_out: Tensor | None = None,
     preview_every: int = 200,
     save_every_seconds: float = 300.0,
     warn: Callable[[str], object] = log.warning,
@@ -308,7 +313,8 @@ def train(
     Args: images, uint8 (N, C, size, size); config, the model to build (on resume the checkpoint's own
     configuration is used); out, the checkpoint folder, None to keep nothing; resume, go on from `out`;
     device, precision, compiled, as for `devices.choose`; pairs, which R_phi learns too (`distillation`); data, how
-    the images were asked for, which run.yaml then says. Of several processes only the main one writes and draws
+    the images were asked for, which run.yaml then says; watch, what is looked at and kept on the way, its losses those
+    of held_out, uint8 images that are not learnt. Of several processes only the main one writes and draws
     previews. Closing the generator (or any error in the caller) stops training and saves what there is: the weights
     first. The prior and previews may fail alone, which is logged. warn, told where the disk is full or gone: on the way
     it is tried again with the next save, at the end until PATIENCE is over.
@@ -342,12 +348,16 @@ def train(
         training=asdict(training),
         history=_history(run.record, images.name),
     )
-    recipe, about = Recipe(data, config, training), {"processes": accelerator.num_processes, "commit": commit()}
+    recipe = Recipe(data, config, training, watch or Watch())
+    about = {"processes": accelerator.num_processes, "commit": commit()}
     fixed = to_unit(images.images[:PREVIEW_IMAGES], config.floor).to(compute.device)
     began = last_save = time.monotonic()
     before, window = run.record.seconds, []
     start = run.step
     losses_file = LossLog(out, start) if out is not None and accelerator.is_main_process else None
+    watcher = None
+    if out is not None and watch is not None and accelerator.is_main_process:
+        watcher = Watcher(watch, out, training, compute, held_out)
 
     def save(final: bool) -> bool:
         run.record = replace(run.record, seconds=before + time.monotonic() - began)
@@ -375,7 +385,17 @@ def train(
     def look() -> Tensor:
         return preview(run.averaged.eval(), fixed, compute)
 
+    def watched() -> dict[str, float]:
+        if watcher is None:
+            return {}
+        if watcher.needs_prior and "scale_vae" in training.parts:
+            fit()
+        return watcher.look(run)
+
     try:
+        if watcher is not None:
+            watcher.check(run)
+            watcher.track(accelerator)
         steps = _Steps(run, images.images, training, compute, accelerator, pairs)
         accelerator.wait_for_everyone()  # the main process writes into `out`, where the others have looked by now
         while run.step < training.steps:
@@ -385,8 +405,11 @@ def train(
             pace = (len(window) - 1) / (now - window[0]) if len(window) > 1 else 1 / (now - began)
             done = run.step == training.steps
             seen = accelerator.is_main_process and (run.step % preview_every == 0 or done or run.step - start == 1)
+            due = watcher is not None and (done or run.step % watcher.watch.every == 0)
+            not_learnt = (_may_fail("a look at the run", watched) if due else None) or {}
             if losses_file is not None:
-                losses_file.add(run.step, losses, pace * training.batch)
+                losses_file.add(run.step, losses, pace * training.batch, not_learnt)
+            accelerator.log({**losses, **{f"held_out/{key}": value for key, value in not_learnt.items()}}, run.step)
             saved = False
             if not done and now - last_save > save_every_seconds:
                 try:
@@ -403,6 +426,7 @@ def train(
                 seconds=now - began,
                 preview=_may_fail("the preview", look) if seen else None,
                 saved=saved,
+                held_out=not_learnt,
             )
     finally:
         try:
@@ -412,6 +436,8 @@ def train(
         finally:
             if losses_file is not None:
                 losses_file.close()
+            for tracker in accelerator.trackers:
+                tracker.finish()
             if lock is not None:
                 with suppress(OSError):  # Windows does not remove what is open
                     Path(lock.lock_file).unlink(missing_ok=True)

@@ -124,7 +124,7 @@ def cases(
     for method, passes in parse_methods(compared() if methods is None else methods):
         row = SAMPLERS[method]
         models = [name] * row.fits(model.config, model.parts)
-        models += [peer.name for peer in peers if row.fits(peer.config, peer.parts)]
+        models += [one.name for one in peers if row.fits(one.config, one.parts) and method not in one.refused]
         numbers = [k for k in row.compared if k <= row.most(model.config)] if passes is None else [passes]
         found += [Case(method, k, one) for one in models for k in numbers]
     if not found:

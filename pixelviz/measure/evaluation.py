@@ -17,7 +17,7 @@ from pixelviz.declare import declared
 from pixelviz.devices import Compute
 from pixelviz.measure.estimate import ask, image_similarity, similarity
 from pixelviz.measure.judges import Reference, quality
-from pixelviz.measure.metrics import features_of, fid
+from pixelviz.measure.metrics import features_of, fid, frechet_distance
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
 from pixelviz.progress import Progress
@@ -104,8 +104,8 @@ def evaluate(
     """Measure what the checkpoint's parts allow; the last Progress carries the figures.
 
     Args: images, uint8 test images (N, C, H, W) for SSIM; reference, the real images' features and their network (None:
-    no FID); judge, another of these, by which FID, KID, precision and recall are given too; settings, see `Evaluation`.
-    Raises EvaluationError.
+    no FID); judge, another of these, or the same, by which FID, KID, precision and recall are given too; settings, see
+    `Evaluation`. Raises EvaluationError.
     """
     asked = Evaluation(**settings)
     samples, starts, seed, model = asked.samples, asked.starts, asked.seed, checkpoint.model
@@ -139,13 +139,15 @@ def evaluate(
             done += k * len(batch.images)
             yield Progress(f"{start} start, {k} pass{'es' if k > 1 else ''}", done, total)
         images_found = torch.cat([batch.images for batch in finished])
-        other = quality(judge, features_of(images_found, judge.extractor)) if judge is not None else {}
+        features = features_of(images_found, reference.extractor)
+        theirs = features if judge is None or judge is reference else features_of(images_found, judge.extractor)
+        other = quality(judge, theirs) if judge is not None else {}
         figures["generation"].append(
             {
                 "method": SAMPLERS.first,
                 "start": start,
                 "passes": k,
-                "fid": round(_fid(reference, images_found), 3),
+                "fid": round(frechet_distance(reference.statistics, features), 3),
                 "network_evaluations": finished[-1].network_evaluations,
                 "seconds_per_image": round(sum(batch.seconds for batch in finished) / samples, 5),
                 **({"judge": {key: round(value, 4) for key, value in other.items()}} if other else {}),

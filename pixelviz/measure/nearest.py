@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+SHOWN = 16  # samples of a sheet
 CHUNK = 2000  # training images at a time
 MARGIN = 0.5  # of the distance that real images keep: what comes nearer than this is no coincidence
 QUANTILE = 0.05  # the real images that keep least are taken as their measure
@@ -40,6 +41,19 @@ def nearest_by_pixels(images: Tensor, training: Tensor) -> Nearest:
 def nearest_by_features(features: Tensor, training: Tensor) -> Nearest:
     """Of features (N, D) among (M, D); the distance is Euclidean."""
     return _nearest(features, training)
+
+
+def memorised(samples: Tensor, training: Tensor, test: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Whether uint8 samples (N, C, H, W) are training images: pictures of both, and figures.
+
+    Returns (2, n, C, H, W), the n <= `SHOWN` samples that come nearest and below them what they come nearest to; and
+    the share of samples that are too near, and their median distance, by pixels. test: images that were not learnt.
+    """
+    found = nearest_by_pixels(samples, training)
+    closest = found.distance.argsort()[:SHOWN]
+    share = too_near(found, nearest_by_pixels(test, training)).float().mean().item()
+    figures = {"memorised": share, "distance": found.distance.median().item()}
+    return torch.stack([samples[closest], training[found.index[closest]]]), figures
 
 
 def too_near(found: Nearest, real: Nearest) -> Tensor:

@@ -16,6 +16,9 @@ range, floor for -1 and 1 for 1.
 | sde-pc     | Langevin corrector, then ancestral predictor       | even in t         | yes            | 2           |
 |            | (Song et al. 2021b, Algorithms 3 and 5, VP form)   |                   |                |             |
 
+A diffusers folder (`store.peers`) is sampled as its own scheduler is configured (prediction type, variance, clipping,
+thresholds, spacing, zero terminal SNR): the table's other columns are for networks that come without one.
+
 A peer must be met at its best, and what that is depends on the network. Timesteps even in log SNR are what the
 authors of the two fast solvers recommend for small images: diffusers' own default, even in t, makes their error ten
 times as large at 10 steps. Clipping x0_hat to [-1, 1] and, for DDIM, its authors' steps for CIFAR-10 help a twin that
@@ -27,7 +30,9 @@ diffusers counts steps from 0: its t is the paper's i - 1, and SampleStep's i is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,20 +52,25 @@ LINEAR = {
 MOST_PASSES = LinearTwin.STEPS
 # diffusers' name for it: a threshold on the greatest of all values, which itself may be at most 1.
 CLIPPED = {"thresholding": True, "dynamic_thresholding_ratio": 1.0, "sample_max_value": 1.0}
-ANCESTRAL = {"even": True, "fresh": True, "timestep_spacing": "trailing"}
+ANCESTRAL = {"even": True, "timestep_spacing": "trailing"}
+ONE_FAMILY = {"DDPMScheduler", "DDIMScheduler"}  # of which the one's configuration says all of the other's
 CORRECTOR_SNR = 0.01  # r of the Langevin step, which leaves a deviation 1/sqrt(1 - r^2) times as wide
 
 
 class Counted:
-    """A network that counts its runs: the number that every comparison rests on is not a matter of belief."""
+    """A network that counts its runs: the number that every comparison rests on is not a matter of belief.
 
-    def __init__(self, network: nn.Module) -> None:
+    labels: int64 (B,) of the images' classes, for a network that must be told them.
+    """
+
+    def __init__(self, network: nn.Module, labels: Tensor | None = None) -> None:
         self.network, self.runs = network, 0
+        self.labels = () if labels is None else (labels,)
 
     def __call__(self, x: Float[Tensor, "*shape"], t: int) -> Float[Tensor, "*shape"]:
-        """The estimate of the noise at step t of diffusers' count, float32, shape of x."""
+        """The estimate at step t of diffusers' count, float32, shape of x."""
         self.runs += 1
-        return self.network(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device)).float()
+        return self.network(x, torch.full((len(x),), t, dtype=torch.int64, device=x.device), *self.labels).float()
 
 
 def gaussian_start(model: Any, noise: ImageNoise) -> PeerStart:
@@ -68,9 +78,18 @@ def gaussian_start(model: Any, noise: ImageNoise) -> PeerStart:
     return PeerStart(noise.normal(*model.config.shape))
 
 
-def training_schedule(network: nn.Module) -> dict[str, Any]:
-    """What diffusers' schedulers must know of how the network was trained; LINEAR unless it says otherwise."""
-    return getattr(network, "training_schedule", LINEAR)
+def _solver(name: str, network: nn.Module, always: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Any, bool]:
+    """diffusers' scheduler of that name, and whether it is configured as the network's own.
+
+    always: what makes the method; settings: what is best where the network comes without a configuration for it.
+    """
+    from diffusers import schedulers  # takes seconds to import, which only these methods need
+
+    kind, own = getattr(schedulers, name), getattr(network, "scheduler", None)
+    if own is None:
+        return kind(**LINEAR, **settings, **always), False
+    its = (its_kind := own.get("_class_name")) == name or {its_kind, name} <= ONE_FAMILY
+    return kind.from_config(own, **({} if its else settings), **always), its
 
 
 def _solve(
@@ -81,26 +100,27 @@ def _solve(
     passes: int,
     *,
     even: bool = False,
-    fresh: bool = False,
     corrects: bool = False,
     quadratic: bool = False,
+    always: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[SampleStep]:
     """Run the diffusers scheduler of that name from x_T to x_0.
 
-    even: it steps by steps // passes, whatever its list of timesteps says; fresh: it draws noise at every step;
-    corrects: a Langevin step before each of its own; quadratic: on `quadratic_timesteps`.
+    even: it steps by steps // passes, whatever its list of timesteps says; corrects: a Langevin step before each of its
+    own; quadratic: on `quadratic_timesteps`; always, settings: see `_solver`. A network that has `classes` is told one
+    for each image, at random.
     """
-    from diffusers import schedulers  # takes seconds to import, which only these methods need
-
-    solver = getattr(schedulers, scheduler)(**training_schedule(model.linear_twin), **settings)
+    solver, its = _solver(scheduler, model.linear_twin, always or {}, settings)
     steps = solver.config.num_train_timesteps
     if not 1 <= passes <= steps:
         raise SamplerError(f"passes must be between 1 and {steps}, the linear-beta steps; it is {passes}.")
     if even and steps % passes:
         near = min((k for k in range(1, steps + 1) if steps % k == 0), key=lambda k: abs(k - passes))
         raise SamplerError(f"passes must divide {steps} for this method; it is {passes}. The nearest is {near}.")
-    network, floor = Counted(model.linear_twin), model.config.floor
+    x, floor = start.x_T, model.config.floor
+    classes = getattr(model.linear_twin, "classes", None)
+    network = Counted(model.linear_twin, (noise.uniform() * classes).long() if classes else None)
 
     def shown(x: Tensor) -> Tensor:
         return floor + (1 - floor) * (x + 1) / 2
@@ -109,16 +129,16 @@ def _solve(
         solver.set_timesteps(timesteps=quadratic_timesteps(steps, passes))
     else:
         solver.set_timesteps(passes)
-    if scheduler == "UniPCMultistepScheduler":
+    if scheduler == "UniPCMultistepScheduler" and not its:
         solver.timesteps = nearest_timesteps(solver)
     timesteps = solver.timesteps.tolist()
     # One generator per image, so that the pictures do not depend on the batch.
-    randomness = {"generator": noise.streams} if fresh else {}
-    x = start.x_T
+    takes = inspect.signature(solver.step).parameters
+    randomness = {"generator": noise.streams} if "generator" in takes else {}
     yield SampleStep(steps, shown(x), 0)
     for t, after in zip(timesteps, [*(later + 1 for later in timesteps[1:]), 0], strict=True):
         if corrects:
-            x = langevin_step(network, solver, x, t, noise.normal(*x.shape[1:]))
+            x = langevin_step(partial(_noise_estimate, solver, network), solver, x, t, noise.normal(*x.shape[1:]))
         x = solver.step(network(x, t), t, x, **randomness).prev_sample
         yield SampleStep(after, shown(x), network.runs)
 
@@ -145,9 +165,13 @@ def quadratic_timesteps(steps: int, passes: int) -> list[int]:
 
 
 def langevin_step(
-    network: Counted, scheduler: Any, x: Float[Tensor, "*shape"], t: int, z: Float[Tensor, "*shape"]
+    network: Callable[[Tensor, int], Tensor],
+    scheduler: Any,
+    x: Float[Tensor, "*shape"],
+    t: int,
+    z: Float[Tensor, "*shape"],
 ) -> Float[Tensor, "*shape"]:
-    """One step of Langevin dynamics at noise level t (Song et al. 2021b, Algorithm 5).
+    """One step of Langevin dynamics at noise level t (Song et al. 2021b, Algorithm 5); network: the noise's estimate.
 
     x + h score + sqrt(2h) z with h = 2 alpha_t (r |z| / |score|)^2, score = -eps_hat / sqrt(1 - abar_t). The
     norms are each image's own: with the paper's mean over the batch, a picture would depend on its neighbours.
@@ -156,6 +180,16 @@ def langevin_step(
     ratio = z.flatten(1).norm(dim=1) / score.flatten(1).norm(dim=1).clamp(min=1e-12)
     h = (2 * scheduler.alphas[t] * (CORRECTOR_SNR * ratio) ** 2).view(-1, *(1,) * (x.ndim - 1))
     return x + h * score + (2 * h).sqrt() * z
+
+
+def _noise_estimate(scheduler: Any, network: Callable[[Tensor, int], Tensor], x: Tensor, t: int) -> Tensor:
+    """eps_hat from what the network predicts: itself, v = sqrt(abar) eps - sqrt(1 - abar) x0, or x0."""
+    output = network(x, t)
+    signal, spread = scheduler.alphas_cumprod[t].sqrt(), (1 - scheduler.alphas_cumprod[t]).sqrt()
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        return signal * output + spread * x
+    return output if kind == "epsilon" else (x - signal * output) / spread
 
 
 def ddpm(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 1000) -> Iterator[SampleStep]:
@@ -178,7 +212,8 @@ def ddim_quadratic(model: Any, start: PeerStart, noise: ImageNoise, *, passes: i
 
     As DPM-Solver++ of order 1, which is DDIM (Lu et al. 2022, Section 4): diffusers' own takes even steps alone.
     """
-    return _solve("DPMSolverMultistepScheduler", model, start, noise, passes, quadratic=True, solver_order=1)
+    always = {"solver_order": 1}
+    return _solve("DPMSolverMultistepScheduler", model, start, noise, passes, quadratic=True, always=always)
 
 
 def dpm_solver(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 20) -> Iterator[SampleStep]:
@@ -188,7 +223,7 @@ def dpm_solver(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int =
 
 def dpm_solver_clipped(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 20) -> Iterator[SampleStep]:
     """DPM-Solver++(2M) with x0_hat clipped at every step. Raises SamplerError or MissingPart."""
-    return _solve("DPMSolverMultistepScheduler", model, start, noise, passes, use_lu_lambdas=True, **CLIPPED)
+    return _solve("DPMSolverMultistepScheduler", model, start, noise, passes, use_lu_lambdas=True, always=CLIPPED)
 
 
 def unipc(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 10) -> Iterator[SampleStep]:
@@ -198,7 +233,7 @@ def unipc(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 10) 
 
 def unipc_clipped(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 10) -> Iterator[SampleStep]:
     """UniPC of order 2 with x0_hat clipped at every step. Raises SamplerError or MissingPart."""
-    return _solve("UniPCMultistepScheduler", model, start, noise, passes, use_exponential_sigmas=True, **CLIPPED)
+    return _solve("UniPCMultistepScheduler", model, start, noise, passes, use_exponential_sigmas=True, always=CLIPPED)
 
 
 def sde_pc(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 1000) -> Iterator[SampleStep]:

@@ -10,7 +10,7 @@ import json
 import platform
 import re
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import torch
 
-from pixelviz.config import ConfigError, DataConfig, ModelConfig, TrainConfig
+from pixelviz.config import ConfigError, DataConfig, ModelConfig, TrainConfig, Watch
 from pixelviz.declare import checked, declared
 from pixelviz.store.checkpoints import Record
 from pixelviz.store.files import write_text
@@ -30,11 +30,12 @@ FLOAT = re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$")
 
 @declared(ConfigError)
 class Recipe:
-    """What a run was asked for: the data (None: not known), the model and the training, all settings resolved."""
+    """What a run was asked for: the data (None: not known), the model, the training and the looks at it, resolved."""
 
     data: DataConfig | None
     model: ModelConfig
     training: TrainConfig
+    watch: Watch = field(default_factory=Watch)
 
 
 def versions() -> dict[str, str]:
@@ -72,13 +73,14 @@ def read_run(path: Path) -> Recipe:
     if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
         raise ConfigError(f"{path} has no settings of a run: data, model and training.")
     try:
-        if unknown := set(map(str, values)) - {"made", "data", "model", "training"}:
+        if unknown := set(map(str, values)) - {"made", "data", "model", "training", "watch"}:
             raise ConfigError(f"the configuration has unknown keys: {', '.join(sorted(unknown))}.")
         data = values.get("data")
         return Recipe(
             None if data is None else checked(DataConfig, data, ConfigError),
             ModelConfig.from_dict(values["model"]),
             checked(TrainConfig, values.get("training", {}), ConfigError),
+            checked(Watch, values.get("watch", {}), ConfigError),
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
@@ -99,12 +101,16 @@ class LossLog:
         self.path, self.step = folder / LOSSES, step
         self._file: IO[str] | None = None
 
-    def add(self, step: int, losses: dict[str, float], images_per_second: float) -> None:
-        """The next step's; the file is opened at the first, so that a run without any leaves none.
+    def add(
+        self, step: int, losses: dict[str, float], images_per_second: float, held_out: dict[str, float] | None = None
+    ) -> None:
+        """The next step's, and held-out losses where they were looked at; the file is opened at the first.
 
         A disk that is full or gone must not end a training; what could not be written is written with the next lines.
         """
-        line = {"step": step, "images_per_second": round(images_per_second, 2), **losses}
+        line: dict[str, Any] = {"step": step, "images_per_second": round(images_per_second, 2), **losses}
+        if held_out:
+            line["held_out"] = held_out
         with suppress(OSError):
             if self._file is None:
                 kept = _until(self.path, self.step)
