@@ -65,13 +65,13 @@ def parse_passes(text: str) -> int:
 class Film:
     """Frames of all images at some steps from T down to 0, and how large x_i is there.
 
-    Every frame but the image itself is stretched to its own range (`pictures.stretched`).
+    Every frame but the image itself is stretched to its own range (`pictures.stretched`), when it is looked at.
     """
 
     def __init__(self, config: ModelConfig, n: int, states: list[float]) -> None:
         """states: the steps that the sampler yields, from T to 0."""
         self.floor = config.floor
-        per_step = n * math.prod(config.shape)
+        per_step = 4 * n * math.prod(config.shape)
         count = min(len(states), MOST_FRAMES, max(2, FILM_BYTES // per_step))
         if count < len(states):  # as close together near i = 0 as boundaries are: an image takes shape there
             wanted = states[0] * np.linspace(1, 0, count) ** SPACING
@@ -79,21 +79,21 @@ class Film:
             states = [states[k] for k in np.unique(nearest)]
         self.steps, count = states, len(states)
         self._place = {i: k for k, i in enumerate(self.steps)}
-        self._frames = np.zeros((count, n, *config.shape), np.uint8)
+        self._states = np.zeros((count, n, *config.shape), np.float32)
         self._squares = np.zeros((count, n))  # mean of x_i's squares
         self._reached = np.zeros((count, n), bool)
 
     def record(self, i: float, first: int, x: Tensor) -> None:
         """Keep images first.. of step i, if it is one of `steps`."""
         if (k := self._place.get(i)) is not None:
-            self._frames[k, first : first + len(x)] = stretched(x) if i else to_bytes(x, self.floor)
+            self._states[k, first : first + len(x)] = x.cpu()
             self._squares[k, first : first + len(x)] = x.double().square().flatten(1).mean(1).cpu()
             self._reached[k, first : first + len(x)] = True
 
     @property
     def nbytes(self) -> int:
         """What it takes."""
-        return self._frames.nbytes + self._squares.nbytes
+        return self._states.nbytes + self._squares.nbytes
 
     def magnitudes(self) -> tuple[tuple[float, float], ...]:
         """(i, root mean square of x_i) of the steps reached so far; infinite or NaN where x_i is."""
@@ -107,7 +107,12 @@ class Film:
 
     def of(self, image: int, places: list[int]) -> np.ndarray:
         """Frames of one image, uint8 (len(places), H, W, C)."""
-        return last_channel(self._frames[places, image])
+        states = torch.from_numpy(self._states[places, image])
+        frames = (
+            stretched(x[None]) if self.steps[k] else to_bytes(x[None], self.floor)
+            for k, x in zip(places, states, strict=True)
+        )
+        return last_channel(np.concatenate([*frames]))
 
 
 @dataclass(frozen=True)
