@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "assets" / "examples" / "coffee.jpg"
 ALONE = 20.0  # seconds in which the training has the machine for itself
 CURVES_A_SECOND, DRAW_EVERY, PAGE_EVERY = 5.0, 10.0, 30.0
+LIMITS = httpx.Limits(keepalive_expiry=2.0)  # before the server closes what is idle
 LATE = 30.0  # seconds for the answers to what was asked before the end
 WANTED = {"curves": 1.0, "one pass": 5.0, "page": 2.0}  # seconds, of the 95th percentile
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -107,7 +108,7 @@ class Classroom:
 
     async def student(self, number: int, clients: int) -> None:
         """One client: curves, images, and the page."""
-        async with httpx.AsyncClient(base_url=self.url, timeout=300) as client:
+        async with httpx.AsyncClient(base_url=self.url, timeout=300, limits=LIMITS) as client:
             sent = await client.post("gradio_api/upload", files={"files": PICTURE.read_bytes()})
             picture = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
             seeds = iter(range(1_000_000 * number, 1_000_000 * number + 100_000))

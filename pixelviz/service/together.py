@@ -21,7 +21,7 @@ from pixelviz.service.turns import AbandonedError, ModelTurn
 
 ROWS = 8  # of a run of the network, always: a product's last bits depend on how many rows there are
 MOST_ROWS = 64  # of several visitors, worked off in one turn
-KEPT_BYTES = 2**27  # of answers
+KEPT_BYTES = 2**26  # of answers
 SCARCE = "There was not enough memory for more than {} at once."
 
 
