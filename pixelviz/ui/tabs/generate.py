@@ -21,6 +21,7 @@ from pixelviz.ui.markup import render
 from pixelviz.ui.queue import SHORT_LANE, generation_lane
 
 FRAMES = 12
+SHOWN_FIRST = "faces"  # what anybody recognises
 FIRST_CORNERS = [0, 1, 2]  # of the triangle between samples
 MOST_IMAGES = 64
 KEPT_BYTES = 2**28  # of what the pages show, for their films
@@ -146,7 +147,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def refresh(name):
         names = service.names("parallel_unet", "scale_vae")
-        return gr.Dropdown(choices=names, value=name if name in names else next(iter(names), None))
+        first = next((one for one in (name, SHOWN_FIRST, *names) if one in names), None)
+        return gr.Dropdown(choices=names, value=first)
 
     def reach(name, sampler):
         """The choices of passes for a checkpoint's T and a sampler."""
