@@ -1,6 +1,7 @@
 // The state of the view in the address, after the #: written as it changes, read at the start and when it is edited.
 // When it is read, "pv:address" goes to the document with what now() gives as its detail.
 import { present } from "./presenter.js";
+import { watch } from "./server.js";
 
 const WAIT = 300; // milliseconds of quiet before the address follows the instrument: browsers count the writes
 const nodeOf = (id) => document.querySelector(`#${id} .pv-instrument`);
@@ -200,6 +201,7 @@ export function start(header, given) {
   document.addEventListener("pv:state", followInstrument);
   document.addEventListener("click", () => setTimeout(followTabs));
   window.addEventListener("hashchange", apply);
+  watch(say);
   const instrument = instrumentOf(here.tab); // what it said before this module was here went unheard
   if (instrument?.ready) { remember(instrument.state()); later(); }
   // The tabs are drawn after the header; the address waits for them.
