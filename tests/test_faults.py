@@ -15,11 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pixelviz import config
 from pixelviz.config import TrainConfig
 from pixelviz.learning import state, training
 from pixelviz.learning.training import TrainingError
+from pixelviz.service.jobs import TrainingJobs
 from pixelviz.store import checkpoints
 from pixelviz.store.checkpoints import CheckpointError
+from tests.served import empty_service, folder_of_images
+from tests.test_jobs import wait
 from tests.tiny import tiny_config, tiny_images
 
 ROOT = Path(__file__).parents[1]
@@ -27,8 +31,11 @@ FAST = {"batch": 4, "parts": ("twin",)}
 TRAINER = """
 import sys, torch
 from pathlib import Path
+from pixelviz import config
 from pixelviz.config import TrainConfig
 from pixelviz.learning.training import train
+from tests.served import empty_service, folder_of_images
+from tests.test_jobs import wait
 from tests.tiny import tiny_config, tiny_images
 torch.set_num_threads(1)
 out, steps = Path(sys.argv[1]), int(sys.argv[2])
@@ -194,3 +201,24 @@ def test_a_first_save_that_was_cut_short_is_no_dead_end(tmp_path, left):
     list(run(tmp_path / "half", 4, resume=checkpoints.CONFIG in left))
     whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "half")
     assert all(torch.equal(whole[key], killed[key]) for key in whole)
+
+
+def test_two_apps_on_one_folder_do_not_learn_into_one_run(tmp_path, monkeypatch):
+    """The second is told so, and the first goes on."""
+    monkeypatch.setitem(config.PRESETS, "tiny", tiny_config())
+    data = str(folder_of_images(tmp_path / "squares", tiny_images().images))
+    first, second = (TrainingJobs(empty_service(tmp_path), save_every_seconds=0) for _ in range(2))
+    try:
+        first.start("me", data=data, preset="tiny", steps=900_000, batch=4, name="shared")
+        wait(first, lambda status: second.resumable())
+        assert second.unfinished()[0].startswith("shared stopped at step")
+        second.start("you", data=data, resume="shared")
+        ended = wait(second, lambda status: not status.running)
+        assert ended.state == "failed"
+        assert "another training writes to shared now" in ended.error
+        at = first.status().step
+        wait(first, lambda status: status.step > at)
+    finally:
+        first.stop()
+        wait(first, lambda status: not status.running)
+    assert first.status().state == "stopped"

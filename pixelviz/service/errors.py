@@ -40,10 +40,15 @@ SYMBOLS = ("t", "i", "n")  # in capitals they would be others
 PATH = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?(?:[/\\](?:[^/\\\s'\"`:;,()<>]+(?=[/\\])))+[/\\]")
 
 
+def without_paths(message: str) -> str:
+    """A message as strangers may see it."""
+    return PATH.sub("", message)
+
+
 def friendly(error: BaseException) -> str:
     """What to show for an error. Anything unforeseen is named by its kind; its traceback is logged, the first time."""
     if isinstance(error, SPEAKING):
-        message = PATH.sub("", str(error))
+        message = without_paths(str(error))
         if "_" in (first := message.split(" ", 1)[0]) or first in SYMBOLS:  # a setting's name
             return f"The setting {message}"
         return message[:1].upper() + message[1:]

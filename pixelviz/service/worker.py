@@ -17,7 +17,7 @@ from pixelviz.data.pictures import last_channel
 from pixelviz.data.sets import DATASETS, load_images
 from pixelviz.devices import half_the_cores
 from pixelviz.learning.training import train
-from pixelviz.service.errors import friendly
+from pixelviz.service.errors import friendly, without_paths
 from pixelviz.store import checkpoints
 
 NICENESS = 5  # where all want the processor, the training then has a quarter of one
@@ -99,7 +99,7 @@ def _train(plan: Plan, tell: Callable[[Any], None], stop: threading.Event) -> di
         device=plan.device,
         preview_every=min(200, max(10, plan.training.steps // 20)),
         save_every_seconds=plan.save_every_seconds,
-        warn=lambda text: tell({"message": text}),
+        warn=lambda text: tell({"message": without_paths(text)}),
     )
     step = None
     with closing(run):  # saves, whatever happens
