@@ -31,11 +31,8 @@ FAST = {"batch": 4, "parts": ("twin",)}
 TRAINER = """
 import sys, torch
 from pathlib import Path
-from pixelviz import config
 from pixelviz.config import TrainConfig
 from pixelviz.learning.training import train
-from tests.served import empty_service, folder_of_images
-from tests.test_jobs import wait
 from tests.tiny import tiny_config, tiny_images
 torch.set_num_threads(1)
 out, steps = Path(sys.argv[1]), int(sys.argv[2])
