@@ -50,12 +50,23 @@ def work(plan: Plan, pipe: Connection) -> None:
     """The process: train, and send through the pipe each TrainStep, and what changes in `TrainStatus` as a dict.
 
     SIGNALS, whatever comes through the pipe, and its end (the app is gone) stop the training after the step in
-    progress; it is saved then.
+    progress; it is saved then. While the data are still read, which can take long, they end the process at once.
     """
-    stop = threading.Event()
+    stop, learns = threading.Event(), threading.Event()
+
+    def tell(news: Any) -> None:
+        with suppress(OSError):  # nobody is there any more: what was learnt is saved all the same
+            pipe.send(news)
+
+    def end(*_: Any) -> None:
+        stop.set()
+        if not learns.is_set():
+            tell({"state": "stopped", "message": NOTHING_SAVED})
+            os._exit(0)
+
     for name in SIGNALS:
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: stop.set())
+            signal.signal(getattr(signal, name), end)
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     with suppress(OSError):
@@ -65,27 +76,22 @@ def work(plan: Plan, pipe: Connection) -> None:
     def listen() -> None:
         with suppress(EOFError, OSError):
             pipe.recv()
-        stop.set()
-
-    def tell(news: Any) -> None:
-        with suppress(OSError):  # nobody is there any more: what was learnt is saved all the same
-            pipe.send(news)
+        end()
 
     threading.Thread(target=listen, daemon=True).start()
     try:
-        tell(_train(plan, tell, stop))
+        tell(_train(plan, tell, stop, learns))
     except Exception as error:
         tell({"state": "failed", "error": friendly(error) + kept(plan), "message": "The training failed."})
 
 
-def _train(plan: Plan, tell: Callable[[Any], None], stop: threading.Event) -> dict[str, str]:
-    """Load, train, save; returns the last state and message."""
+def _train(plan: Plan, tell: Callable[[Any], None], stop: threading.Event, learns: threading.Event) -> dict[str, str]:
+    """Load, train, save; returns the last state and message. learns: set once there may be something to save."""
     # On a public Space a visitor's click must not fetch gigabytes.
     allowed = not os.environ.get("SPACE_ID") or (plan.data in DATASETS and DATASETS[plan.data].light)
     size, channels = plan.config.image_size, plan.config.channels
     images = load_images(plan.data, size=size, channels=channels, allow_download=allowed)
-    if stop.is_set():
-        return {"state": "stopped", "message": NOTHING_SAVED}
+    learns.set()
     said = [f"Training on {images.name}.", images.note]
     if plan.resume and (before := checkpoints.read_config(plan.folder)[2].data) != images.origin:
         said.append(f"Until now it learnt {before}.")
