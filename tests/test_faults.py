@@ -212,7 +212,7 @@ def test_two_apps_on_one_folder_do_not_learn_into_one_run(tmp_path, monkeypatch)
         second.start("you", data=data, resume="shared")
         ended = wait(second, lambda status: not status.running)
         assert ended.state == "failed"
-        assert "another training writes to shared now" in ended.error
+        assert "nother training writes to shared now" in ended.error
         at = first.status().step
         wait(first, lambda status: status.step > at)
     finally:

@@ -14,7 +14,7 @@ WORDS = {
     "svg": '<svg><a href="javascript:window.hacked=1" xlink:href="javascript:window.hacked=1"><text>s</text></a></svg>',
     "form": f'<form action="{EVIL}/form"><button formaction="javascript:window.hacked=1">form</button></form>',
     "image": f'<img src="{EVIL}/image.png" onerror="window.hacked=1">![image]({EVIL}/markdown.png)',
-    "link": f"[link](javascript:window.hacked=1) [data](data:text/html,<script>alert(1)</script>) <a href='{EVIL}'>",
+    "link": f"[link](javascript:window.hacked=1) [data](data:text/html,<b>x</b>) <a href='{EVIL}'/></a>",
     "style": f"<style>@import '{EVIL}/style.css'</style><link rel=stylesheet href={EVIL}/link.css><base href={EVIL}>",
     "script": "<script>window.hacked=1</script><iframe srcdoc='<script>parent.hacked=1</script>'></iframe>",
 }
