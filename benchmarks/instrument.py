@@ -106,6 +106,7 @@ def measure(browser_path: str, events: int, side: int) -> dict:
             Image.open(EXAMPLES[0][1]).convert("RGB").resize((side, side)).save(path)
             browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
             page = browser.new_page(viewport={"width": 1280, "height": 800})
+            url += "#view=all"
             page.goto(url)
             page.wait_for_function(READY)
             first = []

@@ -92,7 +92,7 @@ class View:
         SCHEDULES.first, description="Ours: of those that give each pixel its own rate."
     )
     crop: float = _slider(MIDDLE, 0, 1, 0.01, "Where along the longer side the networks' square is cut.", ge=0, le=1)
-    rescaled: bool = Field(False, description="Multiply DDPM's range by 1000/T.")
+    rescaled: bool = Field(True, description="Multiply DDPM's range by 1000/T.")
     pixels: tuple[tuple[int, int, int], ...] = Field((), description="Picked pixels.")
 
     @field_validator("pixels", mode="before")

@@ -26,7 +26,7 @@ def page(browser, url, request):
     page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
     page.set_default_timeout(PATIENCE)
     complaints = watched(page, url)
-    page.goto(f"{url}?__theme={request.param}")
+    page.goto(f"{url}?__theme={request.param}#view=all")
     settle(page)
     assert page.locator("body.dark").count() == (request.param == "dark")
     yield page
@@ -67,6 +67,30 @@ def test_axe_does_find_what_is_wrong(page):
     page.evaluate("document.querySelector('.pv-header p').style.opacity = 0.4")
     rules = {line.split(":")[0] for line in found(page)}
     assert rules >= {"button-name", "color-contrast"}
+
+
+def test_the_basic_view_a_scene_a_term_and_a_question_are_clean(page):
+    problems = {}
+
+    def look(name):
+        settle(page)
+        problems[name] = found(page)
+
+    page.locator("#instrument .pv-term", has_text="gamma").focus()
+    look("a term")
+    typed = page.get_by_label("T, typed")
+    typed.fill("1.000")
+    typed.press("Tab")
+    look("a question")
+    page.keyboard.press("Escape")
+    page.evaluate("document.querySelector('#instrument .pv-instrument').pvInstrument.set({ basic: true })")
+    look("the basic view")
+    page.locator(".pv-present").click()
+    look("the opening's scene")
+    page.keyboard.press("n")
+    page.keyboard.press("n")
+    look("the water's scene")
+    assert not {name: lines for name, lines in problems.items() if lines}
 
 
 def test_every_tab_is_clean_and_fits(page):

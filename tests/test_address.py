@@ -5,6 +5,7 @@ import re
 import pytest
 
 from pixelviz.data.images import EXAMPLES
+from pixelviz.lesson.pages import languages
 from pixelviz.ui.app import TABS
 from tests.browser import LINK, PATIENCE, watched
 
@@ -73,7 +74,7 @@ def test_a_view_goes_into_the_address_and_comes_back(page, url):
     page.evaluate("view => " + NODE.format("instrument") + ".set(view)", VIEW)
     until_state(page, VIEW)
     link = page.evaluate(LINK)
-    assert link == url.rstrip("/") + "/" + HASH
+    assert link == url.rstrip("/") + "/" + HASH + "&view=basic"
     visit(page, link)
     until_state(page, VIEW)
     expect(note(page)).to_be_hidden()
@@ -191,22 +192,29 @@ def test_steps_that_are_not_there_become_the_nearest(page, url):
     expect(note(page)).to_contain_text("no step 99; this is step 9")
 
 
-def test_presenter_mode_and_its_keys(page, url):
-    visit(page, url)
-    body, hint = page.locator("body"), page.locator(".pv-keys")
-    page.keyboard.press("p")
-    expect(body).to_have_class(re.compile("pv-presenter"))
-    expect(hint).to_be_visible()
-    for hidden in (
-        page.get_by_role("tab", name="Forward"),
-        page.get_by_label("gamma", exact=True),
-        page.locator("footer"),
-    ):
-        expect(hidden).to_be_hidden()
-    time = page.get_by_label("time", exact=True)
-    expect(time).to_be_visible()
-    page.wait_for_function("location.hash.includes('presenter=1')")
+SCENES = languages()["en"]["scenes"]
 
+
+def at_scene(page, key):
+    """Wait for a scene of presenter mode, by its title."""
+    expect(page.locator("#instrument .pvi-head h2")).to_have_text(SCENES[key]["title"])
+
+
+def test_presenter_mode_is_a_sequence_of_scenes_by_keys(page, url):
+    visit(page, url + "#tab=generate&gamma=35&t=0.3")
+    until_state(page, {"gamma": 35})
+    page.keyboard.press("p")
+    at_scene(page, "opening")
+    expect(page.get_by_label("gamma", exact=True)).to_be_hidden()
+    for key in list(SCENES)[1:6]:
+        page.keyboard.press("n")
+        at_scene(page, key)
+    page.keyboard.press("b")
+    at_scene(page, "ahead")
+    page.wait_for_function("location.hash.includes('presenter=1&scene=5')")
+    until_state(page, {"example": "camera", "gamma": 20, "t": 0.5})
+
+    time = page.get_by_label("time", exact=True)
     i = int(time.input_value())
     for key, moved in (("ArrowRight", 4), ("ArrowLeft", 0), ("Shift+ArrowRight", 1)):
         page.keyboard.press(key)
@@ -217,28 +225,31 @@ def test_presenter_mode_and_its_keys(page, url):
     page.wait_for_function("!" + NODE.format("instrument") + ".state().playing")
 
     page.keyboard.press("Escape")
-    expect(body).not_to_have_class(re.compile("pv-presenter"))
-    expect(hint).to_be_hidden()
+    expect(page.locator(".pv-show")).to_have_count(0)
+    until_state(page, {"example": "astronaut", "gamma": 35, "t": 0.3})
     page.wait_for_function("!location.hash.includes('presenter')")
+    expect(page.get_by_role("button", name="Presenter mode")).to_be_focused()
     page.keyboard.press("n")  # does nothing outside presenter mode
-    page.locator("input[type=number]").first.focus()
+    page.locator(".pv-typed").first.focus()
     page.keyboard.press("p")  # nor does P while someone types
-    expect(body).not_to_have_class(re.compile("pv-presenter"))
+    expect(page.locator(".pv-show")).to_have_count(0)
 
 
-def test_presenter_mode_in_the_lesson(page, url):
-    visit(page, url + "#tab=lesson&step=3&presenter=1", "lesson-instrument")
-    expect(page.locator("body")).to_have_class(re.compile("pv-presenter"))
-    page.get_by_role("heading", name="Who has most left?").wait_for()
-    page.keyboard.press("n")
-    page.get_by_role("heading", name="Next to DDPM").wait_for()
-    page.keyboard.press("b")
-    page.keyboard.press("b")
-    page.get_by_role("heading", name="Three pixels").wait_for()
-    page.wait_for_function("location.hash.includes('step=2') && location.hash.includes('presenter=1')")
-    page.get_by_role("radio").first.focus()
-    page.keyboard.press("Space")
-    expect(page.get_by_role("radio").first).to_be_checked()
-    page.keyboard.press("Escape")
-    page.get_by_role("button", name="Presenter mode").click()
-    expect(page.locator("body")).to_have_class(re.compile("pv-presenter"))
+def test_a_phone_finds_the_way_through_the_scenes_and_out(browser, url):
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, reduced_motion="reduce"
+    )
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    visit(page, url + "#tab=forward&presenter=1&scene=8")
+    at_scene(page, "passes")
+    page.get_by_role("button", name="Next scene").tap()
+    at_scene(page, "diverge")
+    expect(page.locator(".pvi-made img")).to_have_count(3)
+    assert page.get_by_role("button", name="Next scene").is_disabled()
+    assert re.fullmatch(r"\d+:\d\d", page.locator(".pv-show time").inner_text())
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("button", name="Leave").tap()
+    expect(page.locator(".pv-show")).to_have_count(0)
+    expect(page.get_by_role("tab", name="Forward", exact=True)).to_be_visible()
+    context.close()

@@ -52,7 +52,13 @@ def read(path):
 
 def test_curves(client, image):
     answer = client.predict(
-        image=image, gamma=12, T=40, floor=0.01, pixels=[[3, 5, 2], [19, 23, 0], [0, 0, 1]], api_name="/curves"
+        image=image,
+        gamma=12,
+        T=40,
+        floor=0.01,
+        pixels=[[3, 5, 2], [19, 23, 0], [0, 0, 1]],
+        ddpm_rescaled=False,
+        api_name="/curves",
     )
     x0 = [0.01 + 0.99 * photo()[at] / 255 for at in ((3, 5, 2), (19, 23, 0), (0, 0, 1))]
     assert answer["x0"] == pytest.approx(x0)

@@ -26,7 +26,7 @@ class Visit:
         self.page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
         self.page.set_default_timeout(PATIENCE)
         self.complaints = watched(self.page, url)
-        self.page.goto(url + query)
+        self.page.goto(url + query + "#view=all")
         self.see(self.page.locator(".pv-cards dd").first)
 
     def open(self, tab):

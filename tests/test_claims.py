@@ -36,8 +36,8 @@ def picture(low=0.004, high=1.0, seed=0):
 
 
 def settings(x0, **changes):
-    """The context of a picture given by its x0 (C, H, W) at the paper's floor."""
-    return Context.of(((x0 - 0.004) / 0.996).permute(1, 2, 0).numpy(), **changes)
+    """The context of a picture given by its x0 (C, H, W) at the paper's floor, with DDPM's range as it is printed."""
+    return Context.of(((x0 - 0.004) / 0.996).permute(1, 2, 0).numpy(), **{"rescaled": False, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +179,7 @@ def test_every_formula_has_been_swapped():
 # (claim, what changes in the settings, the verdict then).
 SETTINGS = [
     ("eq1", {"T": 1000}, HOLDS),
+    ("eq1", {"rescaled": True}, HOLDS),
     ("eq1", {"x0": picture(0.004, 0.005)}, WHERE),  # a small KL, but a third of the amplitude is left
     ("law-of-large-numbers", {"x0": picture()[:, :2, :2]}, WHERE),
     ("terminal", {"x0": picture(0.5)}, HOLDS),

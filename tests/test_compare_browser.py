@@ -54,9 +54,9 @@ def test_the_benchmark_is_the_files(page):
 
 def test_a_race_ends_with_images_and_clocks(page):
     page.get_by_role("tab", name="Race", exact=True).click()
-    wanted = {"Ours, 1 pass", "DPM-Solver++(2M), 10"}
+    wanted = {"Pixel-aware, 1 pass", "DPM-Solver++(2M), 10"}
     boxes = page.locator("#race-methods label")
-    expect(boxes.filter(has_text="Ours, 1 pass").locator("input")).to_be_checked(timeout=PATIENCE)
+    expect(boxes.filter(has_text="Pixel-aware, 1 pass").locator("input")).to_be_checked(timeout=PATIENCE)
     for box in boxes.all():
         box.locator("input").set_checked(box.inner_text().strip() in wanted)
     page.get_by_label("number input for Images").locator("visible=true").fill("2")
@@ -65,7 +65,7 @@ def test_a_race_ends_with_images_and_clocks(page):
     expect(lanes).to_have_count(2, timeout=PATIENCE)
     expect(page.locator("#race .pv-lane.pv-arrived")).to_have_count(2, timeout=PATIENCE)
     assert set(lanes.locator("b").all_inner_texts()) == wanted
-    first = lanes.filter(has_text="Ours, 1 pass")
+    first = lanes.filter(has_text="Pixel-aware, 1 pass")
     expect(first.locator(".pv-place")).to_have_text("1")
     expect(first.locator(".pv-lane-note")).to_have_text(re.compile(r"^1 network evaluation; FID \d"))
     expect(lanes.filter(has_text="DPM").locator(".pv-lane-note")).to_have_text(re.compile(r"^10 network evaluations"))
@@ -101,7 +101,7 @@ def test_the_toy_experiment_answers_the_keyboard(page):
     assert gamma.inner_text() == "22.4"  # after 20, a 46th of the way from 1 to 200 further
     heat = page.locator("#toy .pv-map[data-form=printed] .hm image")
     drawn = heat.get_attribute("href")
-    brightness = page.locator("#toy-brightness input[type=number]")
+    brightness = page.locator("#toy-brightness .pv-typed")
     brightness.fill("0.9")
     brightness.press("Enter")
     expect(heat).not_to_have_attribute("href", drawn, timeout=PATIENCE)

@@ -2,8 +2,11 @@
 
 import re
 
+import gradio as gr
 import pytest
 
+from pixelviz.lesson.pages import languages
+from pixelviz.ui.links import fitting
 from tests.browser import INSTRUMENT, PATIENCE, watched
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -57,3 +60,232 @@ def test_who_empties_fastest_changes_where_the_bits_rates_cross(page, url):
         expect(spoken).to_contain_text(f"t = {t:.2f}")
         seen.append(int(re.search(r"Pixel (\d) empties fastest", spoken.inner_text())[1]))
     assert seen == [3, 2, 1], "the brightest first, then the middle one, in the end the darkest"
+
+
+# --- What a hand types
+
+
+def say(page):
+    return page.locator(".pv-number-note")
+
+
+TYPED = [  # field's label, text, and the value that the instrument then has
+    ("gamma, typed", "12,5", "gamma", 12.5),
+    ("floor, typed", "0,1", "floor", 0.1),
+    ("floor, typed", ",2", "floor", 0.2),
+    ("T, typed", "1.000", "T", 1000),  # asked about
+    ("gamma, typed", "1.000", "gamma", 1),  # only one reading fits
+    ("Seed", "7,0", "seed", 7),
+]
+
+
+@pytest.mark.parametrize("locale", ["de-DE", "en-US"])
+def test_a_decimal_comma_means_what_its_writer_means(browser, url, locale):
+    context = browser.new_context(locale=locale, reduced_motion="reduce")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    visit(page, url + "#tab=forward&t=0.1&view=all")
+    panel = page.locator("#instrument")
+    for label, text, key, value in TYPED:
+        field = panel.get_by_label(label, exact=True)
+        field.click()
+        field.press("Control+a")
+        field.press_sequentially(text)
+        field.press("Tab")
+        if (key, text) == ("T", "1.000"):
+            expect(say(page)).to_contain_text("“1.000” is")
+            say(page).get_by_role("button", name="1000").click()
+        page.wait_for_function(f"want => {INSTRUMENT}.pvInstrument.state()[want[0]] === want[1]", arg=[key, value])
+    for tab, label, text, value in (("Scale", "Seed", "3,0", "3"), ("Train", "Learning rate", "0,002", "0.002")):
+        page.get_by_role("tab", name=tab, exact=True).click()
+        field = page.get_by_role("tabpanel").filter(visible=True).get_by_label(label).first
+        field.click()
+        field.press("Control+a")
+        field.press_sequentially(text)
+        field.press("Enter")
+        expect(field).to_have_value(value)
+    context.close()
+
+
+def test_what_does_not_fit_is_said_and_seen(page, url):
+    visit(page, url + "#tab=forward&t=0.1&view=all")
+    gamma = page.locator("#instrument").get_by_label("gamma, typed")
+    for text, shown, said in (
+        ("abc", "20", "“abc” is not a number; it stays 20."),
+        ("", "20", "A number is needed here; it stays 20."),
+        ("500", "100", "500 is above the greatest value here: 100 is taken."),
+    ):
+        gamma.fill(text)
+        gamma.press("Enter")
+        expect(say(page)).to_have_text(said)
+        expect(gamma).to_have_value(shown)
+    gamma.press("ArrowDown")
+    expect(gamma).to_have_value("99.5")
+    page.get_by_role("tab", name="Train", exact=True).click()
+    steps = page.locator("#steps input")
+    steps.fill("0")
+    steps.press("Tab")
+    expect(say(page)).to_contain_text("below the least value here: 1 is taken")
+    expect(steps).to_have_value("1")
+
+
+def test_a_keyboard_reaches_the_time_in_ten_stops_and_keeps_its_place(page, url):
+    visit(page, url + "#tab=forward&t=0.1&view=all")
+    page.locator("#instrument [data-view=image] button.pvi-mark").first.wait_for(state="attached")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the contents")).to_be_focused()
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.getAttribute('aria-label')") == "time":
+            break
+    else:
+        pytest.fail("no time after ten stops")
+    page.get_by_role("tab", name="Forward", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Lesson", exact=True)).to_be_focused()
+    expect(page.get_by_role("tab", name="Lesson", exact=True)).to_have_attribute("aria-selected", "true")
+    page.get_by_role("tab", name="Generate", exact=True).click()
+    go = page.locator("button#generate")
+    page.wait_for_function("document.querySelector('button#generate')?.disabled === false")
+    go.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('button#generate').disabled")
+    page.wait_for_function("!document.querySelector('button#generate').disabled")
+    expect(go).to_be_focused()
+
+
+def test_a_finger_finds_targets_of_44_pixels(browser, url):
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, reduced_motion="reduce"
+    )
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    visit(page, url + "#tab=forward&t=0.1&view=all")
+    small = page.evaluate(
+        """() => [...document.querySelectorAll("button, select, input:not([type=radio])")]
+          .filter((e) => e.offsetParent && !e.closest("footer") && !e.matches(".pvi-mark, .pv-term, [type=range]"))
+          .filter((e) => e.getBoundingClientRect().height < 44).map((e) => e.outerHTML.slice(0, 120))"""
+    )
+    assert not small
+    context.close()
+
+
+# --- The opening, the basic view, and words
+
+
+def still(page):
+    """The time and the picture of the instrument."""
+    return page.evaluate(f"(({{ t, example }}) => [t, example])({INSTRUMENT}.pvInstrument.state())")
+
+
+@pytest.mark.parametrize("stop", ["touch", "end"])
+def test_the_opening_runs_once_and_any_touch_stops_it(browser, url, stop):
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="no-preference")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    visit(page, url)
+    scene, head = page.locator("#instrument .pvi-scene"), page.locator("#instrument .pvi-head p")
+    page.wait_for_function(f"{INSTRUMENT}.pvInstrument.state().t > 0.05")
+    assert page.locator("#instrument .pv-instrument.pvi-scene").count() == 1
+    expect(head).to_be_empty()
+    if stop == "touch":
+        page.mouse.click(640, 20)
+    expect(head).to_have_text(languages()["en"]["scenes"]["opening"]["say"], timeout=20_000)
+    held = still(page)
+    assert held[1] == "camera"
+    assert held[0] < 0.3 if stop == "touch" else held[0] == 0.3
+    page.wait_for_timeout(300)
+    assert still(page) == held
+    page.get_by_role("button", name="Try it").click()
+    expect(scene).to_have_count(0)
+    expect(page.get_by_label("gamma", exact=True)).to_be_visible()
+    visit(page, url)
+    page.wait_for_timeout(500)
+    assert page.locator("#instrument .pv-instrument.pvi-scene").count() == 0
+    context.close()
+
+
+def test_less_motion_means_no_opening_and_more_is_kept_in_the_link(page, url):
+    visit(page, url)
+    page.wait_for_timeout(500)
+    assert page.locator("#instrument .pv-instrument.pvi-scene").count() == 0
+    basic = {"image", "ours", "ddpm", "snr", "water", "controls"}
+    shown = page.locator("#instrument [data-view]").filter(visible=True)
+    assert set(shown.evaluate_all("all => all.map((v) => v.dataset.view)")) == basic
+    for name, seen in (("gamma", True), ("T", False), ("floor", False)):
+        assert page.get_by_label(name, exact=True).is_visible() == seen
+    page.wait_for_function("location.hash.includes('view=basic')")
+    page.get_by_role("button", name="More:").click()
+    expect(shown).to_have_count(14)
+    page.wait_for_function("!location.hash.includes('view=basic')")
+    visit(page, page.url)
+    expect(shown).to_have_count(14)
+
+
+def test_a_term_is_explained_by_mouse_touch_and_keyboard_in_the_visitors_language(page, url):
+    visit(page, url + "#tab=forward&view=all&lang=es")
+    term, note = page.locator("#instrument .pv-term", has_text="Terminal gap").first, page.locator(".pv-gloss")
+    term.hover()
+    expect(note).to_have_text(languages()["es"]["glossary"]["terminal gap"])
+    page.mouse.move(0, 0)
+    expect(note).to_be_hidden()
+    term.focus()
+    expect(note).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(note).to_be_hidden()
+    term.click()
+    expect(note).to_be_visible()
+    page.get_by_role("tab", name="Generate", exact=True).click()
+    expect(page.locator(".pv-term").filter(visible=True).first).to_be_visible()
+
+
+def test_one_thing_has_one_name(page, url):
+    visit(page, url + "#view=all")
+    for tab in ("Forward", "Generate", "Compare"):
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.wait_for_timeout(300)
+        text = page.get_by_role("tabpanel").filter(visible=True).inner_text()
+        assert not re.search(r"\b[Oo]urs\b|Parallel, stable", text), tab
+
+
+# --- Links and code
+
+CONTROLS = {
+    "slider": gr.Slider(1, 64, 16, step=1),
+    "number": gr.Number(0, precision=0, minimum=0),
+    "radio": gr.Radio([("Consistent", "consistent"), ("As printed", "printed")]),
+    "passes": gr.Dropdown(["1", "10"], allow_custom_value=True),
+    "name": gr.Dropdown([]),
+}
+MEANT = [
+    ("slider", "5", 5), ("slider", "500", 64), ("slider", "x", None), ("slider", "inf", None), ("number", "-3", 0),
+    ("number", "12", 12), ("number", "1.5", None), ("radio", "printed", "printed"), ("radio", "Consistent", None),
+    ("passes", "7", "7"), ("passes", "0", "1"), ("passes", "<b>", None), ("name", "tiny", "tiny"),
+    ("name", "../x", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("control", "text", "meant"), MEANT)
+def test_what_a_link_says_fits_its_control_or_is_left_out(control, text, meant):
+    if meant is None:
+        with pytest.raises((ValueError, OverflowError)):
+            fitting(CONTROLS[control], text, ["tiny"])
+    else:
+        assert fitting(CONTROLS[control], text, ["tiny"]) == meant
+
+
+def test_a_link_carries_a_tabs_controls_and_the_code_draws_the_same(page, url):
+    visit(page, url + "#tab=generate&-images=5&-passes=3&-seed=12&-start=none")
+    panel = page.get_by_role("tabpanel").filter(visible=True)
+    expect(panel.get_by_label("Seed")).to_have_value("12", timeout=PATIENCE)
+    expect(page.locator(".toast-body")).to_contain_text("start")
+    page.wait_for_function("location.hash.includes('-images=5') && location.hash.includes('-passes=3')")
+    assert "-checkpoint=tiny" in page.evaluate("decodeURIComponent(location.hash)")
+    page.locator("button#generate").click()
+    code = page.locator("#as-code textarea, #as-code input")
+    expect(code).to_have_value(re.compile("--n 5 --passes 3 .* --seed 12 "), timeout=PATIENCE)
+    again = page.url
+    visit(page, again)
+    expect(panel.get_by_label("Seed")).to_have_value("12", timeout=PATIENCE)
+    visit(page, url + "#tab=scale&-i=3&-seed=4")
+    page.wait_for_function("location.hash.includes('-i=3') && location.hash.includes('-seed=4')")

@@ -2,8 +2,13 @@
 
 import dataclasses
 import math
+import os
+import shlex
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +46,23 @@ def test_images_are_those_of_the_sampler(service):
     assert made.images.shape == (3, 16, 16, 1)
     assert np.abs(made.images.astype(int) - wanted).max() <= 1
     assert made.network_evaluations == 2
+
+
+def test_the_copied_command_draws_the_same_images(service):
+    settings = (3, 2, "printed", "parallel", 11)
+    line = generation.command(service.find("tiny"), *settings)
+    _, _, _, command, *options = shlex.split(line.replace("samples.png", "samples.npz"))
+    root = service.runs.parent  # where the bundled checkpoints and the runs are
+    environment = {**os.environ, "PYTHONPATH": str(Path(generation.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [sys.executable, "-m", "pixelviz", command, *options, "--device", "cpu"],
+        cwd=root, env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    images = np.load(root / "samples.npz")["images"].astype(float)
+    shown = last(service.generate("tiny", *settings)).images.astype(float)
+    assert images.shape == shown.shape
+    assert np.abs(images * (255 if images.max() <= 1 else 1) - shown).max() <= 1.01
 
 
 def test_the_same_seed_draws_the_same_images_whatever_n_is(service, monkeypatch):

@@ -41,7 +41,7 @@ def floats(text, dtype="<f4"):
 @pytest.fixture(scope="module")
 def lab(browser, url):
     """A page with the app's own scripts, for evaluating them."""
-    page = browser.new_page()
+    page = browser.new_page(reduced_motion="reduce")
     page.set_default_timeout(PATIENCE)
     complaints = watched(page, url)
     page.goto(url)

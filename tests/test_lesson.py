@@ -21,6 +21,7 @@ from pixelviz.lesson.steps import STEPS, THREE
 from pixelviz.process.schedules import LinearBeta, PixelAware
 from pixelviz.ui.widgets import EXAMPLE_IDS
 from pixelviz.view import View
+from tests.served import empty_service, tiny_service, train_tiny
 
 STEP = {step.key: step for step in STEPS}
 GAMMA, T = 20.0, 200
@@ -158,6 +159,19 @@ def test_the_steps_with_a_network_really_run_it(key, service):
         assert outcome.answer == steps.what_passes_change(
             done.images, list(service.generate("tiny", steps.SAMPLES, 8))[-1].images
         )
+
+
+def test_a_visitors_training_changes_no_answer(tmp_path):
+    service = tiny_service(tmp_path)
+    assert steps._by_floor(service, "scale_vae") == ["tiny"]
+    train_tiny(tmp_path / "runs" / "later", floor=0.3)
+    assert set(service.names("scale_vae")) == {"tiny", "later"}
+    assert steps._by_floor(service, "scale_vae") == ["tiny"]
+    train_tiny(tmp_path / "checkpoints" / "fashion-mnist", floor=0.25)
+    assert steps._by_floor(service, "scale_vae") == ["fashion-mnist"]
+    only = empty_service(tmp_path / "elsewhere")
+    train_tiny(tmp_path / "elsewhere" / "runs" / "mine")
+    assert steps._by_floor(only, "scale_vae") == ["mine"]
 
 
 def test_a_step_with_a_network_says_what_is_missing_where_there_is_none(empty):

@@ -73,8 +73,8 @@ def test_payload_and_words(served):
     assert [lane["fid"] for lane in payload["lanes"]] == [None, 3.21]
     assert all(lane["strip"].startswith("data:image/png") for lane in payload["lanes"])
     assert "was the fastest" in payload["status"]
-    assert label(case, "twin") == "Ours, 2 passes"
-    assert label(case, "other") == "Ours, 2 passes, twin"
+    assert label(case, "twin") == "Pixel-aware, 2 passes"
+    assert label(case, "other") == "Pixel-aware, 2 passes, twin"
     assert to_bytes(last.lanes[0].x, 0.1).dtype == np.uint8
 
 

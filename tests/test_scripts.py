@@ -215,7 +215,7 @@ def test_modules_keep_and_nothing_else_is_served(url):
 
 
 def test_a_script_goes_out_once(browser, url):
-    page = browser.new_page()
+    page = browser.new_page(reduced_motion="reduce")
     page.set_default_timeout(PATIENCE)
     complaints, asked = watched(page, url), []
     page.on("request", lambda request: asked.append(request.url))

@@ -21,12 +21,12 @@ from pixelviz.config import PAPER_FLOOR
 from pixelviz.data import pictures
 from pixelviz.data.images import EXAMPLES
 from pixelviz.process import theory
-from pixelviz.process.forward import marginal
+from pixelviz.process.forward import closed_form, marginal, noise
 from pixelviz.process.open_loop import FORMS, known_noise_errors, open_loop_errors
 from pixelviz.process.reverse import known_share
 from pixelviz.process.schedules import PixelAware, Schedule
 from pixelviz.service.service import Service
-from pixelviz.view import DEFAULTS, View
+from pixelviz.view import DEFAULTS, View, shown
 
 CLOSED_FLOOR = 0.2  # of the bundled model that generates: it closes the terminal gap
 APART = 0.25  # of the picture's side: markers closer than this would hide each other
@@ -255,12 +255,21 @@ def _gap(view: View, service: Service) -> Outcome:
     return Outcome(noise_share(black), numbers)
 
 
+# The checkpoints that the lesson is about: what a visitor trains meanwhile changes no answer of the class.
+PINNED = ("fashion-mnist-paper-floor", "fashion-mnist")
+
+
 def _by_floor(service: Service, *parts: str) -> list[str]:
-    """Checkpoints with these parts that take gray images, the lowest floor first; raises ServiceError for none."""
-    names = [name for name in service.names(*parts) if service.find(name).config.channels == 1]
+    """Checkpoints with these parts that take gray images, the lowest floor first; raises ServiceError for none.
+
+    Those of PINNED; where they are not installed, the bundled ones; where there are none either, all.
+    """
+    fit = {name: found for name in service.names(*parts) if (found := service.find(name)).config.channels == 1}
+    bundled = [name for name in fit if fit[name].kind == "bundled"]
+    names = [name for name in bundled if name in PINNED] or bundled or list(fit)
     if not names:
         raise ServiceError("this step runs a network, and no checkpoint here has one that fits. Train one, or go on.")
-    return sorted(names, key=lambda name: service.find(name).config.floor)
+    return sorted(names, key=lambda name: fit[name].config.floor)
 
 
 def _scale(view: View, service: Service) -> Outcome:
@@ -306,12 +315,21 @@ def _passes(view: View, service: Service) -> Outcome:
     )
 
 
+def with_errors(view: View, errors: Tensor, i: int) -> np.ndarray:
+    """x_i with a normal error of the size that its brightness has then; errors (T+1, L) of `view.levels`."""
+    eps, error = noise(view.seed, view.x0.shape, 2)
+    size = errors[i][torch.from_numpy(view.image.levels[1].astype(np.int64))].reshape(view.x0.shape)
+    return shown(closed_form(view.ours, view.x0, i, eps) + size * error, view.floor)
+
+
 def _diverge(view: View, service: Service) -> Outcome:
     x0 = view.x0_at_pixels
     printed, letter, stable = (open_loop_errors(view.ours, x0, HEAD_ERROR, form) for form in FORMS)
     steps = pictures.frame_steps(view.T, CHART_POINTS)
     steps = [i for i in steps if i < view.T]  # at i = T nothing has gone wrong yet
     white = len(x0) - 1
+    whole = {form: open_loop_errors(view.ours, view.levels, HEAD_ERROR, form, copies=20) for form in FORMS}
+    frames = (("half", "printed", view.T // 2), ("printed", "printed", 0), ("stable", "v", 0))
     return Outcome(
         error_growth(printed[0, white].item(), HEAD_ERROR, view.T),
         {
@@ -322,7 +340,9 @@ def _diverge(view: View, service: Service) -> Outcome:
             "letter_known": known_noise_errors(view.ours, x0, "letter", fresh_noise=False)[white].item(),
             "known": known_share(view.ours, x0[white], view.T, torch.arange(1, view.T + 1), "xi").sum().item(),
             "factor": theory.amplification(view.ours, x0[white], view.T).item(),
+            "half": view.T // 2,
         },
+        tuple(Shown(key, with_errors(view, whole[form], i)) for key, form, i in frames),
         curves={
             "printed": (steps, printed[steps, white].tolist()),
             "printed_dark": (steps, printed[steps, 0].tolist()),

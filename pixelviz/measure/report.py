@@ -183,10 +183,10 @@ def verdict(goal: Goal, results: dict[str, Any]) -> GoalResult:
     passes = "one pass" if k == 1 else f"{k} passes"
     if not peers or not found or found[0]["method"] != SAMPLERS.first:
         peer = f"{SAMPLERS[goal.methods[0]].title} with {goal.method_passes} steps"
-        return GoalResult(None, f"Ours with {passes} against {peer}: not measured yet.")
+        return GoalResult(None, f"Pixel-aware with {passes} against {peer}: not measured yet.")
     theirs = min(peers, key=lambda row: row["fid"])
     each = [_measured_against(goal, row, theirs) for row in found]
-    text = f"Ours with {passes}: {each[0].text}."
+    text = f"Pixel-aware with {passes}: {each[0].text}."
     if not each[0].met:
         text += "".join(f" {SAMPLERS[r['method']].title}: {v.text}." for r, v in zip(found[1:], each[1:], strict=True))
     met = True if any(one.met for one in each) else None if any(one.met is None for one in each) else False

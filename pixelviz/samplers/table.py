@@ -134,7 +134,7 @@ SAMPLERS: Table[Sampler] = Table(
     "sampler",
     (
         Sampler(
-            "parallel", parallel, "Parallel, stable v-form", "paper Section 3.3; Salimans & Ho 2022 for v", "Ours",
+            "parallel", parallel, "Pixel-aware", "paper Section 3.3; Salimans & Ho 2022 for v", "Pixel-aware",
             head_target="v", compared=(1, 2, 5, 10, 50), raced=(1, 10), quick=(1, 5, 10), states=every_step,
         ),
         Sampler(

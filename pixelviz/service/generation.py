@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +26,7 @@ from pixelviz.process.schedules import Schedule, image_scale
 from pixelviz.samplers import SAMPLERS, STARTS, draw, ours
 from pixelviz.samplers.batches import heads_batch
 from pixelviz.samplers.parallel import SPACING
+from pixelviz.service.catalog import Found
 from pixelviz.service.together import SCARCE, Pool, Share
 from pixelviz.service.turns import SHORT, lane
 
@@ -52,6 +54,14 @@ class Settings:
         whole("passes", self.passes, 1, config.T)
         SAMPLERS[self.sampler].check(config, self.passes)
         return self
+
+
+def command(found: Found, n: int, passes: str, start: str, sampler: str, seed: int) -> str:
+    """The command line that draws the same images, from where the bundled checkpoints and the runs are."""
+    folder = {"bundled": f"checkpoints/{found.name}", "trained": f"runs/{found.name}"}.get(found.kind, found.name)
+    given = {"checkpoint": folder, "n": n, "passes": passes, "start": start, "sampler": sampler, "seed": seed}
+    options = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in given.items())
+    return f"python -m pixelviz sample {options} --out samples.png"
 
 
 def parse_passes(text: str) -> int:

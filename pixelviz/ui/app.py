@@ -89,7 +89,7 @@ def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) 
     jobs = jobs or TrainingJobs(service)
     with _Blocks(title="PixelViz", analytics_enabled=False, delete_cache=CACHE_SWEEP) as demo:
         register_api(service, jobs)  # first, so that no event of the screen takes an endpoint's name
-        header.build([title.lower() for title, _ in TABS])
+        header.build([title.lower() for title, _ in TABS], service)
         with gr.Tabs(overflow_behavior="wrap"):
             for title, build in TABS:
                 with gr.Tab(title, id=title.lower()) as tab:

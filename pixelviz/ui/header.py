@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import gradio as gr
 
-from pixelviz.lesson.pages import languages
+from pixelviz.lesson.pages import Lesson, languages
 from pixelviz.lesson.steps import STEPS
 from pixelviz.process.schedules import by_pixel
+from pixelviz.service.service import Service, friendly
 from pixelviz.ui import widgets
 from pixelviz.ui.markup import render
+from pixelviz.ui.queue import SHORT_LANE
 from pixelviz.view import View
 
+TEXTS = ("show", "scenes", "glossary", "steps")  # of a language, those that the scenes and the popovers need
 
-def build(tabs: Sequence[str]) -> gr.HTML:
+
+def build(tabs: Sequence[str], service: Service) -> None:
     """The header; `tabs`, the ids of the tabs, the first of which is open at the start."""
-    return widgets.component(
+    lesson = Lesson(service)
+
+    def shown(event: gr.EventData) -> str:
+        """What a scene of presenter mode shows of the lesson: {scene, outcome} or {scene, error}."""
+        try:
+            found = {"outcome": lesson.outcome(event.scene)}
+        except Exception as error:
+            found = {"error": friendly(error)}
+        return json.dumps({"scene": event.scene, **found})
+
+    head = widgets.component(
         render("header"),
         "header.js",
         tabs=list(tabs),
         examples=list(widgets.EXAMPLE_IDS),
         steps=len(STEPS) + 1,
-        languages=list(languages()),
+        languages={code: {key: texts[key] for key in TEXTS} for code, texts in languages().items()},
         schedules=by_pixel(),
         view=View.declaration(),
     )
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    head.input(shown, None, head, **SHORT_LANE, **quiet)

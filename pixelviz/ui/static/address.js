@@ -10,7 +10,7 @@ const own = { forward: "instrument", lesson: "lesson-instrument" }; // whose set
 // settings: the instrument's, of the tab on screen; linked: those that a link to the lesson came with, until the
 // lesson takes them.
 /** @type {Record<string, any>} */
-const here = { tab: null, step: null, lang: null, presenter: false, settings: {}, linked: null };
+const here = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {}, linked: null, controls: {}, wanted: null };
 let timer = null, written = null, silent;
 let note = null, props = null; // the header's
 let numbers = []; // names of the settings that are numbers, as Python's View declares them
@@ -33,14 +33,17 @@ const list = (text, size) =>
 const finite = (text) => { const value = number(text); if (!Number.isFinite(value)) throw new Error(); return value; };
 const among = (options, text) => { if (!options.includes(text)) throw new Error(); return text; };
 
-// Each key puts its value into what is read, or throws where there is none. Ranges are the instrument's to keep.
+// Keys that begin with - are the tab's own controls, which Python reads (ui/links.py).
+// Each other key puts its value into what is read, or throws where there is none. Ranges are the instrument's to keep.
 const KEYS = {
   tab: (to, text) => { to.tab = among(props.tabs, text); },
   step: (to, text, problems) => {
     to.step = Math.min(props.steps, Math.max(1, Math.round(finite(text))));
     if (to.step !== Number(text)) problems.push(`The lesson has no step ${text}; this is step ${to.step}.`);
   },
-  lang: (to, text) => { to.lang = among(props.languages, text); },
+  lang: (to, text) => { to.lang = among(Object.keys(props.languages), text); },
+  scene: (to, text) => { to.scene = Math.max(1, Math.round(finite(text))); },
+  view: (to, text) => { to.settings.basic = among(["basic", "all"], text) === "basic"; },
   presenter: (to, text) => { to.presenter = among(["0", "1"], text) === "1"; },
   image: (to, text) => { to.settings.example = among(props.examples, text); },
   ddpm: (to, text) => { to.settings.rescaled = among(["printed", "rescaled"], text) === "rescaled"; },
@@ -50,10 +53,14 @@ const KEYS = {
 };
 
 function read(hash) {
-  const found = { tab: null, step: null, lang: null, presenter: false, settings: {} }, problems = [];
+  /** @type {Record<string, any>} */
+  const found = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {}, wanted: null }, problems = [];
   for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
+    if (key.startsWith("-")) { found.wanted = { ...found.wanted, [key.slice(1)]: text }; continue; }
     try { KEYS[key](found, text, problems); } catch { problems.push(`“${key}=${text}” was not understood and is ignored.`); }
   }
+  // Who follows a link to settings is to see them all; that it shows the basic view, it says.
+  if (Object.keys(found.settings).length) found.settings.basic ??= false;
   return { found, problems };
 }
 
@@ -66,19 +73,22 @@ const short = (value) => String(Number(value.toPrecision(6)));
  * The part of an address after and with the #.
  * @param {Record<string, any>} view
  */
-export function hash({ tab, step = null, lang = null, settings = {}, presenter = false }) {
+export function hash({ tab, step = null, lang = null, settings = {}, presenter = false, scene = null, controls = {} }) {
   const out = [["tab", tab]];
   if (tab === "lesson") {
     if (step !== null) out.push(["step", step]);
     if (lang) out.push(["lang", lang]);
   }
+  for (const [key, value] of Object.entries(controls[tab] ?? {})) if (value !== null) out.push([`-${key}`, value]);
   if (settings.example) out.push(["image", settings.example]);
   for (const key of numbers) if (settings[key] !== undefined) out.push([key, short(settings[key])]);
   if (settings.rescaled !== undefined) out.push(["ddpm", settings.rescaled ? "rescaled" : "printed"]);
   if (settings.schedule) out.push(["schedule", settings.schedule]);
   if (settings.pixels) out.push(["pixels", pairs(settings.pixels)]);
   if (settings.pair) out.push(["pair", pairs([settings.pair])]);
+  if (settings.basic) out.push(["view", "basic"]);
   if (presenter) out.push(["presenter", "1"]);
+  if (presenter && scene) out.push(["scene", scene]);
   return "#" + out.map(([key, value]) => `${key}=${encodeURIComponent(value).replace(/%2C/g, ",")}`).join("&");
 }
 
@@ -103,6 +113,17 @@ function followInstrument(event) {
   if (instrumentOf(here.tab) !== event.target.pvInstrument) return;
   remember(event.detail);
   later();
+}
+// A tab says what its controls hold; the first time is when it can take what the link says.
+function followControls({ detail: { tab, values } }) {
+  here.controls[tab] = values;
+  const box = /** @type {HTMLTextAreaElement | null} */ (document.querySelector(`#${tab}-link textarea, #${tab}-link input`));
+  if (here.wanted && tab === here.tab && box) {
+    box.value = JSON.stringify(here.wanted);
+    here.wanted = null;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+  if (tab === here.tab) later();
 }
 const shownTab = () => document.querySelector('[role="tab"][aria-selected="true"]')?.dataset.tabId;
 function followTabs() {
@@ -146,8 +167,9 @@ async function apply() {
   const given = Object.keys(found.settings).length > 0;
   Object.assign(here, found, { tab: found.tab || here.tab, step: found.step ?? here.step, lang: found.lang || here.lang });
   here.linked = here.tab === "lesson" && given ? found.settings : null;
-  present(found.presenter);
+  if (!found.presenter) present(false);
   openTab(here.tab);
+  if (found.presenter) present(true, found.scene ?? 1);
   document.dispatchEvent(new CustomEvent("pv:address", { detail: now() }));
   if (here.tab === "lesson" || !given) return; // the lesson sets its own instrument, when a step is open
   const instrument = await whenReady(own.forward);
@@ -159,6 +181,12 @@ async function apply() {
  * @returns {Record<string, any>}
  */
 export const now = () => ({ ...here, settings: { ...here.settings } });
+
+/** The Forward tab on the screen: its instrument, once it is ready. */
+export function home() {
+  openTab(props.tabs[0]);
+  return whenReady(own.forward);
+}
 
 /** Some of this has changed. */
 export function update(change) {
@@ -199,6 +227,7 @@ export function start(header, given) {
   for (const key of numbers) KEYS[key] = (to, text) => { to.settings[key] = finite(text); };
   header.querySelector(".pv-copy").addEventListener("click", copy);
   document.addEventListener("pv:state", followInstrument);
+  document.addEventListener("pv:controls", followControls);
   document.addEventListener("click", () => setTimeout(followTabs));
   window.addEventListener("hashchange", apply);
   watch(say);

@@ -25,6 +25,9 @@ export function node(name, attributes = {}, text = "") {
   return element;
 }
 
+/** What stands over the page is part of its main landmark, for readers. */
+export const over = (element) => (document.querySelector("main") ?? document.body).append(element);
+
 /**
  * Text with the index of a symbol lowered: x_T, x_δ.
  * @param {string} text

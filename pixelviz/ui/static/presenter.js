@@ -1,66 +1,187 @@
-// Presenter mode: large type and no controls, steered by keys.
+// The opening film, and the projector: scenes over the whole window, one picture each, steered by keys or fingers.
+import { node, over, typeset } from "./page.js";
 
 const SHARE = 50; // an arrow key moves the time by this part of the way
-const CLASS = "pv-presenter";
+const FILM = { seconds: 6, until: 0.3 };
+const SEEN = "pixelviz-seen"; // in the browser: the opening has been shown
+const BASE = { gamma: 20, T: 200, floor: 0.004, schedule: "pixel-aware", rescaled: true };
+
+// What each shows: the instrument's views at a time, or (asks) a step of the lesson whose pictures Python makes.
+const SCENES = [
+  { key: "opening", views: ["ours", "ddpm"], example: "camera", t: 0 },
+  { key: "two", views: ["image", "ours", "ddpm"], example: "camera", t: 0.1 },
+  { key: "water", views: ["water"], example: "camera", t: 0.02 },
+  { key: "cloud", views: ["cloud"], example: "camera", t: 0.05, selected: 2 },
+  { key: "ahead", views: ["image", "ahead"], example: "camera", t: 0.5 },
+  { key: "gap", views: ["ours", "gap"], example: "ankle-boot", t: 1 },
+  { key: "scale", asks: "scale" },
+  { key: "passes", asks: "passes" },
+  { key: "diverge", asks: "diverge" },
+];
 
 /** @type {HTMLElement} */
 let button;
+/** @type {Record<string, any>} */
+let door; // what start() was given: words(), ask(step), home(), changed(on, scene)
 /** @type {HTMLElement} */
-let hint;
-/** @type {(on: boolean) => void} */
-let changed;
-let hiding = 0;
+let bar;
+let at = -1, before = null, since = 0, ticking = 0;
+const outcomes = {}; // of the steps that were asked for
 
-const instrument = () => [...document.querySelectorAll(".pv-instrument")].find((node) => node.offsetParent)?.pvInstrument;
-const press = (name) => document.querySelector(`.pv-lesson [data-press="${name}"]:not([disabled])`)?.click();
+const instrument = () => document.querySelector("#instrument .pv-instrument")?.pvInstrument;
+const fill = (text, numbers) => text.replace(/\{(\w+)\}/g, (whole, key) => numbers[key] ?? whole);
 
-/** Turns it on or off; without `on`, to the other. */
-export function present(on = !document.body.classList.contains(CLASS)) {
-  if (on === document.body.classList.contains(CLASS)) return;
-  document.body.classList.toggle(CLASS, on);
-  button.setAttribute("aria-pressed", String(on));
-  clearTimeout(hiding);
-  hint.hidden = !on;
-  if (on) {
-    document.activeElement?.blur();
-    hiding = setTimeout(() => { hint.hidden = true; }, 6000);
-  }
-  changed(on);
-  window.dispatchEvent(new Event("resize"));
+// --- The scenes
+
+function pictures(key, words) {
+  const found = outcomes[key];
+  if (!found) return [node("p", { role: "status" }, words.show.wait)];
+  if (found.error) return [node("p", { role: "alert" }, found.error)];
+  return found.outcome.pictures.map(({ key: name, source }) => {
+    const figure = node("figure"), caption = node("figcaption"), text = fill(words.steps[key].pictures[name], found.outcome.numbers);
+    caption.append(typeset(text));
+    figure.append(node("img", { src: source, alt: text }), caption);
+    return figure;
+  });
 }
+
+async function draw() {
+  const it = instrument(), scene = SCENES[at], words = door.words(), { title, say } = words.scenes[scene.key];
+  if (scene.asks && !outcomes[scene.asks]) door.ask(scene.asks);
+  it.pause();
+  it.scene(scene.views ?? [], { title, say, made: scene.asks ? pictures(scene.asks, words) : [], leave: () => present(false) });
+  bar.querySelector("output").textContent = `${at + 1} / ${SCENES.length}`;
+  bar.querySelector("[data-go='-1']").disabled = at === 0;
+  bar.querySelector("[data-go='1']").disabled = at === SCENES.length - 1;
+  // A picture of the lecturer's own stays; what the scenes need of settings is the same for all.
+  if (scene.views) await it.set({ ...BASE, t: scene.t, selected: scene.selected ?? 0, ...(before.example === null ? {} : { example: scene.example }) });
+}
+
+/** The answer to what a scene asked for: { scene, outcome } or { scene, error }. */
+export function answered(found) {
+  outcomes[found.scene] = found;
+  if (at >= 0 && SCENES[at].asks === found.scene) draw();
+  if (found.error) delete outcomes[found.scene]; // asked again next time
+}
+
+function go(to) {
+  if (at < 0 || to < 0 || to >= SCENES.length) return;
+  at = to;
+  draw();
+  door.changed(true, at + 1);
+}
+
+function makeBar() {
+  const words = door.words().show, made = node("div", { class: "pv-show", role: "toolbar", "aria-label": "Scenes" });
+  for (const [way, sign, name] of [[-1, "◀", words.back], [1, "▶", words.next]]) {
+    const one = node("button", { type: "button", "data-go": way, "aria-label": name, title: name }, String(sign));
+    one.addEventListener("click", () => go(at + Number(way)));
+    made.append(one);
+  }
+  made.firstElementChild?.after(node("output"));
+  const clock = node("time", { "aria-label": words.clock, role: "timer" }), leave = node("button", { type: "button", class: "pv-show-leave" }, `✕ ${words.leave}`);
+  leave.addEventListener("click", () => present(false));
+  made.append(clock, leave);
+  const tick = () => { const passed = Math.floor((Date.now() - since) / 1000); clock.textContent = `${Math.floor(passed / 60)}:${String(passed % 60).padStart(2, "0")}`; };
+  tick();
+  ticking = setInterval(tick, 1000);
+  return made;
+}
+
+/** Turns it on (at a scene, from 1) or off; without `on`, to the other. */
+export async function present(on = at < 0, scene = 1) {
+  if (on === at >= 0) return on ? go(Math.min(SCENES.length, scene) - 1) : undefined;
+  button.setAttribute("aria-pressed", String(on));
+  if (!on) {
+    at = -1;
+    clearInterval(ticking);
+    bar.remove();
+    instrument().scene(null);
+    const { example, ...settings } = before; // an upload has no name, and is still there
+    instrument().set(example === null ? settings : before);
+    door.changed(false, null);
+    button.focus();
+    return;
+  }
+  const it = await door.home();
+  if (at >= 0) return;
+  before = it.state();
+  since = Date.now();
+  bar = makeBar();
+  over(bar);
+  at = Math.min(SCENES.length, Math.max(1, scene)) - 1;
+  draw();
+  door.changed(true, at + 1);
+}
+
+// --- The opening
+
+/** On a first visit: six seconds of two processes, which any touch stops; then what was seen, and a way on. */
+export async function opening() {
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  try {
+    if (localStorage.getItem(SEEN)) return;
+    localStorage.setItem(SEEN, "1");
+  } catch { return; } // a browser that keeps nothing would show it on every visit
+  const it = await door.home(), words = door.words(), stops = ["pointerdown", "keydown", "wheel"];
+  const on = node("button", { type: "button", class: "pv-try" }, words.show.try);
+  let running = true, start = 0;
+  const leave = () => { stop(); it.scene(null); it.set({ t: 0.1 }); };
+  on.addEventListener("click", leave);
+  it.scene(["ours", "ddpm"], { title: words.scenes.opening.title, say: "", made: [on], leave });
+  const say = () => it.scene(["ours", "ddpm"], { ...words.scenes.opening, made: [on], leave });
+  function stop(event) {
+    if (!running) return;
+    running = false;
+    for (const name of stops) document.removeEventListener(name, stop, true);
+    if (!event?.target?.closest?.(".pv-try, .pvi-leave")) say();
+  }
+  await it.set({ ...BASE, example: SCENES[0].example, t: 0 });
+  for (const name of stops) document.addEventListener(name, stop, true);
+  const play = (now) => {
+    if (!running) return;
+    start ||= now;
+    const share = Math.min(1, (now - start) / (1000 * FILM.seconds));
+    it.set({ t: FILM.until * share });
+    if (share < 1) requestAnimationFrame(play); else stop();
+  };
+  requestAnimationFrame(play);
+}
+
+// --- Keys
 
 const KEYS = {
   ArrowRight: (fine) => { const i = instrument(); i?.step(fine ? 1 : Math.max(1, Math.round(i.state().T / SHARE))); },
   ArrowLeft: (fine) => { const i = instrument(); i?.step(fine ? -1 : -Math.max(1, Math.round(i.state().T / SHARE))); },
   " ": () => { const i = instrument(); if (i) i.state().playing ? i.pause() : i.play(); },
-  n: () => press("next"),
-  b: () => press("back"),
+  n: () => go(at + 1),
+  b: () => go(at - 1),
   Escape: () => present(false),
 };
 
 function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-  const at = event.target, key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const typing = at.isContentEditable || (at.matches?.("input, textarea, select") && !["range", "radio", "checkbox"].includes(at.type));
+  const on = event.target, key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const typing = on.isContentEditable || (on.matches?.("input, textarea, select") && !["range", "radio", "checkbox"].includes(on.getAttribute("type")));
   if (typing) return;
   if (key === "p") { event.preventDefault(); present(); return; }
-  if (!document.body.classList.contains(CLASS) || !KEYS[key]) return;
+  if (at < 0 || !KEYS[key]) return;
   // A focused control keeps the keys that are its own.
-  if (key === " " && at.matches?.("button, summary, input, a")) return;
-  if (key.startsWith("Arrow") && at.matches?.("input")) return;
+  if (key === " " && on.matches?.("button, summary, input, a") && !on.matches(".pvi-leave, .pv-show *")) return;
+  if (key.startsWith("Arrow") && on.matches?.("input")) return;
   event.preventDefault();
   KEYS[key](event.shiftKey);
 }
 
 /**
- * Takes the header's button and the page's keys; `onChange` hears of every change.
+ * Takes the header's button and the page's keys.
  * @param {HTMLElement} header
- * @param {(on: boolean) => void} onChange
+ * @param {Record<string, any>} given words(), the texts; ask(step); home(), the instrument once it is on the screen;
+ *   changed(on, scene)
  */
-export function start(header, onChange) {
+export function start(header, given) {
   button = header.querySelector(".pv-present");
-  hint = header.querySelector(".pv-keys");
-  changed = onChange;
+  door = given;
   button.addEventListener("click", () => present());
   document.addEventListener("keydown", pressed);
 }

@@ -26,7 +26,7 @@ ONE_BRIGHTNESS = "one brightness"
 FORWARD, HEADS = "forward", "heads"
 NO_CHECKPOINT = "No checkpoint here can draw images yet. Train one in the Train tab, or load a folder in Checkpoints."
 NO_TWIN = (
-    "This checkpoint has no linear-beta twin, so the peers cannot run on it: only ours races. Train the part "
+    "This checkpoint has no linear-beta twin, so the peers cannot run on it: only pixel-aware races. Train the part "
     "linear_twin, or load a diffusers model below."
 )
 

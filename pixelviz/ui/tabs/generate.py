@@ -12,11 +12,11 @@ from pixelviz.data import pictures
 from pixelviz.process.schedules import Schedule
 from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service import payloads
-from pixelviz.service.generation import parse_passes
+from pixelviz.service.generation import command, parse_passes
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.kept import Kept
 from pixelviz.service.service import Generation, Service, friendly
-from pixelviz.ui import charts, widgets
+from pixelviz.ui import charts, links, widgets
 from pixelviz.ui.markup import render
 from pixelviz.ui.queue import SHORT_LANE, generation_lane
 
@@ -134,6 +134,10 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             gr.Button(interactive=False),
         )
 
+    def as_command(name, n, passes, start, sampler, seed):
+        """The command line that draws the same images."""
+        return command(service.find(name), n, passes, start, sampler, seed) if name else gr.skip()
+
     def choose(event: gr.EventData, request: gr.Request):
         """The trajectory of the image that was clicked, and the sheet with it marked."""
         generation = shown.get(request.session_hash)
@@ -232,6 +236,9 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             film = gr.HTML(apply_default_css=False, elem_id="film")
             triangle = widgets.triangle(between)
             chart = widgets.chart()
+            code = gr.Textbox(
+                label="The same from the command line", interactive=False, buttons=["copy"], elem_id="as-code"
+            )
 
     settings = [name, n, passes, start, sampler, seed]
     outputs = [sheet, cost, film, chart, message, go, stop]
@@ -246,6 +253,11 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     stop.click(stopped, None, [sheet, go, stop], cancels=[started, first], queue=False, **quiet)
     for drawn in (first, started):
         drawn.then(with_corners, [name, seed], triangle, **SHORT_LANE, **quiet)
+        drawn.then(as_command, settings, code, **quiet)
+    keys = ("checkpoint", "images", "passes", "start", "sampler", "seed")
+    links.connect(
+        "generate", dict(zip(keys, settings, strict=True)), lambda: service.names("parallel_unet", "scale_vae")
+    )
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
     name.input(reach, [name, sampler], passes, **quiet)
     sampler.input(sampler_changed, [name, sampler], [passes, why], **quiet)

@@ -16,7 +16,7 @@ from pixelviz.service.kept import Kept
 from pixelviz.service.scale import scale_curves
 from pixelviz.service.service import Service, friendly
 from pixelviz.service.turns import LONG, SHORT
-from pixelviz.ui import charts, widgets
+from pixelviz.ui import charts, links, widgets
 from pixelviz.ui.queue import SHORT_LANE
 from pixelviz.view import View
 
@@ -208,6 +208,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     draw = {"fn": estimate, "inputs": [source, *settings], "outputs": outputs, **model}
     plot = {"fn": curves, "inputs": [source, *settings], "outputs": chart, **model}
 
+    keys = ("checkpoint", "size", "i", "seed", "crop")
+    links.connect("scale", dict(zip(keys, settings, strict=True)), lambda: service.names("scale_vae"))
     tab.select(refresh, name, name, **quiet).then(reach, [name, i], i, **quiet).then(**draw).then(**plot)
     name.input(reach, [name, i], i, **quiet).then(**draw).then(**plot)
     size.input(**draw, trigger_mode="always_last")

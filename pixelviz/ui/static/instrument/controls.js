@@ -45,7 +45,7 @@ export function controls(host, props, act) {
     radio.name = `${own}-${name}`;
     radio.addEventListener("change", () => change(radio.value));
   });
-  const schedule = find(".pvi-schedule select");
+  const about = find(".pvi-range .pvi-key"), schedule = find(".pvi-schedule select");
   for (const [title, name] of props.schedules) schedule.append(new Option(title, name));
   schedule.addEventListener("change", () => act.set({ schedule: schedule.value }));
   radios(find(".pvi-range"), "range", (value) => act.set({ rescaled: value === "rescaled" }));
@@ -105,6 +105,9 @@ export function controls(host, props, act) {
       play.classList.toggle("pvi-playing", state.playing);
       play.lastChild.textContent = state.playing ? "Pause" : "Play";
       host.querySelectorAll(".pvi-range input").forEach((radio) => { radio.checked = (radio.value === "rescaled") === state.rescaled; });
+      const left = `${(100 * Math.exp(model.ddpm[state.T] / 2)).toPrecision(2)} %`;
+      const range = state.rescaled ? `Times 1000/T: after T steps DDPM has ${left} of x₀ left, too.` : `Made for 1000 steps: after T = ${state.T} DDPM still has ${left} of x₀.`;
+      if (about.textContent !== range) about.textContent = range;
       if (schedule.value !== state.schedule) schedule.value = state.schedule;
       value(seed, state.seed);
       thumbs.forEach((button, id) => button.setAttribute("aria-pressed", String(id === state.example)));
@@ -129,6 +132,9 @@ export function controls(host, props, act) {
         if (select.options.length !== choices) select.replaceChildren(...state.pixels.map((_, k) => node("option", { value: k }, String(k + 1))));
         if (Number(select.value) !== state.pair[side]) select.value = state.pair[side];
       });
+      const more = state.basic ? "More: every setting, map, number and formula" : "Less: the basic view";
+      if (find(".pvi-more").textContent !== more) find(".pvi-more").textContent = more;
+      find(".pvi-more").setAttribute("aria-expanded", String(!state.basic));
       find(".pvi-add").disabled = choices >= props.colours.length;
       find(".pvi-clear").disabled = !choices;
     },

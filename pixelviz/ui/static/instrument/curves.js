@@ -134,7 +134,7 @@ export function curves(host, props) {
         model.moments[method].forEach((channel, c) => D.dot(ink, map, model.t, channel[name], {
           color: props.channels[model.picture.channels === 3 ? c : 3][1], paper: colors.paper, radius: 3.4, hollow: method === "ddpm" }));
       D.text(ink, name, box.left - 24, 12, { color: colors.text, weight: 600, size: 12, font });
-      D.text(ink, `ours ${average("ours").toFixed(3)}, DDPM ${average("ddpm").toFixed(3)}`, box.left - 24, 27, { color: colors.quiet, font });
+      D.text(ink, `pixel-aware ${average("ours").toFixed(3)}, DDPM ${average("ddpm").toFixed(3)}`, box.left - 24, 27, { color: colors.quiet, font });
     }
   }
 

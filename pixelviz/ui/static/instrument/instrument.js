@@ -3,8 +3,10 @@
 import { decade, decimal, follow, node } from "../page.js";
 import { uploads } from "../upload.js";
 import { controls as makeControls } from "./controls.js";
+import { cloud as makeCloud } from "./cloud.js";
 import { curves as makeCurves } from "./curves.js";
 import { frames as makeFrames } from "./images.js";
+import { large } from "./large.js";
 import { palette } from "./plot.js";
 import * as P from "./process.js";
 import { theory, water as makeWater } from "./water.js";
@@ -23,11 +25,11 @@ export function mount({ element, props, trigger, watch }) {
   const titles = Object.fromEntries(props.schedules.map(([title, name]) => [name, title])), schedules = Object.keys(titles);
   /** The fields of Python's View by its own names, with its defaults, and what only the screen knows.
    *  @type {Record<string, any>} */
-  const state = { picture: null, schedule: schedules[0], pair: [0, 1], example: null, playing: false, selected: 0 };
+  const state = { picture: null, schedule: schedules[0], pair: [0, 1], example: null, playing: false, selected: 0, basic: Boolean(props.upload_id) };
   for (const [key, { default: value }] of Object.entries(props.view)) state[key] = value;
   const wished = { gamma: state.gamma }; // what the user asked for; T may not allow it now
   const waiting = new Map(); // request -> what to do when its picture is here
-  let asked = 0, picture = null, model = null, changed = {}, queued = false, last = null, lit = null, probe = null, nextChannel = 1, back = null;
+  let asked = 0, picture = null, model = null, changed = {}, queued = false, last = null, lit = null, probe = null, nextChannel = 1;
   let colors = null;
   const noise = {};
 
@@ -48,6 +50,7 @@ export function mount({ element, props, trigger, watch }) {
   const frames = makeFrames(host, props);
   const curves = makeCurves(host, props);
   const water = makeWater(host, () => frames.frames.image.canvas);
+  const cloud = makeCloud(host);
   const controls = makeControls(host, props, act);
   const words = makeWords(host, controls.limits, props.adviser);
   const message = host.querySelector(".pvi-message");
@@ -150,9 +153,11 @@ export function mount({ element, props, trigger, watch }) {
     frames.mark(model, dragging);
     curves.draw(model, whole.look ? { ...whole, picture: true } : whole, colors);
     water.draw(model, whole, colors);
+    cloud.draw(model, whole, colors);
     words.draw(model, whole);
+    host.classList.toggle("pvi-basic", state.basic);
     controls.draw(model, wished);
-    caption("ahead", model.i ? `ours: ${(100 * model.aheadShare).toFixed(0)} %` : "no one at t = 0");
+    caption("ahead", model.i ? `pixel-aware: ${(100 * model.aheadShare).toFixed(0)} %` : "no one at t = 0");
     caption("gap", `${decimal(Number(model.gap.ours.mean.toPrecision(3)))} nats`);
     caption("ours", state.schedule === schedules[0] ? "" : titles[state.schedule]);
     if (whole.picture) caption("image", `${picture.columns} × ${picture.rows}`);
@@ -253,12 +258,7 @@ export function mount({ element, props, trigger, watch }) {
     touch("look");
   });
   host.querySelector(".pvi-large").addEventListener("click", () => api.scene(["water"]));
-  host.querySelector(".pvi-leave").addEventListener("click", () => api.scene(null));
-  host.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || !host.classList.contains("pvi-scene")) return;
-    event.stopPropagation();
-    api.scene(null);
-  });
+  host.querySelector(".pvi-more").addEventListener("click", () => api.set({ basic: !state.basic }));
   host.querySelector(".pvi-numbers tbody").addEventListener("pointerover", (event) => { const row = event.target.closest("tr"); if (row) light([...row.parentElement.children].indexOf(row)); });
   host.querySelector(".pvi-numbers tbody").addEventListener("pointerleave", () => light(null));
 
@@ -272,6 +272,8 @@ export function mount({ element, props, trigger, watch }) {
 
   const api = {
     ready: false,
+    /** @type {ReturnType<typeof large>} */
+    scene: () => {},
     state() {
       const told = structuredClone(state);
       delete told.selected;
@@ -285,6 +287,7 @@ export function mount({ element, props, trigger, watch }) {
       if (number(partial.floor)) state.floor = clamp(partial.floor, floor.min, floor.max);
       if (typeof partial.schedule === "string" && partial.schedule in P.CLOCKS) state.schedule = partial.schedule;
       if (typeof partial.rescaled === "boolean") state.rescaled = partial.rescaled;
+      if (typeof partial.basic === "boolean") { state.basic = partial.basic; touch("pixels"); }
       if (before !== JSON.stringify([state.gamma, state.T, state.floor, state.schedule, state.rescaled])) touch("process");
       if (number(partial.crop)) { state.crop = clamp(partial.crop, 0, 1); touch("pixels"); }
       if (number(partial.t)) { state.t = clamp(partial.t, 0, 1); touch("time"); }
@@ -294,6 +297,7 @@ export function mount({ element, props, trigger, watch }) {
       if (Array.isArray(partial.pixels) && !other && picture) setPixels(partial.pixels, partial.pair);
       else if (Array.isArray(partial.pair)) setPair(partial.pair);
       if (typeof partial.playing === "boolean" && partial.playing !== state.playing) { if (partial.playing) api.play(); else api.pause(); }
+      if (Number.isInteger(partial.selected)) select(partial.selected);
       touch("focus");
       return other || noise || !picture
         ? ask(other ? partial.example : undefined, noise ? partial.seed : state.seed, partial.pixels && { pixels: partial.pixels, pair: partial.pair })
@@ -308,15 +312,6 @@ export function mount({ element, props, trigger, watch }) {
       }
       host.classList.toggle("pvi-some", !!keys);
       touch("look");
-    },
-    /** Some views over the whole window in large type, or (null) the page again. */
-    scene(keys) {
-      if (keys) back = document.activeElement;
-      host.classList.toggle("pvi-scene", !!keys);
-      host.querySelector(".pvi-leave").hidden = !keys;
-      api.show(keys);
-      const to = keys ? host.querySelector(".pvi-leave") : back;
-      to?.focus();
     },
     highlight(key) {
       for (const view of views) view.classList.toggle("pvi-look", view.dataset.view === key);
@@ -416,9 +411,10 @@ export function mount({ element, props, trigger, watch }) {
   const keys = { signed: host.querySelector("[data-key=signed]"), ahead: host.querySelector("[data-key=ahead]"), heat: host.querySelector("[data-key=heat]") };
   keys.signed.append("− ", bar(frames.legend.signed), " +");
   keys.heat.append(decade(frames.legend.decades[0]), " ", bar(frames.legend.heat), " 3 nats");
-  keys.ahead.append(node("i", { class: "pvi-swatch", style: `background: ${frames.colours.ours}` }), " ours has less SNR left ",
+  keys.ahead.append(node("i", { class: "pvi-swatch", style: `background: ${frames.colours.ours}` }), " pixel-aware has less SNR left ",
     node("i", { class: "pvi-swatch", style: `background: repeating-linear-gradient(135deg, ${frames.colours.hatch} 0 2px, ${frames.colours.ddpm} 2px 6px)` }), " DDPM has");
 
+  api.scene = large(host, api.show);
   host.pvInstrument = api;
   api.show(null);
   follow({ props, watch }, (next) => { if (next && (picture || next.index || next.error)) receive(next); else ask(props.first, state.seed); });

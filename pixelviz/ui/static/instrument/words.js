@@ -80,7 +80,7 @@ export function words(host, limits, adviser) {
     const { gap, state } = model, made = [
       card("Terminal gap", `${decimal(Number(gap.ours.mean.toPrecision(3)))} nats`, `mean KL of x_T to N(0, 1) per value; DDPM ${decimal(Number(gap.ddpm.mean.toPrecision(3)))}`),
       card("Barely noisy at T", percent(gap.ours.barely), `of the values have a variance below 0.9; the least is ${gap.ours.least.toFixed(3)}`),
-      card("Ahead at t = 1", percent(model.aheadAtEnd), "of the values have less SNR left with ours than with DDPM, and so the lower mean"),
+      card("Ahead at t = 1", percent(model.aheadAtEnd), "of the values have less SNR left pixel-aware than by DDPM, and so the lower mean"),
     ];
     if (model.tDelta !== null) {
       const [a, b] = state.pair, bright = model.pixels[a].x0 > model.pixels[b].x0 ? a : b;
@@ -119,18 +119,18 @@ export function words(host, limits, adviser) {
       line.classList.toggle("pvi-lit", model.lit === k);
       line.style.setProperty("--pixel", p.color);
       const cells = [`${k + 1}: ${where(p, picture)}`, n(p.x0), n(Math.exp(p.ours.log)), n(p.ours.snr), n(p.ddpm.snr), n(p.ours.rate),
-        i === 0 ? "no one" : p.ours.log < p.ddpm.log ? "ours" : "DDPM", n(p.ours.x), n(p.ddpm.x), n(P.kl(p.x0, P.logBar(p.x0, state.gamma, model.clock[state.T])))];
+        i === 0 ? "no one" : p.ours.log < p.ddpm.log ? "pixel-aware" : "DDPM", n(p.ours.x), n(p.ddpm.x), n(P.kl(p.x0, P.logBar(p.x0, state.gamma, model.clock[state.T])))];
       cells.forEach((text, c) => set(line.children[c], text));
     });
     const list = (method, name) => model.moments[method].map((c) => c[name].toFixed(3)).join(" / ");
-    set(image, `Whole image${picture.channels === 3 ? ", red / green / blue" : ""}: mean ${list("ours", "mean")} ours, ${list("ddpm", "mean")} DDPM; ` +
-      `variance ${list("ours", "variance")} ours, ${list("ddpm", "variance")} DDPM.`);
+    set(image, `Whole image${picture.channels === 3 ? ", red / green / blue" : ""}: mean ${list("ours", "mean")} pixel-aware, ${list("ddpm", "mean")} DDPM; ` +
+      `variance ${list("ours", "variance")} pixel-aware, ${list("ddpm", "variance")} DDPM.`);
   }
 
   const sentence = (model) => {
     const { i, t, state, pixels } = model, n = (v) => decimal(Number(v.toPrecision(3)));
     return [`Step ${i} of ${state.T}, t = ${t.toFixed(2)}, gamma ${state.gamma}.`,
-      i ? `Ours has less SNR left in ${percent(model.aheadShare)} of the values.` : "No noise yet.",
+      i ? `Pixel-aware has less SNR left in ${percent(model.aheadShare)} of the values.` : "No noise yet.",
       model.fastest === null ? "" : `Pixel ${model.fastest + 1} empties fastest.`,
       ...pixels.map((p) => `Pixel ${p.k + 1}, x0 ${n(p.x0)}: SNR ${n(p.ours.snr)}, DDPM ${n(p.ddpm.snr)}.`)].join(" ");
   };
@@ -144,7 +144,7 @@ export function words(host, limits, adviser) {
       writeTable(model);
       const p = model.probed || (model.lit !== null ? model.pixels[model.lit] : null);
       set(readout, p
-        ? `${model.probed ? "Pixel" : `Pixel ${p.k + 1}`} at ${where(p, model.picture)}: x₀ ${decimal(p.x0)}, SNR ${decimal(p.ours.snr)} ours, ${decimal(p.ddpm.snr)} DDPM; xₜ ${decimal(p.ours.x)} and ${decimal(p.ddpm.x)}`
+        ? `${model.probed ? "Pixel" : `Pixel ${p.k + 1}`} at ${where(p, model.picture)}: x₀ ${decimal(p.x0)}, SNR ${decimal(p.ours.snr)} pixel-aware, ${decimal(p.ddpm.snr)} DDPM; xₜ ${decimal(p.ours.x)} and ${decimal(p.ddpm.x)}`
         : "Point at a pixel to see its numbers, click to follow it, drag its marker to move it.");
       clearTimeout(speaking);
       speaking = setTimeout(() => set(live, sentence(model)), 700);
