@@ -26,6 +26,7 @@ COMMANDS = {
     "scale": "pixelviz.commands.draw",
     "evaluate": "pixelviz.commands.measure",
     "bench": "pixelviz.commands.measure",
+    "energy": "pixelviz.commands.measure",
     "check": "pixelviz.commands.check",
     "inspect": "pixelviz.commands.look",
     "export": "pixelviz.commands.draw",

@@ -20,11 +20,13 @@ from pixelviz.data.picture_store import PICTURES
 from pixelviz.data.pictures import RGB_CHANNELS, as_bytes, frame_steps, suggest_pixels
 from pixelviz.data.sets import to_image, to_unit
 from pixelviz.declare import declared, fields_of
+from pixelviz.process.formulas import PAPERS, FormulaRate
 from pixelviz.process.forward import Moments, closed_form_moments, noise, raise_to_floor, walk_both
 from pixelviz.process.schedules import SCHEDULES, LinearBeta, PixelAware, Schedule, by_pixel
 
 SETTINGS_FORMAT = 1
 METHODS = ("pixel_aware", "ddpm")
+OWN_RATE = "formula"  # the schedule whose rate `View.formula` says
 NAMES = ("Pixel-aware", "DDPM")
 IMAGE_FILE = "image.png"
 GRID, GIF_FRAMES, MP4_FRAMES = 25, 40, 100  # states that are kept of a walk: for Fig. 7 and 8, and the films
@@ -88,9 +90,10 @@ class View:
     floor: float = _slider(PAPER_FLOOR, 0.001, 0.5, 0.001, "Least pixel value; the paper's is 0.004.")
     t: float = Field(0.16, ge=0, le=1, description="The time on the screen, 0 to 1.")
     seed: Whole = Field(0, ge=0, le=MAX_SEED, description="Seed of the noise.")
-    schedule: Annotated[str, one_of(by_pixel)] = Field(
-        SCHEDULES.first, description="Ours: of those that give each pixel its own rate."
+    schedule: Annotated[str, one_of(lambda: [*by_pixel(), OWN_RATE])] = Field(
+        SCHEDULES.first, description="Ours: of those that give each pixel its own rate, or formula."
     )
+    formula: str = Field(PAPERS, description="Γ(x0, t), where the schedule is formula.")
     crop: float = _slider(MIDDLE, 0, 1, 0.01, "Where along the longer side the networks' square is cut.", ge=0, le=1)
     rescaled: bool = Field(True, description="Multiply DDPM's range by 1000/T.")
     pixels: tuple[tuple[int, int, int], ...] = Field((), description="Picked pixels.")
@@ -104,6 +107,7 @@ class View:
     @model_validator(mode="after")
     def _possible(self) -> View:
         check_process(self.gamma, self.T, self.floor)
+        self.schedules  # noqa: B018  (a formula may be no rate)
         self.original  # noqa: B018  (held from now on: a view outlives its picture's place in the store)
         return self
 
@@ -183,7 +187,10 @@ class View:
     @property
     def schedules(self) -> dict[str, Schedule]:
         """The schedule of each method: ours under its name with _ for -, and DDPM's."""
-        ours = SCHEDULES[self.schedule].build(self.T, self.gamma)
+        if self.schedule == OWN_RATE:
+            ours: Schedule = FormulaRate(self.T, self.gamma, self.formula)
+        else:
+            ours = SCHEDULES[self.schedule].build(self.T, self.gamma)
         return {self.schedule.replace("-", "_"): ours, METHODS[1]: self.theirs}
 
     @property
@@ -256,6 +263,10 @@ class View:
 
 
 # Claims, lesson and exports are about the paper's schedule, so they leave `schedule` alone.
-DEFAULTS = {key: field.default for key, field in fields_of(View).items() if key not in ("picture", "name", "schedule")}
+DEFAULTS = {
+    key: field.default
+    for key, field in fields_of(View).items()
+    if key not in ("picture", "name", "schedule", "formula")
+}
 ENDS = {"min": "ge", "max": "le"}
 FILE_NAMES = {"rescaled": "ddpm_rescaled"}

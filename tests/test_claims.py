@@ -48,7 +48,7 @@ def context():
 # What the audit of the paper found, at its own settings.
 FOUND = {
     HOLDS: "eq4 eq6 eq7 eq8 eq9 eq11 gamma-small taylor eq18 eq20-21 eq23-25 law-of-large-numbers four-times-ddpm "
-    "ddim-time ddim-fid",
+    "ddim-time ddim-fid gamma-ratio",
     WHERE: "eq1 scalar water-dual fig1 scale-detail terminal snr-exponential prop1 appendix-a-power prop2 faster fig2 "
     "heads toy algorithm1-line9 four-times competitive sizes fewer-steps last-step steps-and-quality ten-times "
     "resolution",
@@ -117,6 +117,8 @@ SWAPS = [
     ("snr-exponential", lambda gamma, t, x0: x0 * torch.exp(-gamma * t * x0), HOLDS),
     ("snr-exponential", lambda gamma, t, x0: x0 / t**40, SLIP),
     ("gamma-small", lambda gamma, T, x0: torch.exp(-gamma * x0), SLIP),
+    ("gamma-ratio", lambda T: T / 150, SLIP),
+    ("gamma-ratio", lambda T: T / 4, WHERE),
     ("prop1", lambda context, t, x0: 1 / x0 + 0 * t, SLIP),
     ("eq17", lambda gamma, x0, t: theory.printed_snr_derivative(gamma, x0, t) * torch.exp(gamma * t * x0), HOLDS),
     ("taylor", lambda x: (x * torch.exp(x), x * torch.exp(x / 2)), SLIP),

@@ -41,7 +41,7 @@ def test_the_benchmark_is_the_files(page):
     expect(table).to_have_count(len(wanted), timeout=PATIENCE)
     shown = table.evaluate_all("rows => rows.map((row) => [...row.cells].map((cell) => cell.textContent))")
     assert shown == wanted
-    expect(page.locator("#goals .pv-goals li")).to_have_count(3)
+    expect(page.locator("#goals .pv-goals li")).to_have_count(5)
     results = read_results(files[-1])
     expect(page.locator("#pareto svg[role=img]")).to_be_visible(timeout=PATIENCE)
     expect(page.locator("#pareto .points path.point")).to_have_count(len(results["rows"]), timeout=PATIENCE)

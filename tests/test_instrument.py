@@ -75,7 +75,7 @@ RUN = """([value, gamma, T, floor, rescaled, i, steps]) => {
   const atStep = { ours: (x, s) => P.logBar(x, gamma, s / T), ddpm: (x, s) => ddpm[s] };
   const spread = (table) => pack(Array.from(picture.index, (k) => table[k]), Float64Array);
   const found = { x0: spread(x0), kl: spread(x0.map((x) => P.kl(x, P.logBar(x, gamma, 1)))),
-    ahead: spread(x0.map((x) => P.ahead(x, gamma, i / T, ddpm[i]) ? 1 : 0)),
+    ahead: spread(x0.map((x) => P.logBar(x, gamma, i / T) < ddpm[i] ? 1 : 0)),
     aheadSaidTwice: spread(x0.map((x) => P.snr(x, logs.ours(x)) < P.snr(x, ddpm[i]) ? 1 : 0)) };
   for (const method of ["ours", "ddpm"]) {
     const table = P.marginal(x0, logs[method], P.table(x0.length));

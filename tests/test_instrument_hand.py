@@ -14,10 +14,11 @@ from pixelviz.data.images import SCREEN_SIDE, fit, read_image
 from pixelviz.data.pictures import to_bytes
 from pixelviz.data.sets import to_unit
 from pixelviz.process import theory
+from pixelviz.process.formulas import FormulaRate
 from pixelviz.process.forward import closed_form, noise
 from pixelviz.process.schedules import LinearBeta, PixelAware
 from pixelviz.ui.widgets import EXAMPLE_IDS
-from tests.browser import INSTRUMENT, PATIENCE, watched
+from tests.browser import INSTRUMENT, LINK, PATIENCE, watched
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
@@ -321,3 +322,38 @@ def test_a_change_is_told_once_a_frame(page):
     )
     assert len(told) == 1
     assert (told[0]["t"], told[0]["gamma"]) == (0.95, 49)
+
+
+# --- A rate of one's own
+
+
+def test_a_formula_is_a_schedule_in_frames_link_and_message(page, url):
+    """The drawn frame is x_t by the formula; a link brings it back; what is no rate is told, and changes nothing."""
+    text, name = "gamma*x0*(1 + t)/3", next(iter(EXAMPLE_IDS))
+    put(page, example=name, t=0.5, T=40, gamma=6, basic=False)
+    page.locator("#instrument .pvi-schedule select").select_option("formula")
+    field = page.locator("#instrument .pvi-formula input")
+    expect(field).to_have_value("gamma*x0/2")
+    field.fill(text)
+    field.press("Enter")
+    put(page)
+    x0 = to_unit(fit(read_image(EXAMPLE_IDS[name]), SCREEN_SIDE).tensor(), 0.004, torch.float64)
+    x = closed_form(FormulaRate(40, 6.0, text), x0, 20, next(noise(0, x0.shape, 1)))
+    shown = to_bytes(x, 0.004).transpose(1, 2, 0)
+    assert np.abs(drawn(page, "ours").astype(int) - shown).max() <= 1
+    link = page.evaluate(LINK)
+    assert "schedule=formula&formula=gamma*x0*(1%20%2B%20t)%2F3" in link
+
+    field.fill("gamma")
+    field.press("Enter")
+    warning = page.locator("#instrument .pvi-formula p")
+    expect(warning).to_contain_text("Γ must rise with x0")
+    put(page)
+    assert np.abs(drawn(page, "ours").astype(int) - shown).max() <= 1, "what was there stays"
+    page.goto("about:blank")
+    page.goto(link)
+    page.wait_for_function(
+        f"{INSTRUMENT}?.pvInstrument?.ready && {INSTRUMENT}.pvInstrument.state().schedule === 'formula'"
+    )
+    assert state(page)["formula"] == text
+    expect(warning).to_be_hidden()

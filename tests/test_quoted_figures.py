@@ -1,9 +1,15 @@
 """The tables of RESULTS.md of costs, samples and SSIM are what `bench --preset` and `evaluate --write` wrote."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import torch
+
+from pixelviz.data.sets import load_images
+from pixelviz.process.schedules import PixelAware
+from pixelviz.process.theory import terminal_gap
 
 ROOT = Path(__file__).parents[1]
 COSTS = sorted((ROOT / "assets" / "costs").glob("*.json"))
@@ -25,8 +31,12 @@ def test_results_quote_the_measured_costs(path):
     assert figures["environment"]["machine"].split(",")[0] in (ROOT / "RESULTS.md").read_text()
 
 
+def _record(name):
+    return json.loads((ROOT / "checkpoints" / name / "config.json").read_text())
+
+
 def _figures(name):
-    return json.loads((ROOT / "checkpoints" / name / "config.json").read_text())["figures"]
+    return _record(name)["figures"]
 
 
 def test_results_quote_the_samples_of_the_fashion_checkpoint():
@@ -40,6 +50,20 @@ def test_results_quote_the_samples_of_the_fashion_checkpoint():
         assert line in page
     prior = figures["prior_fid"]
     assert f"FID {prior['consistent']:.2f} against {prior['printed']:.1f}" in page
+
+
+@pytest.mark.parametrize("size", [28, 32])
+def test_the_card_quotes_the_terminal_gap_of_its_own_pictures(size):
+    """32x32 is padded with black, whose gap is the largest; the bundled 10,000 are a part of the card's 60,000."""
+    images = load_images("fashion-mnist-10k", split="train", size=32, channels=1).images
+    pad = (32 - size) // 2
+    counts = torch.bincount(images[:, :, pad : 32 - pad, pad : 32 - pad].flatten().long(), minlength=256)
+    note = next(note for note in _record("fashion-mnist")["notes"] if note.startswith("Floor"))
+    own, own_floor, _, raw, raw_floor = map(float, re.findall(r"0\.\d{3,}", note))
+    for floor, quoted in ((0.2, own if size == 32 else raw), (0.004, own_floor if size == 32 else raw_floor)):
+        x0 = floor + (1 - floor) * torch.arange(256).double() / 255
+        gap = terminal_gap(PixelAware(200, 20.0), x0).kl
+        assert (gap * counts).sum().item() / counts.sum().item() == pytest.approx(quoted, rel=0.03)
 
 
 @pytest.mark.parametrize(

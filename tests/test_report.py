@@ -20,7 +20,7 @@ def test_verdicts_say_by_how_much():
         _row("parallel", 10, 2.5, 1),
         _row("dpm++", 10, 2, 1),
     ]
-    met, missed, still_open = report.verdicts({"checkpoint": "m", "rows": rows})
+    met, missed, _, still_open, _ = report.verdicts({"checkpoint": "m", "rows": rows})
     assert met.met is True
     assert "3.00" in met.text
     assert "0.2 of its time" in met.text
@@ -103,3 +103,16 @@ def test_the_page_s_figures_are_the_benchmarks():
         assert_drawn(path.with_suffix(".svg"), found)
     quoted = set(re.findall(r"<!-- benchmark (\S+) -->", text))
     assert quoted == {path.stem for path in report.RESULTS.glob("*.json")}
+
+
+def test_unipc_and_the_corrector_are_aims_too():
+    """The corrector has the steps that it was measured with, the most of them; its plain number is 1000."""
+    rows = [_row("parallel", k, 2.0, 0.1) for k in (10, 50)]
+    rows += [_row("unipc", 10, 1.9, 0.1), _row("sde-pc", 100, 9.0, 1), _row("sde-pc", 250, 1.5, 2)]
+    *_, unipc, _, corrector = report.verdicts({"checkpoint": "m", "rows": rows})
+    assert unipc.met is corrector.met is False
+    assert "1.50 of SDE, predictor-corrector with 250 steps (worse by 0.50)" in corrector.text
+    assert "UniPC with 10 steps (worse by 0.10)" in unipc.text
+    rows[-1]["fid"] = 2.5
+    assert report.verdicts({"checkpoint": "m", "rows": rows})[-1].met is True
+    assert "1000 steps: not measured yet" in report.verdicts({"checkpoint": "m", "rows": rows[:3]})[-1].text

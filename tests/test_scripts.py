@@ -1,6 +1,7 @@
 """The page's scripts: served once from an address of their own, and their mathematics in Node, without a browser."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -17,8 +18,9 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 
-from pixelviz.config import PAPER_FLOOR
+from pixelviz.config import PAPER_FLOOR, ConfigError
 from pixelviz.process import theory, water
+from pixelviz.process.formulas import FormulaRate
 from pixelviz.process.schedules import SCHEDULES, LinearBeta, PixelAware, by_pixel
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.ui import scripts
@@ -31,7 +33,7 @@ MODULES = sorted(path for path in scripts.STATIC.rglob("*.js"))
 
 
 def schedule_cases():
-    """Both schedules at some steps: log alpha_bar, SNR and its rate, Proposition 2, the gap's KL."""
+    """Both schedules at some steps: log alpha_bar, SNR and its rate, the gap's KL."""
     x0 = torch.tensor(LEVELS, dtype=torch.float64)
     for T, gamma, rescaled in ((2, 0.9, True), (40, 7.5, True), (200, 20.0, False), (1000, 50.0, True)):
         ours, ddpm = PixelAware(T, gamma), LinearBeta(T, rescaled)
@@ -40,7 +42,6 @@ def schedule_cases():
         yield "ddpmTable", [T, rescaled], table
         for i in {1, T // 2, T}:
             yield "ddpmRate", [table.tolist(), i], T * (table[i - 1] - table[i])
-            ahead = theory.who_is_ahead(ours, ddpm, x0, i / T).mean
             snr, rate = ours.snr(x0, i), ours.snr_derivative(x0, i).abs()
             for k, x in enumerate(LEVELS):
                 log = -gamma * x * i / T
@@ -48,7 +49,6 @@ def schedule_cases():
                 yield "snr", [x, log], snr[k]
                 yield "snrRate", [x, gamma * x, log], rate[k]
                 yield "snr", [x, table[i].item()], ddpm.snr(x0[k], i)
-                yield "ahead", [x, gamma, i / T, table[i].item()], bool(ahead[k])
         for x, kl in zip(LEVELS, theory.terminal_gap(ours, x0).kl, strict=True):
             yield "kl", [x, -gamma * x], kl
             yield "productOfAlphas", [x, gamma, T], ours.alpha_bar(torch.tensor(x, dtype=torch.float64), T)
@@ -107,14 +107,40 @@ def water_cases():
         for i in (0, T // 4, T - 1):
             yield "bits", [snr[i, 0].item()], bits[i, 0].detach()
             yield "bitsRate", [snr[i, 1].item(), falls[i, 1].item()], rates[i, 1]
-        fastest, clock = rates.argmax(1), [i / T for i in range(T + 1)]
+        fastest = rates.argmax(1)
         changes = [
             {"t": (i + 1) / T, "from": fastest[i - 1].item(), "to": fastest[i].item()}
             for i in range(1, T)
             if fastest[i] != fastest[i - 1]
         ]
         assert changes
-        yield "changesOfFastest", [x0.tolist(), gamma, clock], changes
+        yield "changesOfFastest", [x0.tolist(), "pixel-aware", T, gamma], changes
+
+
+def formula_cases():
+    """Rates of one's own: log alpha_bar, a crossing by the clock's closed form, and what is said of what is no rate."""
+    x0, T, gamma = torch.tensor(LEVELS, dtype=torch.float64)[:, None], 60, 12.0
+    for text in (
+        "gamma*x0/2",
+        "gamma*x0*(1 + t)/3",
+        "x0^2 + 0.1*x0",
+        "-(-x0)**1*2^-1 + exp(x0*t) - .5",
+        "2e0*sqrt(x0)+sin(x0/3)",
+    ):
+        steps = torch.tensor([0.0, 0.4, 1.0, 17.0, 33.25, 60.0], dtype=torch.float64)
+        schedule = FormulaRate(T, gamma, text)
+        yield "formulaBars", [text, LEVELS, T, gamma, steps.tolist()], schedule.log_alpha_bar(x0, steps)
+        yield "formulaRates", [text, LEVELS, T, gamma, [1, 17, 60]], schedule.rate(x0, torch.tensor([1, 17, 60]))
+    exact = theory.t_delta(0.2, 0.8, 20.0).item()
+    yield "formulaCrossing", ["gamma*x0/2", 0.2, 0.8, 200, 20.0], math.ceil(200 * exact) / 200
+    for text in ("x0 - 0.5", "gamma*(2 - x0)", "gamma", "x0 + 0.2 - t", "5 + 1/(x0 + 1)"):
+        with pytest.raises(ConfigError) as fault:
+            FormulaRate(T, gamma, text)
+        yield "formulaFault", [text, gamma], str(fault.value)
+    for text in ("", "x0 +", "(x0", "x0 x0", "eval(x0)", "x0.a", "x0; 1", "x1", "x0**", "2(x0)", "x0" * 61):
+        with pytest.raises(ConfigError):
+            FormulaRate(T, gamma, text)
+        yield "formulaRefused", [text], True
 
 
 def adviser_cases():
@@ -164,14 +190,16 @@ def test_the_mathematics_in_node_is_that_of_python(tmp_path):
         pytest.skip("no Node was found")
     cases = [
         {"name": name, "args": args, "wanted": wanted.tolist() if isinstance(wanted, torch.Tensor) else wanted}
-        for name, args, wanted in (
-            *schedule_cases(),
-            *table_cases(),
-            *proposition_cases(),
-            *water_cases(),
-            *adviser_cases(),
-            *picture_cases(),
+        for made in (
+            schedule_cases,
+            table_cases,
+            proposition_cases,
+            water_cases,
+            adviser_cases,
+            picture_cases,
+            formula_cases,
         )
+        for name, args, wanted in made()
     ]
     (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
     run = subprocess.run(

@@ -30,7 +30,7 @@ from pixelviz.data.sets import DATASETS, ImageSet
 from pixelviz.devices import Compute, choose
 from pixelviz.learning import costs
 from pixelviz.learning.held_out import held_out_losses
-from pixelviz.measure import benchmark, evaluation, judges, report
+from pixelviz.measure import benchmark, evaluation, judges, report, residuals
 from pixelviz.measure.judges import ImageNetFeatures, Reference
 from pixelviz.measure.nearest import memorised
 from pixelviz.samplers import compared
@@ -218,6 +218,28 @@ def bench(
     )
     for one in report.verdicts(state.figures):
         console.print(one.text)
+
+
+def energy(
+    checkpoint: Folder,
+    json_file: JsonFile = None,
+    data: Annotated[str | None, typer.Option(help="Data set whose test images are used; by default its own.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="Test images.")] = 300,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Measure R_phi's error by brightness and gamma t, and the gamma at which the bound made of it is least."""
+    compute = choose(device, precision)
+    loaded = checkpoints.load(checkpoint, compute.device)
+    source = source_of(checkpoint, loaded.record, {"data": data} if data else None)
+    test = images_of(source, loaded.model.config, split="test", limit=images, allow_download=False)
+    *_, state = watched("measuring", residuals.residual_errors(loaded.model, compute, test.images))
+    least = state.figures["least"]
+    console.print(
+        f"Least energy at gamma {least['gamma']:g} for T = {least['T']}: {least['nats_per_value']:.4f} nats per value."
+    )
+    about = {"checkpoint": checkpoint.name, "weights": checkpoints.digest(checkpoint), "data": test.name}
+    write_result(json_file, about | state.figures)
 
 
 def _bench_cost(name: str, config: ModelConfig, json_file: Path | None, device: str, batch: int, repeats: int) -> None:

@@ -161,7 +161,7 @@ def _measured_against(goal: Goal, ours: dict[str, Any], theirs: dict[str, Any]) 
     better, ratio = ours["fid"] <= theirs["fid"], ours["seconds_per_image"] / theirs["seconds_per_image"]
     worse = "" if better else f" (worse by {ours['fid'] - theirs['fid']:.2f})"
     quick = goal.aim.time_share is None or ratio <= goal.aim.time_share
-    peer = f"{SAMPLERS[theirs['method']].title} with {goal.method_passes} steps"
+    peer = f"{SAMPLERS[theirs['method']].title} with {theirs['passes']} steps"
     text = f"FID {ours['fid']:.2f} against {theirs['fid']:.2f} of {peer}{worse}, in {ratio:.2g} of its time"
     text = text if quick else f"{text} (aim: {goal.aim.time_share:g})"
     if not (ours.get("judge") and theirs.get("judge")):
@@ -176,13 +176,15 @@ def _measured_against(goal: Goal, ours: dict[str, Any], theirs: dict[str, Any]) 
 def verdict(goal: Goal, results: dict[str, Any]) -> GoalResult:
     """How the checkpoint does against a goal: by the first sampler or, where that misses it, by others of ours."""
     rows = {(r["method"], r["passes"]): r for r in results["rows"] if r["model"] == results["checkpoint"]}
-    peers = [rows[method, goal.method_passes] for method in goal.methods if (method, goal.method_passes) in rows]
-    k = goal.aim.passes
+    steps, k = goal.method_passes, goal.aim.passes
+    if goal.aim.longest:
+        steps = max((passes for method, passes in rows if method in goal.methods), default=steps)
+    peers = [rows[method, steps] for method in goal.methods if (method, steps) in rows]
     # The prior alone runs no network: it is no diffusion that a goal could be met by.
     found = [rows[method, k] for method in ours() if (method, k) in rows and SAMPLERS[method].runs(k)]
     passes = "one pass" if k == 1 else f"{k} passes"
     if not peers or not found or found[0]["method"] != SAMPLERS.first:
-        peer = f"{SAMPLERS[goal.methods[0]].title} with {goal.method_passes} steps"
+        peer = f"{SAMPLERS[goal.methods[0]].title} with {steps} steps"
         return GoalResult(None, f"Pixel-aware with {passes} against {peer}: not measured yet.")
     theirs = min(peers, key=lambda row: row["fid"])
     each = [_measured_against(goal, row, theirs) for row in found]

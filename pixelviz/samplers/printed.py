@@ -1,4 +1,8 @@
-"""Algorithm 1 to the letter (Appendix D), so that it can be seen to diverge."""
+"""Algorithm 1 as printed (Appendix D), so that it can be seen to diverge.
+
+Line 9 has Eq. 4's denominator here, as Eq. 15's noises want it. To the letter (`reverse.letter_step`) it wants the
+noise of each step, of which a network at x_T knows one in all.
+"""
 
 from __future__ import annotations
 

@@ -36,11 +36,13 @@ def once(passes: int) -> int:
 class Aim:
     """What is aimed for against a peer: with `passes` no worse, in at most `time_share` of its time (None: any).
 
-    The peer has the first number of passes of its row's `compared`; of its variants the best that was measured counts.
+    The peer has the first number of passes of its row's `compared` (longest: the most that were measured, for a peer
+    that is seldom waited for); of its variants the best that was measured counts.
     """
 
     passes: int
     time_share: float | None = None
+    longest: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,14 +172,17 @@ SAMPLERS: Table[Sampler] = Table(
             "dpm++-clip", baselines.dpm_solver_clipped, "DPM-Solver++(2M, clipped)", "Lu et al. 2022",
             compared=(10, 20), variant_of="dpm++",
         ),
-        _peer("unipc", baselines.unipc, "UniPC", "Zhao et al. 2023", compared=(10,), raced=(10,), quick=(10,)),
+        _peer(
+            "unipc", baselines.unipc, "UniPC", "Zhao et al. 2023", compared=(10,), raced=(10,), quick=(10,),
+            aim=Aim(10),
+        ),
         _peer(
             "unipc-clip", baselines.unipc_clipped, "UniPC (clipped)", "Zhao et al. 2023",
             compared=(10,), variant_of="unipc",
         ),
         _peer(
             "sde-pc", baselines.sde_pc, "SDE, predictor-corrector", "Song et al. 2021b",
-            compared=(1000,), runs=lambda passes: 2 * passes,
+            compared=(1000,), runs=lambda passes: 2 * passes, aim=Aim(50, longest=True),
         ),
     ),
     SamplerError,

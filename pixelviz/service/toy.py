@@ -9,12 +9,16 @@ import torch
 from pydantic import Field
 
 from pixelviz.checks import ServiceError
+from pixelviz.claims import Curve, Plot
 from pixelviz.config import PAPER_FLOOR, ConfigError
 from pixelviz.data.images import Picture
 from pixelviz.declare import declared
+from pixelviz.measure import residuals
+from pixelviz.process.energy import energy_over
 from pixelviz.process.forward import raise_to_floor
+from pixelviz.process.open_loop import FORMS
 from pixelviz.process.theory import advise_gamma
-from pixelviz.process.toy import FORMS, error_map
+from pixelviz.process.toy import error_map
 
 BRIGHTNESSES = 24  # of a picture, for the toy experiment: its quantiles
 TOY_GAMMAS = tuple(float(f"{gamma:.4g}") for gamma in np.geomspace(1, 200, 47))
@@ -77,3 +81,36 @@ def toy_maps(picture: Picture | None, *asked: Any, **settings: Any) -> ToyMaps:
         return ToyMaps(maps, advice.gamma, words, float(x0.max()))
     except ConfigError as error:
         return ToyMaps(maps, None, f"The adviser has no γ here: {error}", float(x0.max()))
+
+
+def gamma_energy(picture: Picture | None, brightness: float, floor: float) -> tuple[Plot, float, str] | None:
+    """E(gamma) at T = 200 for these pixels with the bundled R_phi's error: its plot, where it is least, and in words.
+
+    None where no error has been measured. Arguments as for `toy_maps`.
+    """
+    found = residuals.bundled()
+    if found is None:
+        return None
+    error, figures = found
+    x0 = raise_to_floor(brightnesses(picture, brightness), floor)
+    measured, gaussian = (energy_over(e, residuals.GAMMAS, residuals.PAPER_T, x0) for e in (error, error.gaussian))
+    gamma, value = measured.best
+    plot = Plot(
+        f"Energy over gamma, least at {gamma:.3g}",
+        "γ",
+        "nats per value",
+        (
+            Curve("energy, R_φ's measured error", residuals.GAMMAS, measured.total.tolist()),
+            Curve("the same, were the residual Gaussian", residuals.GAMMAS, gaussian.total.tolist()),
+            Curve("of it the terminal gap, KL_T", residuals.GAMMAS, measured.gap.tolist()),
+        ),
+    )
+    ends = (residuals.GAMMAS[0], residuals.GAMMAS[-1])
+    said, theirs = (f"{g:.3g}" + ", the end of those tried" * (g in ends) for g in (gamma, gaussian.best[0]))
+    words = (
+        f"Energy KL_T + Σ ½(SNR_j−1 − SNR_j) MMSE_j at T = {residuals.PAPER_T}, with the error that "
+        f"{figures['checkpoint']} makes on {figures['images']} test images: least at γ = {said}, {value:.3f} "
+        f"nats per value. Below γ = {error.u[0] * residuals.PAPER_T:.3g} the first steps lie before all that was "
+        f"measured, and the error goes on as a Gaussian's. Were the residual Gaussian throughout: γ = {theirs}."
+    )
+    return plot, gamma, words

@@ -20,6 +20,7 @@ from pixelviz.config import PRESETS
 from pixelviz.data.pictures import to_pil
 from pixelviz.data.sets import DATASETS
 from pixelviz.declare import quoted
+from pixelviz.process.formulas import PAPERS
 from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service import forward
@@ -29,7 +30,7 @@ from pixelviz.service.jobs import Asked, TrainingJobs
 from pixelviz.service.service import Service
 from pixelviz.ui.guard import at_home
 from pixelviz.ui.queue import SHORT_LANE, generation_lane
-from pixelviz.view import DEFAULTS, View
+from pixelviz.view import DEFAULTS, OWN_RATE, View
 
 MOST_RUNS = 12_800  # images times passes of one call, which cannot be stopped: 64 images of a closed loop of 200 steps
 DRAWING, TRAINING = Settings(), Asked()  # what is done unless told otherwise
@@ -38,6 +39,7 @@ NAMES = {
     "data": DATASETS,
     "presets": PRESETS,
     "schedules": by_pixel(),
+    "rates": [*by_pixel(), OWN_RATE],
     "starts": STARTS,
     "samplers": ours(),
 }  # what stands in the endpoints' docstrings for these
@@ -101,6 +103,7 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         seed: int = DEFAULTS["seed"],
         ddpm_rescaled: bool = DEFAULTS["rescaled"],
         schedule: str = SCHEDULES.first,
+        formula: str = PAPERS,
     ) -> dict:
         """SNR of chosen pixels, and mean and variance of the whole image, over time, for both schedules.
 
@@ -109,10 +112,11 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         (a value per pixel), and under pixel_aware and ddpm: snr (a list per pixel), mean and variance (a list per
         channel, of x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps with the seed's one eps for all t and both
         schedules, as the screen shows it). None stands for infinity. DDPM's range is 1e-4 to 0.02 whatever T is,
-        unless ddpm_rescaled. schedule: ours, one of {schedules}; its figures come under its name, with _ for -.
+        unless ddpm_rescaled. schedule: ours, one of {rates}; its figures come under its name, with _ for -.
+        formula: where the schedule is "formula", the rate Γ of x0, t, gamma and pi, positive and rising with x0.
         """
         settings = {"gamma": gamma, "T": T, "floor": floor, "seed": seed, "rescaled": ddpm_rescaled}
-        view = View.of(_uploaded(image), schedule=schedule, **settings)
+        view = View.of(_uploaded(image), schedule=schedule, formula=formula, **settings)
         rows, columns = view.x0.shape[1:]
         middle = [[rows // 2, columns // 2, 0]]
         return forward.curves_json(view.but(pixels=middle if pixels is None or pixels == "" else pixels))

@@ -14,7 +14,7 @@ from pixelviz.service.service import Service, friendly
 from pixelviz.ui import widgets
 from pixelviz.ui.markup import render
 from pixelviz.ui.queue import SHORT_LANE
-from pixelviz.view import View
+from pixelviz.view import OWN_RATE, View
 
 TEXTS = ("show", "scenes", "glossary", "steps")  # of a language, those that the scenes and the popovers need
 
@@ -38,7 +38,7 @@ def build(tabs: Sequence[str], service: Service) -> None:
         examples=list(widgets.EXAMPLE_IDS),
         steps=len(STEPS) + 1,
         languages={code: {key: texts[key] for key in TEXTS} for code, texts in languages().items()},
-        schedules=by_pixel(),
+        schedules=[*by_pixel(), OWN_RATE],
         view=View.declaration(),
     )
     quiet = {"show_progress": "hidden", "api_visibility": "private"}

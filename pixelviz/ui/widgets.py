@@ -14,11 +14,12 @@ from pixelviz.config import PAPER_FLOOR
 from pixelviz.data import pictures
 from pixelviz.data.images import EXAMPLES, fit_square
 from pixelviz.data.picture_store import PICTURES
+from pixelviz.process.formulas import LONGEST, PAPERS
 from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.process.theory import LEAST_GAMMA_FOR_FLOOR
 from pixelviz.ui import scripts
 from pixelviz.ui.markup import render
-from pixelviz.view import View
+from pixelviz.view import OWN_RATE, View
 
 THUMBNAIL_SIDE = 48
 IMAGE_TYPES = ["image"]
@@ -78,7 +79,8 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
         upload_id=upload_id,
         examples=[[name, *example] for name, example in zip(EXAMPLE_IDS, _thumbnails(), strict=True)],
         first=next(iter(EXAMPLE_IDS)),
-        schedules=[(SCHEDULES[name].title, name) for name in by_pixel()],
+        schedules=[*((SCHEDULES[name].title, name) for name in by_pixel()), ("Your own rate Γ(x₀, t)", OWN_RATE)],
+        formula={"default": PAPERS, "longest": LONGEST},
         view=View.declaration(),
         adviser={"least": PAPER_FLOOR, "leastGamma": LEAST_GAMMA_FOR_FLOOR},
         colours=list(pictures.PIXEL_COLOURS),

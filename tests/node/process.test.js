@@ -4,7 +4,20 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import * as mathematics from "../../pixelviz/ui/static/instrument/process.js";
+import { readFormula, readRate } from "../../pixelviz/ui/static/instrument/formula.js";
+import * as P from "../../pixelviz/ui/static/instrument/process.js";
+
+const said = (run) => { try { run(); return null; } catch (error) { return error.message; } };
+const own = (text, T, gamma) => P.oursBy("formula", T, gamma, readRate(text, gamma));
+const mathematics = {
+  ...P,
+  changesOfFastest: (x0, name, T, gamma) => P.changesOfFastest(x0, P.oursBy(name, T, gamma)),
+  formulaBars: (text, x0, T, gamma, steps) => x0.map((x) => steps.map((i) => own(text, T, gamma).log(x, i))),
+  formulaRates: (text, x0, T, gamma, steps) => x0.map((x) => steps.map((i) => own(text, T, gamma).rate(x, i))),
+  formulaCrossing: (text, a, b, T, gamma) => P.crossing(a, b, gamma, own(text, T, gamma)),
+  formulaFault: (text, gamma) => said(() => readRate(text, gamma)),
+  formulaRefused: (text) => said(() => readFormula(text)) !== null,
+};
 
 const CLOSE = 1e-9; // relative: both sides compute in float64
 

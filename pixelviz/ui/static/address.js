@@ -48,6 +48,7 @@ const KEYS = {
   image: (to, text) => { to.settings.example = among(props.examples, text); },
   ddpm: (to, text) => { to.settings.rescaled = among(["printed", "rescaled"], text) === "rescaled"; },
   schedule: (to, text) => { to.settings.schedule = among(props.schedules, text); },
+  formula: (to, text) => { to.settings.formula = text; },
   pixels: (to, text) => { to.settings.pixels = list(text, 3); },
   pair: (to, text) => { [to.settings.pair] = list(text, 2); },
 };
@@ -84,6 +85,7 @@ export function hash({ tab, step = null, lang = null, settings = {}, presenter =
   for (const key of numbers) if (settings[key] !== undefined) out.push([key, short(settings[key])]);
   if (settings.rescaled !== undefined) out.push(["ddpm", settings.rescaled ? "rescaled" : "printed"]);
   if (settings.schedule) out.push(["schedule", settings.schedule]);
+  if (settings.schedule === "formula") out.push(["formula", settings.formula]);
   if (settings.pixels) out.push(["pixels", pairs(settings.pixels)]);
   if (settings.pair) out.push(["pair", pairs([settings.pair])]);
   if (settings.basic) out.push(["view", "basic"]);

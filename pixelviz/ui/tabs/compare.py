@@ -15,7 +15,7 @@ from pixelviz.service import measured as benchmarks
 from pixelviz.service import race
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service, friendly
-from pixelviz.service.toy import toy_maps
+from pixelviz.service.toy import gamma_energy, toy_maps
 from pixelviz.ui import charts, widgets
 from pixelviz.ui.guard import at_home
 from pixelviz.ui.markup import joined, render
@@ -142,9 +142,11 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         try:
             picture = None if source == ONE_BRIGHTNESS else View.of(dict(EXAMPLES)[source]).original
             found = toy_maps(picture, brightness, floor, given == FORWARD, fresh, head_error, tolerance)
-            return charts.toy_figures(found), ""
+            chosen = gamma_energy(picture, brightness, floor)
+            shown = (charts.lines(chosen[0], cursor=chosen[1]), chosen[2]) if chosen else ("", "")
+            return charts.toy_figures(found), "", *shown
         except Exception as error:
-            return gr.skip(), widgets.alert(friendly(error))
+            return gr.skip(), widgets.alert(friendly(error)), gr.skip(), gr.skip()
 
     gr.Markdown(INTRO, elem_classes="pv-intro")
     name = gr.Dropdown([], label="Checkpoint", elem_id="compare-checkpoint")
@@ -207,6 +209,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 with gr.Column(scale=9, min_width=320):
                     toy_message = gr.HTML(apply_default_css=False)
                     maps = widgets.component(render("toy"), "toy.js", elem_id="toy")
+                    chosen_plot = widgets.chart(elem_id="energy")
+                    chosen_words = gr.Markdown(elem_id="energy-said")
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     started = go.click(
@@ -227,7 +231,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     gr.on([add.click, folder.submit], load_peer, [folder, name, chosen], [chosen, said], **SHORT_LANE, **quiet)
 
     settings = [source, brightness, floor, given, fresh, head_error, tolerance]
-    redraw = {"fn": toy, "inputs": settings, "outputs": [maps, toy_message], "queue": False, **quiet}
+    outputs = [maps, toy_message, chosen_plot, chosen_words]
+    redraw = {"fn": toy, "inputs": settings, "outputs": outputs, "queue": False, **quiet}
     toy_tab.select(**redraw)
     for control in settings:
         control.change(**redraw, trigger_mode="always_last")

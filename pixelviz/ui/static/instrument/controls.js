@@ -11,7 +11,7 @@ let instances = 0;
 // act: set(partial), play(), pause(), step(n), light(k or null), select(k), remove(k), add()
 export function controls(host, props, act) {
   const find = (selector) => host.querySelector(selector);
-  const own = `pvi-${(instances += 1)}`;
+  const ownName = `pvi-${(instances += 1)}`;
   const time = find(".pvi-time input"), clock = find(".pvi-clock"), play = find(".pvi-play"), speed = find(".pvi-speed select");
   const chips = find(".pvi-chips"), channel = find(".pvi-channel"), seed = find(".pvi-seed input");
   const pair = [...host.querySelectorAll(".pvi-pair select")];
@@ -42,12 +42,15 @@ export function controls(host, props, act) {
   for (const button of host.querySelectorAll("[data-step]")) button.addEventListener("click", () => { act.pause(); act.step(Number(button.dataset.step)); });
 
   const radios = (box, name, change) => box.querySelectorAll("input").forEach((radio) => {
-    radio.name = `${own}-${name}`;
+    radio.name = `${ownName}-${name}`;
     radio.addEventListener("change", () => change(radio.value));
   });
   const about = find(".pvi-range .pvi-key"), schedule = find(".pvi-schedule select");
   for (const [title, name] of props.schedules) schedule.append(new Option(title, name));
   schedule.addEventListener("change", () => act.set({ schedule: schedule.value }));
+  const own = find(".pvi-formula"), formula = own.querySelector("input"), fault = own.querySelector("p");
+  formula.maxLength = props.formula.longest;
+  formula.addEventListener("change", () => act.set({ formula: formula.value }));
   radios(find(".pvi-range"), "range", (value) => act.set({ rescaled: value === "rescaled" }));
   radios(channel, "channel", (value) => act.channel(Number(value)));
   seed.addEventListener("change", () => act.set({ seed: Number(seed.value) }));
@@ -109,6 +112,10 @@ export function controls(host, props, act) {
       const range = state.rescaled ? `Times 1000/T: after T steps DDPM has ${left} of x₀ left, too.` : `Made for 1000 steps: after T = ${state.T} DDPM still has ${left} of x₀.`;
       if (about.textContent !== range) about.textContent = range;
       if (schedule.value !== state.schedule) schedule.value = state.schedule;
+      own.hidden = state.schedule !== "formula";
+      if (formula.value !== state.formula && document.activeElement !== formula) formula.value = state.formula;
+      if (fault.textContent !== model.fault) fault.textContent = model.fault;
+      fault.hidden = !model.fault;
       value(seed, state.seed);
       thumbs.forEach((button, id) => button.setAttribute("aria-pressed", String(id === state.example)));
 

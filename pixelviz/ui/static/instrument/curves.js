@@ -13,10 +13,10 @@ const steps = (T, count) => [...new Set(Array.from({ length: count + 1 }, (_, k)
 const TIMES = Array.from({ length: 181 }, (_, k) => (k / 180) ** 2).slice(1);
 
 /** @returns {Record<"ours" | "ddpm", [number[], number[]]>} */
-function snrCurves(x0, { state, clock, ddpm }) {
+function snrCurves(x0, { ours, state, ddpm }) {
   const some = steps(state.T, 140);
   return {
-    ours: [TIMES, TIMES.map((t) => P.snr(x0, P.logBar(x0, state.gamma, P.clockAt(clock, t))))],
+    ours: [TIMES, TIMES.map((t) => P.snr(x0, ours.log(x0, t * state.T)))],
     ddpm: [some.map((i) => i / state.T), some.map((i) => P.snr(x0, ddpm[i]))],
   };
 }
@@ -31,7 +31,7 @@ export function curves(host, props) {
   function snr(model, colors) {
     const sheet = sheets.snr;
     if (!sheet.begin()) return;
-    const { ink, width, height } = sheet, { state, pixels, clock, c, t } = model, { font } = colors;
+    const { ink, width, height } = sheet, { state, pixels, ours, i, t } = model, { font } = colors;
     const side = Math.max(92, Math.min(230, width * 0.27));
     const top = 20, bottom = height - 34, left = 38;
     const over = { left, right: width - side - 24, top, bottom };
@@ -40,14 +40,13 @@ export function curves(host, props) {
     const frame = { log: true, y: SNR_DECADES, yTicks };
     const inTime = { ...frame, x: [0, 1], xTicks: [0, 0.25, 0.5, 0.75, 1], xName: "t" };
     const inX0 = { ...frame, x: [0, 1], xTicks: [0, 0.5, 1], xName: "x₀", yNames: false };
-    const highest = (c) => { const x = Math.min(1, P.snrPeak(state.gamma, c)); return P.snr(x, P.logBar(x, state.gamma, c)); };
 
     copy("snr", `${version}|${model.lit}|${colors.dark}`, sheet, (layer) => {
       const map = D.axes(layer, over, inTime, colors);
       D.axes(layer, across, inX0, colors);
       D.text(layer, "SNR over time", left, top - 8, { color: colors.quiet, font });
       D.text(layer, "SNR over brightness, now", across.right, top - 8, { align: "right", color: colors.quiet, font });
-      D.curve(layer, map, TIMES, TIMES.map((s) => highest(P.clockAt(clock, s))), { color: colors.quiet, width: 1.2, dash: [1.5, 3] });
+      D.curve(layer, map, TIMES, TIMES.map((s) => P.highestSnr(state.gamma, ours, s * state.T)), { color: colors.quiet, width: 1.2, dash: [1.5, 3] });
       if (model.tDelta !== null && model.tDelta <= 1) {
         const x = map.x(model.tDelta);
         D.line(layer, x, top, x, bottom, { color: colors.quiet, dash: [4, 3] });
@@ -88,8 +87,8 @@ export function curves(host, props) {
     if (!model.i) { D.text(ink, "infinite at t = 0", across.left + 4, (top + bottom) / 2, { color: colors.quiet, font }); return; }
     const xs = Array.from({ length: 90 }, (_, k) => (k + 1) / 90), log = model.ddpm[model.i];
     D.curve(ink, beside, xs, xs.map((v) => P.snr(v, log)), { color: colors.quiet, dash: DDPM_DASH, width: 1.6 });
-    D.curve(ink, beside, xs, xs.map((v) => P.snr(v, P.logBar(v, state.gamma, c))), { color: colors.text, width: 1.8 });
-    const peak = P.snrPeak(state.gamma, c);
+    D.curve(ink, beside, xs, xs.map((v) => P.snr(v, ours.log(v, i))), { color: colors.text, width: 1.8 });
+    const peak = ours.clock ? P.snrPeak(state.gamma, ours.clock[i]) : Infinity;
     if (peak <= 1) {
       const y = beside.y(highest(c));
       if (y < bottom) {
@@ -173,7 +172,7 @@ export function curves(host, props) {
     const t = Math.max(0, Math.min(1, (x - map.box.left) / (map.box.right - map.box.left)));
     const i = Math.round(t * model.state.T);
     return { t, pixel: near(model.pixels.flatMap((p) => [
-      [p.k, Math.abs(map.y(P.snr(p.x0, P.logBar(p.x0, model.state.gamma, P.clockAt(model.clock, t)))) - y)],
+      [p.k, Math.abs(map.y(P.snr(p.x0, model.ours.log(p.x0, t * model.state.T))) - y)],
       [p.k, Math.abs(map.y(P.snr(p.x0, model.ddpm[i])) - y)]])) };
   }
 

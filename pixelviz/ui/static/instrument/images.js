@@ -69,7 +69,7 @@ export function frames(host, props) {
       put(clean);
     }
     if (model.seen("gap") && (changed.picture || changed.process)) {
-      const kl = x0.map((v) => P.kl(v, P.logBar(v, state.gamma, model.clock[state.T])));
+      const kl = x0.map((v) => P.kl(v, model.ours.log(v, state.T)));
       const [low, high] = HEAT_DECADES, words = frames.gap.words;
       for (let p = 0; p < size; p++) {
         let sum = 0;

@@ -5,6 +5,7 @@ import { uploads } from "../upload.js";
 import { controls as makeControls } from "./controls.js";
 import { cloud as makeCloud } from "./cloud.js";
 import { curves as makeCurves } from "./curves.js";
+import { readRate } from "./formula.js";
 import { frames as makeFrames } from "./images.js";
 import { large } from "./large.js";
 import { palette } from "./plot.js";
@@ -15,6 +16,7 @@ import { words as makeWords } from "./words.js";
 const WALK_SECONDS = 8; // from t = 0 to 1 at speed 1
 const QUIET_STEP = 0.25; // seconds a step of the playing where less motion is wanted
 const CURVE_WORK = 18_000; // levels times steps of the moment curves, so that gamma can be dragged over any picture
+const OWN_RATE = "formula"; // the schedule whose rate the state's formula says
 const quiet = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 /** @param {import("../page.js").Component} component */
@@ -25,7 +27,7 @@ export function mount({ element, props, trigger, watch }) {
   const titles = Object.fromEntries(props.schedules.map(([title, name]) => [name, title])), schedules = Object.keys(titles);
   /** The fields of Python's View by its own names, with its defaults, and what only the screen knows.
    *  @type {Record<string, any>} */
-  const state = { picture: null, schedule: schedules[0], pair: [0, 1], example: null, playing: false, selected: 0, basic: Boolean(props.upload_id) };
+  const state = { picture: null, schedule: schedules[0], formula: props.formula.default, pair: [0, 1], example: null, playing: false, selected: 0, basic: Boolean(props.upload_id) };
   for (const [key, { default: value }] of Object.entries(props.view)) state[key] = value;
   const wished = { gamma: state.gamma }; // what the user asked for; T may not allow it now
   const waiting = new Map(); // request -> what to do when its picture is here
@@ -65,9 +67,9 @@ export function mount({ element, props, trigger, watch }) {
   /** @param {number | null} k */
   function numbers(at, k = null) {
     const [row, col, channel] = at, { index, noise, rows, columns } = picture, place = (channel * rows + row) * columns + col;
-    const x0 = model.x0[index[place]], eps = noise[place], { c, i, ddpm } = model, { gamma, T } = state;
-    const logs = { ours: P.logBar(x0, gamma, c), ddpm: ddpm[i] };
-    const rates = { ours: gamma * x0 * P.pace(model.clock, i), ddpm: P.ddpmRate(ddpm, i) };
+    const x0 = model.x0[index[place]], eps = noise[place], { ours, i, ddpm } = model, { T } = state;
+    const logs = { ours: ours.log(x0, i), ddpm: ddpm[i] };
+    const rates = { ours: ours.rate(x0, i), ddpm: P.ddpmRate(ddpm, i) };
     const of = (m) => ({ log: logs[m], snr: P.snr(x0, logs[m]), rate: P.snrRate(x0, rates[m], logs[m]), x: Math.exp(logs[m] / 2) * x0 + Math.sqrt(-Math.expm1(logs[m])) * eps });
     return { k, row, col, channel, x0, eps, color: k === null ? null : props.colours[k], ours: of("ours"), ddpm: of("ddpm"), T };
   }
@@ -84,40 +86,51 @@ export function mount({ element, props, trigger, watch }) {
     const once = (name, key, make) => { if (model.keys[name] !== key) { model.keys[name] = key; make(); } };
     if (fresh) {
       once("x0", state.floor, () => { model.x0 = P.raised(levels, state.floor); });
-      once("clock", `${state.T}|${state.schedule}`, () => { model.clock = P.CLOCKS[state.schedule](state.T); });
+      const by = `${state.gamma}|${state.T}|${state.schedule}|${state.schedule === OWN_RATE ? state.formula : ""}`;
+      once("process", by, process);
       once("ddpm", `${state.T}|${state.rescaled}`, () => { model.ddpm = P.ddpmTable(state.T, state.rescaled); });
-      const { clock, ddpm, x0 } = model, { gamma, T } = state;
+      const { ours, ddpm, x0 } = model, { T } = state;
       const count = Math.min(T, clamp(Math.floor(CURVE_WORK / levels.length), 24, 72));
       const steps = [...new Set(Array.from({ length: count + 1 }, (_, k) => Math.round(T * (k / count) ** 1.6)))];
-      once("ours", `${gamma}|${T}|${state.floor}|${state.schedule}`, () => { model.curves.ours = P.momentCurves(tallies, x0, steps, (x, i) => P.logBar(x, gamma, clock[i])); });
+      once("ours", `${by}|${state.floor}`, () => { model.curves.ours = P.momentCurves(tallies, x0, steps, ours.log); });
       once("theirs", `${T}|${state.rescaled}|${state.floor}`, () => { model.curves.ddpm = P.momentCurves(tallies, x0, steps, (_, i) => ddpm[i]); });
       model.curves.t = steps.map((i) => i / T);
-      model.gap = { ours: P.terminalGap(x0, counts, (x) => P.logBar(x, gamma, clock[T])), ddpm: P.terminalGap(x0, counts, () => ddpm[T]) };
-      model.aheadAtEnd = share((x) => P.ahead(x, gamma, clock[T], ddpm[T]));
+      model.gap = { ours: P.terminalGap(x0, counts, (x) => ours.log(x, T)), ddpm: P.terminalGap(x0, counts, () => ddpm[T]) };
+      model.aheadAtEnd = share((x) => ours.log(x, T) < ddpm[T]);
     }
-    model.c = model.clock[model.i];
     if (fresh || changed.time) {
-      const { x0, tables, c, i, ddpm } = model, log = ddpm[i];
-      P.marginal(x0, (x) => P.logBar(x, state.gamma, c), tables.ours);
+      const { x0, tables, ours, i, ddpm } = model, log = ddpm[i];
+      P.marginal(x0, (x) => ours.log(x, i), tables.ours);
       P.marginal(x0, () => log, tables.ddpm);
       noise.ours.stale = noise.ddpm.stale = true;
       model.moments = Object.fromEntries(["ours", "ddpm"].map((m) => [m, tallies.map((channel) => P.moments(channel, tables[m]))]));
-      for (let k = 0; k < x0.length; k++) model.ahead[k] = i > 0 && P.ahead(x0[k], state.gamma, c, log) ? 1 : 0;
+      for (let k = 0; k < x0.length; k++) model.ahead[k] = i > 0 && ours.log(x0[k], i) < log ? 1 : 0;
       model.aheadShare = share((_, k) => model.ahead[k]);
     }
     model.pixels = state.pixels.map((at, k) => numbers(at, k));
     const [a, b] = state.pair.map((k) => model.pixels[k]);
-    const crossing = a && b ? P.tDelta(a.x0, b.x0, state.gamma) : null;
-    model.tDelta = crossing === null ? null : P.timeAt(model.clock, crossing);
+    model.tDelta = a && b ? P.crossing(a.x0, b.x0, state.gamma, model.ours) : null;
     const x0s = model.pixels.map((p) => p.x0);
-    if (fresh || changed.pixels) model.changes = P.changesOfFastest(x0s, state.gamma, model.clock);
-    model.fastest = model.i && x0s.length > 1 ? P.fastestAt(x0s, state.gamma, model.clock, model.i) : null;
+    if (fresh || changed.pixels) model.changes = P.changesOfFastest(x0s, model.ours);
+    model.fastest = model.i && x0s.length > 1 ? P.fastestAt(x0s, model.ours, model.i) : null;
     model.theory = model.i && model.pixels.length ? theory(model.pixels) : null;
     model.lit = lit !== null && lit < model.pixels.length ? lit : null;
     model.probe = probe;
     model.probed = probe ? numbers(probe) : null;
     model.channel = state.pixels[state.selected]?.[2] ?? nextChannel;
     model.words = { pixel: (k) => words.pixel(k, model) };
+  }
+
+  // A formula that is no rate is told beside it, and what was there goes on.
+  function process() {
+    const own = state.schedule === OWN_RATE;
+    try {
+      model.ours = P.oursBy(state.schedule, state.T, state.gamma, own ? readRate(state.formula, state.gamma) : null);
+      model.fault = "";
+    } catch (error) {
+      model.fault = error.message;
+      if (!model.ours || model.ours.T !== state.T) model.ours = P.oursBy(schedules[0], state.T, state.gamma);
+    }
   }
 
   // x_t of every value, by one method; computed when the first view asks for it.
@@ -280,15 +293,16 @@ export function mount({ element, props, trigger, watch }) {
       return told;
     },
     set(partial) {
-      const { T, floor, gamma } = controls.limits, before = JSON.stringify([state.gamma, state.T, state.floor, state.schedule, state.rescaled]);
+      const { T, floor, gamma } = controls.limits, of = () => JSON.stringify([state.gamma, state.T, state.floor, state.schedule, state.formula, state.rescaled]), before = of();
       if (number(partial.T)) state.T = Math.round(clamp(partial.T, T.min, T.max));
       if (number(partial.gamma)) wished.gamma = clamp(partial.gamma, gamma.min, gamma.max);
       fitGamma();
       if (number(partial.floor)) state.floor = clamp(partial.floor, floor.min, floor.max);
-      if (typeof partial.schedule === "string" && partial.schedule in P.CLOCKS) state.schedule = partial.schedule;
+      if (typeof partial.schedule === "string" && schedules.includes(partial.schedule)) state.schedule = partial.schedule;
+      if (typeof partial.formula === "string") state.formula = partial.formula.slice(0, props.formula.longest);
       if (typeof partial.rescaled === "boolean") state.rescaled = partial.rescaled;
       if (typeof partial.basic === "boolean") { state.basic = partial.basic; touch("pixels"); }
-      if (before !== JSON.stringify([state.gamma, state.T, state.floor, state.schedule, state.rescaled])) touch("process");
+      if (before !== of()) touch("process");
       if (number(partial.crop)) { state.crop = clamp(partial.crop, 0, 1); touch("pixels"); }
       if (number(partial.t)) { state.t = clamp(partial.t, 0, 1); touch("time"); }
       const other = partial.example !== undefined && partial.example !== state.example && (props.examples || []).some(([id]) => id === partial.example);

@@ -40,9 +40,32 @@ export const CLOCKS = {
   generalised: (T) => overBetas(T, true, (beta) => beta), // Eq. 26
 };
 export const THEIRS = { ddpm: (T) => ddpmTable(T, false), "ddpm-rescaled": (T) => ddpmTable(T, true) };
+/**
+ * Our process: log abar of an x0 at step i, whole or between, and its rate; by a schedule's clock, or by Γ(x0, t).
+ * @param {((x0: number, t: number, gamma: number) => number) | null} [drift]
+ */
+export function oursBy(name, T, gamma, drift = null) {
+  if (!drift) {
+    const clock = CLOCKS[name](T);
+    return { T, clock, log: (x0, i) => logBar(x0, gamma, Number.isInteger(i) ? clock[i] : clockAt(clock, i / T)), rate: (x0, i) => gamma * x0 * pace(clock, i) };
+  }
+  const tables = new Map(), rate = (x0, i) => 2 * drift(x0, (Math.min(T, Math.max(1, Math.ceil(i))) - 0.5) / T, gamma);
+  const summed = (x0) => {
+    let table = tables.get(x0);
+    if (!table) {
+      table = new Float64Array(T + 1);
+      for (let i = 1; i <= T; i++) table[i] = table[i - 1] - rate(x0, i) / T;
+      tables.set(x0, table);
+    }
+    return table;
+  };
+  return { T, clock: null, log: (x0, i) => (Number.isInteger(i) ? summed(x0)[i] : clockAt(summed(x0), i / T)), rate };
+}
 // What log abar_i is by a schedule of either side, for x0 and every i.
-export function logBars(name, x0, gamma, T) {
-  return name in CLOCKS ? Array.from(CLOCKS[name](T), (c) => logBar(x0, gamma, c)) : Array.from(THEIRS[name](T));
+export function logBars(name, x0, gamma, T, drift = null) {
+  if (name in THEIRS) return Array.from(THEIRS[name](T));
+  const { log } = oursBy(name, T, gamma, drift);
+  return Array.from({ length: T + 1 }, (_, i) => log(x0, i));
 }
 // c at time t, linear between steps; its slope dc/dt in step i; and the t at which the clock shows c, or would.
 export function clockAt(clock, t) {
@@ -82,22 +105,36 @@ export function tDelta(a, b, gamma) {
   return lastTrue(faster, U_STAR, U_STAR / ratio) / (gamma * bright);
 }
 // Which of the pixels x0 loses bits fastest in step i > 0; and the steps at which another one becomes it.
-export function fastestAt(x0, gamma, clock, i) {
-  const rates = x0.map((x) => { const log = logBar(x, gamma, clock[i]); return bitsRate(snr(x, log), snrRate(x, gamma * x * pace(clock, i), log)); });
+export function fastestAt(x0, ours, i) {
+  const rates = x0.map((x) => { const log = ours.log(x, i); return bitsRate(snr(x, log), snrRate(x, ours.rate(x, i), log)); });
   return rates.indexOf(Math.max(...rates));
 }
-export function changesOfFastest(x0, gamma, clock) {
-  const found = [], T = clock.length - 1;
-  for (let i = 1, from = -1; i <= T && x0.length > 1; i++) {
-    const to = fastestAt(x0, gamma, clock, i);
-    if (from >= 0 && to !== from) found.push({ t: i / T, from, to });
+export function changesOfFastest(x0, ours) {
+  const found = [];
+  for (let i = 1, from = -1; i <= ours.T && x0.length > 1; i++) {
+    const to = fastestAt(x0, ours, i);
+    if (from >= 0 && to !== from) found.push({ t: i / ours.T, from, to });
     from = to;
   }
   return found;
 }
+// t at which the darker of two pixels becomes the faster to lose SNR: by the clock exactly, else to a step; 1: never.
+export function crossing(a, b, gamma, ours) {
+  if (a === b) return null;
+  if (ours.clock) return timeAt(ours.clock, tDelta(a, b, gamma));
+  const speed = (x, i) => snrRate(x, ours.rate(x, i), ours.log(x, i)), dark = Math.min(a, b), bright = Math.max(a, b);
+  for (let i = 1; i <= ours.T; i++) if (speed(dark, i) > speed(bright, i)) return i / ours.T;
+  return 1;
+}
+// The most SNR that any x0 has at step i.
+export function highestSnr(gamma, ours, i) {
+  const at = (x) => snr(x, ours.log(x, i));
+  if (ours.clock) return at(Math.min(1, snrPeak(gamma, clockAt(ours.clock, i / ours.T))));
+  let most = 0;
+  for (let k = 1; k <= 64; k++) most = Math.max(most, at(k / 64));
+  return most;
+}
 export const snrPeak = (gamma, t) => U_PEAK / (gamma * t); // the x0 with the most SNR; above 1 it rises throughout
-// Proposition 2: our mean is the smaller, which is also to say that we have less SNR left.
-export const ahead = (x0, gamma, t, ddpm) => logBar(x0, gamma, t) < ddpm;
 
 // --- Water (process/water.py)
 

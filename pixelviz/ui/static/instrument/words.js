@@ -43,12 +43,16 @@ export function words(host, limits, adviser) {
     if (!pixel) { formulas.textContent = "Pick a pixel to see its numbers."; badge.hidden = true; return; }
     const { gamma, T } = state, { x0, eps } = pixel, bar = Math.exp(pixel.ours.log);
     const g = plain(gamma), x = mn(x0), n = `<mn>${T}</mn>`, step = `<mn>${i}</mn>`;
-    const { clock, c } = model, k = Math.max(1, i), passed = clock[k] - clock[k - 1], rate = Math.exp(-gamma * x0 * passed);
+    const { ours } = model, k = Math.max(1, i), clock = ours.clock || new Float64Array(T + 1), c = clock[i];
+    const passed = clock[k] - clock[k - 1], rate = Math.exp(ours.log(x0, k) - ours.log(x0, k - 1));
     const scale = Math.exp(-gamma * x0), steady = Math.abs(clock[1] * T - 1) < EQUAL && Math.abs(clock[T] - 1) < EQUAL;
     const sum = "<munder><mo>∑</mo><mrow><mi>j</mi><mo>≤</mo><mi>i</mi></mrow></munder>", beta = (index) => mi("β", index);
     const walked = steady ? [
       ["one step (Eq. 8)", math(row(mi("α"), EQ, exp(mi("γ"), mi("x", "0"), OVER, mi("T"))), row(EQ, exp(g, TIMES, x, OVER, n)), row(EQ, mn(rate)))],
       ["i steps (Eq. 9)", math(row(ABAR, EQ, exp(mi("γ"), mi("x", "0"), mi("i"), OVER, mi("T"))), row(EQ, exp(g, TIMES, x, TIMES, step, OVER, n)), row(EQ, mn(bar)))],
+    ] : !ours.clock ? [
+      ["one step (App. B)", math(row(mi("α", "i"), EQ, exp("<mn>2</mn>", mi("Γ", "i"), OVER, mi("T"))), row(EQ, exp("<mn>2</mn>", TIMES, mn(ours.rate(x0, k) / 2), OVER, n)), row(EQ, mn(rate)))],
+      ["i steps", math(row(ABAR, EQ, exp(sum, "<mn>2</mn>", mi("Γ", "j"), OVER, mi("T"))), row(EQ, mn(bar)))],
     ] : [
       ["one step (Eq. 26)", math(row(mi("α", "i"), EQ, exp(mi("γ"), mi("x", "0"), beta("i"))), row(EQ, exp(g, TIMES, x, TIMES, mn(passed))), row(EQ, mn(rate)))],
       ["i steps", math(row(ABAR, EQ, exp(mi("γ"), mi("x", "0"), sum, beta("j"))), row(EQ, exp(g, TIMES, x, TIMES, mn(c))), row(EQ, mn(bar)))],
@@ -58,7 +62,7 @@ export function words(host, limits, adviser) {
       ...walked,
       ["noisy pixel (Eq. 9)", math(row(mi("x", "i"), EQ, sqrt(ABAR), mi("x", "0"), "<mo>+</mo>", sqrt("<mn>1</mn><mo>−</mo>", ABAR), mi("ε")),
         row(EQ, mn(Math.sqrt(bar)), TIMES, x, "<mo>+</mo>", mn(Math.sqrt(-Math.expm1(pixel.ours.log))), TIMES, eps < 0 ? "<mo>(</mo>" : "", mn(eps), eps < 0 ? "<mo>)</mo>" : ""), row(EQ, mn(pixel.ours.x)))],
-      ["SNR (Eq. 11)", math(row(mi("SNR"), EQ, frac(`<msubsup><mi>x</mi><mn>0</mn><mn>2</mn></msubsup>`, row("<mi>exp</mi><mo>(</mo>", mi("γ"), steady ? mi("t") : row(sum, beta("j")), mi("x", "0"), "<mo>)</mo><mo>−</mo><mn>1</mn>"))),
+      !ours.clock ? ["SNR", math(row(mi("SNR"), EQ, mn(pixel.ours.snr)))] : ["SNR (Eq. 11)", math(row(mi("SNR"), EQ, frac(`<msubsup><mi>x</mi><mn>0</mn><mn>2</mn></msubsup>`, row("<mi>exp</mi><mo>(</mo>", mi("γ"), steady ? mi("t") : row(sum, beta("j")), mi("x", "0"), "<mo>)</mo><mo>−</mo><mn>1</mn>"))),
         row(EQ, frac(`<msup>${row(x)}<mn>2</mn></msup>`, row("<mi>exp</mi><mo>(</mo>", g, TIMES, steady ? plain(t) : mn(c), TIMES, x, "<mo>)</mo><mo>−</mo><mn>1</mn>"))), row(EQ, mn(pixel.ours.snr)))],
     ];
     formulas.innerHTML = lines.map(([name, body]) => `<div><span>${name}</span>${body}</div>`).join("");
@@ -92,7 +96,9 @@ export function words(host, limits, adviser) {
 
   // Some fifty passes over all levels, so only once the hand rests.
   function writeAdvice(model) {
-    const { picture, state } = model, { levels, counts } = picture, end = model.clock[state.T]; // what matters is gamma c(T)
+    const { picture, state } = model, { levels, counts } = picture;
+    if (!model.ours.clock) return set(advice, "The adviser knows the rates that γ x₀ gives, not a rate of your own.");
+    const end = model.ours.clock[state.T]; // what matters is gamma c(T)
     const gamma = P.adviseGamma(levels, counts, TOLERANCE, state.T === 1 ? 1 : state.T * end, state.floor, limits.gamma.max * end);
     const floor = P.adviseFloor(levels, counts, TOLERANCE, state.gamma * end, { ...adviser, most: limits.floor.max });
     const ways = [];
@@ -119,7 +125,7 @@ export function words(host, limits, adviser) {
       line.classList.toggle("pvi-lit", model.lit === k);
       line.style.setProperty("--pixel", p.color);
       const cells = [`${k + 1}: ${where(p, picture)}`, n(p.x0), n(Math.exp(p.ours.log)), n(p.ours.snr), n(p.ddpm.snr), n(p.ours.rate),
-        i === 0 ? "no one" : p.ours.log < p.ddpm.log ? "pixel-aware" : "DDPM", n(p.ours.x), n(p.ddpm.x), n(P.kl(p.x0, P.logBar(p.x0, state.gamma, model.clock[state.T])))];
+        i === 0 ? "no one" : p.ours.log < p.ddpm.log ? "pixel-aware" : "DDPM", n(p.ours.x), n(p.ddpm.x), n(P.kl(p.x0, model.ours.log(p.x0, state.T)))];
       cells.forEach((text, c) => set(line.children[c], text));
     });
     const list = (method, name) => model.moments[method].map((c) => c[name].toFixed(3)).join(" / ");
