@@ -90,7 +90,7 @@ export function curves(host, props) {
     D.curve(ink, beside, xs, xs.map((v) => P.snr(v, ours.log(v, i))), { color: colors.text, width: 1.8 });
     const peak = ours.clock ? P.snrPeak(state.gamma, ours.clock[i]) : Infinity;
     if (peak <= 1) {
-      const y = beside.y(highest(c));
+      const y = beside.y(P.highestSnr(state.gamma, ours, i));
       if (y < bottom) {
         D.line(ink, beside.x(peak), y, beside.x(peak), bottom, { color: colors.text, dash: [2, 3] });
         D.text(ink, `peak ${decimal(Number(peak.toPrecision(3)))}`, Math.min(across.right - 52, Math.max(across.left + 2, beside.x(peak) - 24)), y - 9, { color: colors.text, font });

@@ -128,7 +128,7 @@ export function mount({ element, props, trigger, watch }) {
       model.ours = P.oursBy(state.schedule, state.T, state.gamma, own ? readRate(state.formula, state.gamma) : null);
       model.fault = "";
     } catch (error) {
-      model.fault = error.message;
+      model.fault = /** @type {Error} */ (error).message;
       if (!model.ours || model.ours.T !== state.T) model.ours = P.oursBy(schedules[0], state.T, state.gamma);
     }
   }
