@@ -174,7 +174,7 @@ def test_the_documented_names_and_defaults(client):
         for endpoint, info in described.items()
     }
     assert names["/curves"][:5] == ["image", "gamma", "T", "floor", "pixels"]
-    assert names["/scale"] == ["image", "checkpoint", "i", "seed"]
+    assert names["/scale"] == ["image", "checkpoint", "i", "seed", "crop"]
     assert names["/generate"] == ["checkpoint", "n", "passes", "start", "sampler", "seed"]
     assert names["/train_start"][:5] == ["data", "preset", "steps", "batch", "learning_rate"]
     assert names["/train_status"] == names["/train_stop"] == []
@@ -204,6 +204,7 @@ def test_the_documented_names_and_defaults(client):
         ("/scale", {"checkpoint": 3}, "There is no checkpoint"),
         ("/scale", {"i": 9}, "from 0 to 8"),
         ("/scale", {"seed": -1}, "Seed must be"),
+        ("/scale", {"crop": 1.5}, "Crop must be"),
         ("/scale", {"image": None}, "no image"),
         ("/generate", {"checkpoint": "/etc/passwd"}, "There is no checkpoint"),
         ("/generate", {"n": 0}, "from 1 to 256"),

@@ -25,7 +25,7 @@ from pixelviz.commands.common import (
 )
 from pixelviz.commands.options import Options, takes
 from pixelviz.data.assets import CHECKPOINTS
-from pixelviz.data.images import read_image
+from pixelviz.data.images import MIDDLE, read_image
 from pixelviz.data.pictures import tile, to_pil
 from pixelviz.devices import choose
 from pixelviz.export.archive import EXTRAS, FORMATS, Request, read_settings
@@ -38,7 +38,7 @@ from pixelviz.samplers.batches import Batch, sample_images
 from pixelviz.store import checkpoints
 from pixelviz.view import View
 
-VIEWED = ("gamma", "T", "floor", "seed", "t", "rescaled")
+VIEWED = ("gamma", "T", "floor", "seed", "t", "crop", "rescaled")
 # A backslash: typer would take brackets for markup.
 PIXELS_HELP = "Pixels, as JSON [\\[row, column, channel], ...]; else suggested."
 
@@ -93,6 +93,7 @@ def scale(
     tiled: Annotated[
         bool, typer.Option(help=f"At the picture's own size, up to {MOST_SIDE} pixels, in blended tiles.")
     ] = False,
+    crop: Annotated[float, typer.Option(min=0, max=1, help="Where along its longer side a square is cut.")] = MIDDLE,
     json_file: JsonFile = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -103,7 +104,7 @@ def scale(
         raise typer.BadParameter(f"--out must end in .png; it is {out.name}.")
     compute = choose(device, precision)
     model = checkpoints.load(checkpoint, compute.device).model
-    steps = estimate_scale(model, compute, read_image(image), i, seed, tiled=tiled)
+    steps = estimate_scale(model, compute, replace(read_image(image), crop=crop), i, seed, tiled=tiled)
     *_, result = watched("estimating", steps)
     assert isinstance(result, ScaleResult)  # the last of them
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -122,15 +122,21 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         return forward.curves_json(view.but(pixels=middle if pixels is None or pixels == "" else pixels))
 
     def scale(
-        image: FileData, checkpoint: str | None = None, i: int | None = None, seed: int = 0
+        image: FileData,
+        checkpoint: str | None = None,
+        i: int | None = None,
+        seed: int = 0,
+        crop: float = DEFAULTS["crop"],
     ) -> tuple[FileData, FileData, FileData, dict]:
         """Estimate the image scale x_delta from the noisy x_i; i from 0 to T (None: half of T).
+
+        crop: where along the longer side the square is cut out, from 0 to 1.
 
         Returns three images (x0, x_delta and its estimate, each over its own range) and JSON with i, ssim_x_delta and
         ssim_alpha_bar (None at i = 0), and notes of how the image was fitted to the checkpoint.
         """
         name = _or_first(service, checkpoint, "scale_vae")
-        result = service.scale(name, View.of(_uploaded(image), seed=seed), i)
+        result = service.scale(name, View.of(_uploaded(image), seed=seed, crop=crop), i)
         files = [_files([result.picture(which)], which)[0] for which in ("x0", "x_delta", "x_delta_hat")]
         answer = {"checkpoint": name, **result.figures}
         return *files, answer
