@@ -41,6 +41,7 @@ WHAT = {
     "encoder": "encoder E",
     "decoder": "decoder D",
     "heads": "sub-networks G",
+    "code": "linear map, to or from z",
     "output": "what the run gave",
 }
 
