@@ -32,11 +32,6 @@ class Downloads:
                 self._drop(next(iter(self._kept)))
             return Path(self._kept[session].name) / name
 
-    def forget(self, session: str) -> None:
-        """Remove what is kept for a visitor."""
-        with self._lock:
-            self._drop(session)
-
     def _drop(self, session: str) -> None:
         if folder := self._kept.pop(session, None):
             folder.cleanup()
