@@ -93,9 +93,9 @@ class Classroom:
             await self.timed(name, work)
             due = max(due + seconds, time.monotonic())
 
-    async def call(self, client: httpx.AsyncClient, endpoint: str, data: list[Any], session: str | None = None) -> Any:
-        """What an endpoint answers; raises Refused or RuntimeError."""
-        body = {"data": data} | ({"session_hash": session} if session else {})
+    async def call(self, client: httpx.AsyncClient, endpoint: str, data: Any, session: str | None = None) -> Any:
+        """What an endpoint answers to a list, or a v2/endpoint to settings by name; raises Refused or RuntimeError."""
+        body = data if isinstance(data, dict) else {"data": data} | ({"session_hash": session} if session else {})
         asked = await client.post(f"gradio_api/call/{endpoint}", json=body)
         if asked.status_code == 503:
             raise Refused
@@ -220,7 +220,7 @@ async def alone(url: str) -> float:
     room = Classroom(url, 0)
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         await room.call(client, "generate", ["fashion-mnist", 1, 1, "consistent", "parallel", 0])  # loads the model
-        await room.call(client, "train_start", ["fashion-mnist-10k", "compact", 500_000, 64, 1e-3, "class", None, None])
+        await room.call(client, "v2/train_start", {"steps": 500_000, "name": "class"})
         while (first := await room.training(client)) < 3:
             await asyncio.sleep(0.2)
         began = time.monotonic()
