@@ -118,7 +118,7 @@ SWAPS = [
     ("snr-exponential", lambda gamma, t, x0: x0 / t**40, SLIP),
     ("gamma-small", lambda gamma, T, x0: torch.exp(-gamma * x0), SLIP),
     ("gamma-ratio", lambda T: T / 150, SLIP),
-    ("gamma-ratio", lambda T: T / 4, WHERE),
+    ("gamma-ratio", lambda T: T / 20, WHERE),
     ("prop1", lambda context, t, x0: 1 / x0 + 0 * t, SLIP),
     ("eq17", lambda gamma, x0, t: theory.printed_snr_derivative(gamma, x0, t) * torch.exp(gamma * t * x0), HOLDS),
     ("taylor", lambda x: (x * torch.exp(x), x * torch.exp(x / 2)), SLIP),
