@@ -148,7 +148,8 @@ class Classroom:
             tab = await browser.new_page()
 
             async def look() -> None:
-                await tab.goto(self.url, timeout=120_000)
+                await tab.goto("about:blank")
+                await tab.goto(f"{self.url}#view=all", timeout=120_000)
                 await tab.locator(".pv-cards dd").first.wait_for(timeout=120_000)
 
             await asyncio.sleep(number * PAGE_EVERY / 3)
