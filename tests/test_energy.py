@@ -1,6 +1,5 @@
 """The energy that gamma is chosen by, against closed forms, and what was measured for it."""
 
-import json
 import math
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 
 from pixelviz.data.assets import CHECKPOINTS
+from pixelviz.data.images import EXAMPLES, fit_square, read_image
 from pixelviz.data.sets import to_unit
 from pixelviz.devices import choose
 from pixelviz.measure import residuals
@@ -106,8 +106,13 @@ def test_what_is_bundled_is_of_the_bundled_weights_and_quoted():
 
 
 def test_the_plot_has_its_minimum_and_says_it():
-    plot, gamma, words = gamma_energy(None, 0.5, 0.2)
+    _, figures = residuals.bundled()
+    plot, gamma, words = gamma_energy(None, 0.2)
     curve = plot.curves[0]
     assert curve.y[curve.x.index(gamma)] == min(curve.y)
-    assert f"least at γ = {gamma:.3g}" in words
-    assert json.dumps(curve.y)
+    assert gamma == figures["least"]["gamma"]
+    assert f"for their pixels: least at γ = {gamma:.3g}, " in words
+    dark = fit_square(read_image(EXAMPLES[0][1]), 32, 1)
+    other, _, words = gamma_energy(dark, 0.004)
+    assert "for these pixels" in words
+    assert other.curves[0].y != curve.y

@@ -83,17 +83,22 @@ def toy_maps(picture: Picture | None, *asked: Any, **settings: Any) -> ToyMaps:
         return ToyMaps(maps, None, f"The adviser has no γ here: {error}", float(x0.max()))
 
 
-def gamma_energy(picture: Picture | None, brightness: float, floor: float) -> tuple[Plot, float, str] | None:
-    """E(gamma) at T = 200 for these pixels with the bundled R_phi's error: its plot, where it is least, and in words.
+def gamma_energy(picture: Picture | None, floor: float) -> tuple[Plot, float, str] | None:
+    """E(gamma) at T = 200 with the bundled R_phi's error: its plot, where it is least, and that in words.
 
-    None where no error has been measured. Arguments as for `toy_maps`.
+    For a picture's pixels, raised to `floor`, or (None) those of the images that it was measured on. None where no
+    error has been measured.
     """
     found = residuals.bundled()
     if found is None:
         return None
     error, figures = found
-    x0 = raise_to_floor(brightnesses(picture, brightness), floor)
-    measured, gaussian = (energy_over(e, residuals.GAMMAS, residuals.PAPER_T, x0) for e in (error, error.gaussian))
+    x0, shares = error.levels, torch.tensor(figures["shares"], dtype=torch.float64)
+    if picture is not None:
+        x0, shares = raise_to_floor(brightnesses(picture, 0), floor), None
+    measured, gaussian = (
+        energy_over(e, residuals.GAMMAS, residuals.PAPER_T, x0, shares) for e in (error, error.gaussian)
+    )
     gamma, value = measured.best
     plot = Plot(
         f"Energy over gamma, least at {gamma:.3g}",
@@ -107,10 +112,11 @@ def gamma_energy(picture: Picture | None, brightness: float, floor: float) -> tu
     )
     ends = (residuals.GAMMAS[0], residuals.GAMMAS[-1])
     said, theirs = (f"{g:.3g}" + ", the end of those tried" * (g in ends) for g in (gamma, gaussian.best[0]))
+    whose = "their" if picture is None else "these"
     words = (
         f"Energy KL_T + Σ ½(SNR_j−1 − SNR_j) MMSE_j at T = {residuals.PAPER_T}, with the error that "
-        f"{figures['checkpoint']} makes on {figures['images']} test images: least at γ = {said}, {value:.3f} "
-        f"nats per value. Below γ = {error.u[0] * residuals.PAPER_T:.3g} the first steps lie before all that was "
-        f"measured, and the error goes on as a Gaussian's. Were the residual Gaussian throughout: γ = {theirs}."
+        f"{figures['checkpoint']} makes on {figures['images']} test images, for {whose} pixels: least at γ = {said}, "
+        f"{value:.3f} nats per value. Below γ = {error.u[0] * residuals.PAPER_T:.3g} the first steps lie before all that "
+        f"was measured, and the error goes on as a Gaussian's. Were the residual Gaussian throughout: γ = {theirs}."
     )
     return plot, gamma, words

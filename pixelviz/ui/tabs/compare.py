@@ -142,7 +142,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         try:
             picture = None if source == ONE_BRIGHTNESS else View.of(dict(EXAMPLES)[source]).original
             found = toy_maps(picture, brightness, floor, given == FORWARD, fresh, head_error, tolerance)
-            chosen = gamma_energy(picture, brightness, floor)
+            chosen = gamma_energy(picture, floor)
             shown = (charts.lines(chosen[0], cursor=chosen[1]), chosen[2]) if chosen else ("", "")
             return charts.toy_figures(found), "", *shown
         except Exception as error:
