@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pixelviz import config
 from pixelviz.config import TrainConfig
 from pixelviz.learning import state, training
 from pixelviz.learning.training import TrainingError
@@ -200,9 +199,8 @@ def test_a_first_save_that_was_cut_short_is_no_dead_end(tmp_path, left):
     assert all(torch.equal(whole[key], killed[key]) for key in whole)
 
 
-def test_two_apps_on_one_folder_do_not_learn_into_one_run(tmp_path, monkeypatch):
+def test_two_apps_on_one_folder_do_not_learn_into_one_run(tmp_path, tiny_preset):
     """The second is told so, and the first goes on."""
-    monkeypatch.setitem(config.PRESETS, "tiny", tiny_config())
     data = str(folder_of_images(tmp_path / "squares", tiny_images().images))
     first, second = (TrainingJobs(empty_service(tmp_path), save_every_seconds=0) for _ in range(2))
     try:
