@@ -245,7 +245,7 @@ def test_a_phone_finds_the_way_through_the_scenes_and_out(browser, url):
     at_scene(page, "passes")
     page.get_by_role("button", name="Next scene").tap()
     at_scene(page, "diverge")
-    expect(page.locator(".pvi-made img")).to_have_count(3)
+    expect(page.locator(".pvi-made img")).to_have_count(3, timeout=PATIENCE)
     assert page.get_by_role("button", name="Next scene").is_disabled()
     assert re.fullmatch(r"\d+:\d\d", page.locator(".pv-show time").inner_text())
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

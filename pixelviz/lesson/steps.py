@@ -328,7 +328,7 @@ def _diverge(view: View, service: Service) -> Outcome:
     steps = pictures.frame_steps(view.T, CHART_POINTS)
     steps = [i for i in steps if i < view.T]  # at i = T nothing has gone wrong yet
     white = len(x0) - 1
-    whole = {form: open_loop_errors(view.ours, view.levels, HEAD_ERROR, form, copies=20) for form in FORMS}
+    whole = {form: open_loop_errors(view.ours, view.levels, HEAD_ERROR, form, copies=20) for form in ("printed", "v")}
     frames = (("half", "printed", view.T // 2), ("printed", "printed", 0), ("stable", "v", 0))
     return Outcome(
         error_growth(printed[0, white].item(), HEAD_ERROR, view.T),

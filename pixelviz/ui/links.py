@@ -46,9 +46,8 @@ def connect(tab: str, controls: Mapping[str, Component], names: Callable[[], Seq
             widgets.warn(f"The link's {', '.join(wrong)} was not understood and is ignored.")
         return found
 
-    quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-    box.input(apply, box, list(controls.values()), **quiet)
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    box.input(apply, box, list(controls.values()), **quiet)  # by the queue, without which nobody can be warned
+    tell = _TELL % (json.dumps(tab), json.dumps(list(controls)))
     changes = [control.change for control in controls.values()]
-    gr.on(
-        changes, None, list(controls.values()), None, js=_TELL % (json.dumps(tab), json.dumps(list(controls))), **quiet
-    )
+    gr.on(changes, None, list(controls.values()), js=tell, queue=False, **quiet)

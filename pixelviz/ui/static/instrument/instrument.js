@@ -36,7 +36,7 @@ export function mount({ element, props, trigger, watch }) {
   const noise = {};
 
   const clamp = (v, low, high) => Math.max(low, Math.min(high, v));
-  const shown = () => host.offsetParent !== null;
+  const shown = () => host.getClientRects().length > 0; // a scene, which is fixed, has no offsetParent
 
   // --- Parts
 
