@@ -384,7 +384,7 @@ def gamma_ratio(context: Context, ratio) -> Verdict:
         "Energy KL_T + sum of (SNR_{j-1} - SNR_j)/2 MMSE_j over gamma, with the error of the bundled R_phi",
         "gamma",
         "nats per value",
-        (Curve("energy", tried, total[:-1].tolist()), Curve("KL_T", tried, all_of.gap[:-1].tolist())),
+        (Curve("energy", tried, total[:-1].tolist()), Curve("terminal gap", tried, all_of.gap[:-1].tolist())),
     )
     words = (
         f"By the variational bound with the measured error of {found[1]['checkpoint']}'s R_phi this picture wants "

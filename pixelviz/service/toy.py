@@ -107,7 +107,7 @@ def gamma_energy(picture: Picture | None, floor: float) -> tuple[Plot, float, st
         (
             Curve("energy, R_φ's measured error", residuals.GAMMAS, measured.total.tolist()),
             Curve("the same, were the residual Gaussian", residuals.GAMMAS, gaussian.total.tolist()),
-            Curve("of it the terminal gap, KL_T", residuals.GAMMAS, measured.gap.tolist()),
+            Curve("of it the terminal gap", residuals.GAMMAS, measured.gap.tolist()),
         ),
     )
     ends = (residuals.GAMMAS[0], residuals.GAMMAS[-1])
@@ -116,7 +116,7 @@ def gamma_energy(picture: Picture | None, floor: float) -> tuple[Plot, float, st
     words = (
         f"Energy KL_T + Σ ½(SNR_j−1 − SNR_j) MMSE_j at T = {residuals.PAPER_T}, with the error that "
         f"{figures['checkpoint']} makes on {figures['images']} test images, for {whose} pixels: least at γ = {said}, "
-        f"{value:.3f} nats per value. Below γ = {error.u[0] * residuals.PAPER_T:.3g} the first steps lie before all that "
-        f"was measured, and the error goes on as a Gaussian's. Were the residual Gaussian throughout: γ = {theirs}."
+        f"{value:.3f} nats per value. Below γ = {error.u[0] * residuals.PAPER_T:.3g} the first steps lie before all "
+        f"that was measured: the error goes on as a Gaussian's. Were the residual Gaussian throughout: γ = {theirs}."
     )
     return plot, gamma, words
