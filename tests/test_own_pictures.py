@@ -122,7 +122,7 @@ def test_the_page_s_commands_run_as_they_stand(tmp_path, monkeypatch):
     save_pipeline(tmp_path / "my-ddpm", side=32, channels=3)
     monkeypatch.chdir(tmp_path)
     lines = commands(ROOT / "docs" / "own-pictures.md")
-    assert len(lines) == 8
+    assert len(lines) == 7
     for line in lines:
         words = shlex.split(line)
         assert words[:3] == ["python", "-m", "pixelviz"]
@@ -130,7 +130,7 @@ def test_the_page_s_commands_run_as_they_stand(tmp_path, monkeypatch):
         assert done.exit_code == 0, (line, done.output, done.exception)
     run = tmp_path / "runs" / "photos"
     there = {path.name for path in run.iterdir()}
-    assert {"best", "kept", "sheets", "run.yaml", "losses.jsonl", "nearest.png", "check.html"} <= there
+    assert {"best", "kept", "sheets", "run.yaml", "losses.jsonl", "nearest.png"} <= there
     assert sorted(path.name for path in (run / "kept").iterdir()) == ["step-00000004", "step-00000006"]
     card = (tmp_path / "runs" / "published" / "model" / "README.md").read_text()
     assert 'base_model: "someone/photos-before"' in card
