@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -170,7 +170,7 @@ def insist(save: Callable[[], Result], warn: Callable[[str], object]) -> Result:
             time.sleep(RETRY_SECONDS)
 
 
-def locked(out: Path) -> FileLock:
+def locked(out: Path) -> BaseFileLock:
     """The right to train into a folder, which ends with this process; raises TrainingError where another has it."""
     lock = FileLock(out / LOCK)
     try:

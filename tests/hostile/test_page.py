@@ -54,6 +54,8 @@ def test_a_strangers_words_never_become_markup(browser, hostile):
     try:
         page.goto(f"{hostile}#tab=checkpoints")
         card = page.locator(".pv-card")
+        card.get_by_text("window.hacked").first.wait_for(state="attached")
+        card.evaluate("(card) => card.scrollIntoView()")  # what is far below is not drawn
         card.get_by_text("window.hacked").first.wait_for()
         shown = page.locator("body").inner_text()
         assert WORDS["form"] in shown  # as it was written
