@@ -53,7 +53,7 @@ def test_a_strangers_words_never_become_markup(browser, hostile):
     page.on("request", lambda request: asked.append(request.url))
     try:
         page.goto(f"{hostile}#tab=checkpoints")
-        card = page.locator(".pv-card")
+        card = page.locator(".block.pv-card")
         card.get_by_text("window.hacked").first.wait_for(state="attached")
         card.evaluate("(card) => card.scrollIntoView()")  # what is far below is not drawn
         card.get_by_text("window.hacked").first.wait_for()
