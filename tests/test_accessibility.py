@@ -1,12 +1,14 @@
 """axe-core finds nothing in any tab, light and dark, on a large screen and on a phone; motion stays out on request."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from pixelviz.lesson.steps import STEPS
 from pixelviz.ui.app import TABS
-from tests.browser import PATIENCE, watched
+from tests.browser import FLAGS, PATIENCE, browser_path, watched
 
 pytest.importorskip("playwright.sync_api")
 axe_module = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -108,6 +110,47 @@ def test_every_tab_is_clean_and_fits(page):
         )
         problems[title] += silent
     assert not any(problems.values()), json.dumps(problems, indent=1, ensure_ascii=False)
+
+
+# Another computer's fonts: those that Matplotlib brings, wider, higher and lower than this one's.
+FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig><dir>{fonts}</dir><cachedir>{cache}</cachedir>
+{aliases}</fontconfig>"""
+ALIAS = (
+    '<match target="pattern"><edit name="family" mode="assign" binding="strong"><string>{}</string></edit></match>\n'
+)
+# What scrolls and can be reached by no key: axe-core's scrollable-region-focusable, and what is cut off beside it.
+SCROLLS = """() => [...document.querySelectorAll('*')].filter((one) => {
+  const style = getComputedStyle(one);
+  return one.offsetParent && one.tabIndex < 0 && !one.querySelector('a, button, input, select, textarea, [tabindex]')
+    && ((/auto|scroll/.test(style.overflowY) && one.scrollHeight > one.clientHeight)
+      || (/auto|scroll/.test(style.overflowX) && one.scrollWidth > one.clientWidth));
+}).map((one) => `${one.className} ${one.scrollHeight} > ${one.clientHeight}: ${one.innerText.slice(0, 60)}`)"""
+
+
+@pytest.mark.parametrize(("family", "theme"), [("STIXGeneral", "dark")])
+def test_every_tab_fits_with_other_fonts(browser, url, tmp_path, family, theme):
+    """Fontconfig is told of other families alone; a formula or a button a little larger makes nothing scroll."""
+    matplotlib = pytest.importorskip("matplotlib")
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    text = FONTS.format(fonts=fonts, cache=tmp_path / "cache", aliases=ALIAS.format(family))
+    (tmp_path / "fonts.conf").write_text(text)
+    environment = {**os.environ, "FONTCONFIG_FILE": str(tmp_path / "fonts.conf")}
+    other = browser.browser_type.launch(executable_path=browser_path(), args=FLAGS, env=environment)
+    (width, height), problems = SCREENS[theme], {}
+    try:
+        page = other.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{url}?__theme={theme}")
+        settle(page)
+        for title, _ in TABS:
+            open_tab(page, title)
+            problems[title] = page.evaluate(SCROLLS)
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            problems[title] += [f"{wide} pixels wide"] if wide > width else []
+    finally:
+        other.close()
+    assert not any(problems.values()), {key: value for key, value in problems.items() if value}
 
 
 def test_the_lesson_is_clean_in_all_its_states(page):
