@@ -54,7 +54,7 @@ def test_a_run_that_is_looked_at_learns_the_same(tmp_path):
     best = checkpoints.read_config(tmp_path / "b" / "best")[2].figures["held_out"]["parallel_unet/head_i"]
     assert best == min(losses["parallel_unet/head_i"] for losses in found.values())
     sheets = sorted((tmp_path / "b" / "sheets").iterdir())
-    assert [np.asarray(Image.open(path)).shape for path in sheets] == [(128, 128)] * 3
+    assert [np.asarray(Image.open(path)).shape for path in sheets] == [(64, 64)] * 3
     assert runs.recipe_of(tmp_path / "b").watch == watch
 
 

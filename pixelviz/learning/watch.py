@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 KEPT, BEST, SHEETS = "kept", "best", "sheets"  # folders in the checkpoint's
-SEEDS = 64  # images of a sheet
+SEEDS = 16  # images of a sheet
 
 
 class Watcher:
@@ -85,7 +85,7 @@ class Watcher:
         path = self.out / SHEETS / f"step-{run.step:08}.png"
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as partial:
-            to_pil(tile(images, 8)).save(partial, "png")
+            to_pil(tile(images, 4)).save(partial, "png")
 
     def track(self, accelerator: Accelerator) -> None:
         """Let one of accelerate's trackers have the losses as well; raises ConfigError where it is not installed."""

@@ -30,7 +30,7 @@ def fitting(control: Component, text: str, names: Sequence[str]) -> Any:
     return text
 
 
-def connect(tab: str, controls: Mapping[str, Component], names: Callable[[], Sequence[str]]) -> None:
+def bring_back(tab: str, controls: Mapping[str, Component], names: Callable[[], Sequence[str]]) -> None:
     """Keep a tab's controls in the address, by their keys; names: what a dropdown of checkpoints may hold now."""
     box = gr.Textbox(label="What the link says", visible="hidden", elem_id=f"{tab}-link")
 

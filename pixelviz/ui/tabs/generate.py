@@ -255,7 +255,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         drawn.then(with_corners, [name, seed], triangle, **SHORT_LANE, **quiet)
         drawn.then(as_command, settings, code, **quiet)
     keys = ("checkpoint", "images", "passes", "start", "sampler", "seed")
-    links.connect(
+    links.bring_back(
         "generate", dict(zip(keys, settings, strict=True)), lambda: service.names("parallel_unet", "scale_vae")
     )
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
