@@ -2,11 +2,9 @@
 
 import re
 
-import gradio as gr
 import pytest
 
 from pixelviz.lesson.pages import languages
-from pixelviz.ui.links import fitting
 from tests.browser import INSTRUMENT, PATIENCE, watched
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -246,46 +244,3 @@ def test_one_thing_has_one_name(page, url):
         page.wait_for_timeout(300)
         text = page.locator("[role=tabpanel]").filter(visible=True).first.inner_text()
         assert not re.search(r"\b[Oo]urs\b|Parallel, stable", text), tab
-
-
-# --- Links and code
-
-CONTROLS = {
-    "slider": gr.Slider(1, 64, 16, step=1),
-    "number": gr.Number(0, precision=0, minimum=0),
-    "radio": gr.Radio([("Consistent", "consistent"), ("As printed", "printed")]),
-    "passes": gr.Dropdown(["1", "10"], allow_custom_value=True),
-    "name": gr.Dropdown([]),
-}
-MEANT = [
-    ("slider", "5", 5), ("slider", "500", 64), ("slider", "x", None), ("slider", "inf", None), ("number", "-3", 0),
-    ("number", "12", 12), ("number", "1.5", None), ("radio", "printed", "printed"), ("radio", "Consistent", None),
-    ("passes", "7", "7"), ("passes", "0", "1"), ("passes", "<b>", None), ("name", "tiny", "tiny"),
-    ("name", "../x", None),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("control", "text", "meant"), MEANT)
-def test_what_a_link_says_fits_its_control_or_is_left_out(control, text, meant):
-    if meant is None:
-        with pytest.raises((ValueError, OverflowError)):
-            fitting(CONTROLS[control], text, ["tiny"])
-    else:
-        assert fitting(CONTROLS[control], text, ["tiny"]) == meant
-
-
-def test_a_link_carries_a_tabs_controls_and_the_code_draws_the_same(page, url):
-    visit(page, url + "#tab=generate&-images=5&-passes=3&-seed=12&-start=none")
-    seed = page.locator("#seed input")
-    expect(seed).to_have_value("12", timeout=PATIENCE)
-    expect(page.locator(".toast-body").first).to_contain_text("start")
-    page.wait_for_function("location.hash.includes('-images=5') && location.hash.includes('-passes=3')")
-    assert "-checkpoint=tiny" in page.evaluate("decodeURIComponent(location.hash)")
-    page.locator("button#generate").click()
-    code = page.locator("#as-code textarea, #as-code input")
-    expect(code).to_have_value(re.compile("--n 5 --passes 3 .* --seed 12 "), timeout=PATIENCE)
-    again = page.url
-    visit(page, again)
-    expect(seed).to_have_value("12", timeout=PATIENCE)
-    visit(page, url + "#tab=scale&-i=3&-seed=4")
-    page.wait_for_function("location.hash.includes('-i=3') && location.hash.includes('-seed=4')")

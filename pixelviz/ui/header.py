@@ -42,4 +42,5 @@ def build(tabs: Sequence[str], service: Service) -> None:
         view=View.declaration(),
     )
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    head.input(shown, None, head, **SHORT_LANE, **quiet)
+    # "multiple": the next scene asks while the last one is still being computed.
+    head.input(shown, None, head, trigger_mode="multiple", **SHORT_LANE, **quiet)

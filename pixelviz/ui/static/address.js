@@ -10,7 +10,7 @@ const own = { forward: "instrument", lesson: "lesson-instrument" }; // whose set
 // settings: the instrument's, of the tab on screen; linked: those that a link to the lesson came with, until the
 // lesson takes them.
 /** @type {Record<string, any>} */
-const here = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {}, linked: null, controls: {}, wanted: null };
+const here = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {}, linked: null };
 let timer = null, written = null, silent;
 let note = null, props = null; // the header's
 let numbers = []; // names of the settings that are numbers, as Python's View declares them
@@ -33,8 +33,7 @@ const list = (text, size) =>
 const finite = (text) => { const value = number(text); if (!Number.isFinite(value)) throw new Error(); return value; };
 const among = (options, text) => { if (!options.includes(text)) throw new Error(); return text; };
 
-// Keys that begin with - are the tab's own controls, which Python reads (ui/links.py).
-// Each other key puts its value into what is read, or throws where there is none. Ranges are the instrument's to keep.
+// Each key puts its value into what is read, or throws where there is none. Ranges are the instrument's to keep.
 const KEYS = {
   tab: (to, text) => { to.tab = among(props.tabs, text); },
   step: (to, text, problems) => {
@@ -55,9 +54,8 @@ const KEYS = {
 
 function read(hash) {
   /** @type {Record<string, any>} */
-  const found = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {}, wanted: null }, problems = [];
+  const found = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {} }, problems = [];
   for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
-    if (key.startsWith("-")) { found.wanted = { ...found.wanted, [key.slice(1)]: text }; continue; }
     try { KEYS[key](found, text, problems); } catch { problems.push(`“${key}=${text}” was not understood and is ignored.`); }
   }
   // Who follows a link to settings is to see them all; that it shows the basic view, it says.
@@ -74,13 +72,12 @@ const short = (value) => String(Number(value.toPrecision(6)));
  * The part of an address after and with the #.
  * @param {Record<string, any>} view
  */
-export function hash({ tab, step = null, lang = null, settings = {}, presenter = false, scene = null, controls = {} }) {
+export function hash({ tab, step = null, lang = null, settings = {}, presenter = false, scene = null }) {
   const out = [["tab", tab]];
   if (tab === "lesson") {
     if (step !== null) out.push(["step", step]);
     if (lang) out.push(["lang", lang]);
   }
-  for (const [key, value] of Object.entries(controls[tab] ?? {})) if (value !== null) out.push([`-${key}`, value]);
   if (settings.example) out.push(["image", settings.example]);
   for (const key of numbers) if (settings[key] !== undefined) out.push([key, short(settings[key])]);
   if (settings.rescaled !== undefined) out.push(["ddpm", settings.rescaled ? "rescaled" : "printed"]);
@@ -115,17 +112,6 @@ function followInstrument(event) {
   if (instrumentOf(here.tab) !== event.target.pvInstrument) return;
   remember(event.detail);
   later();
-}
-// A tab says what its controls hold; the first time is when it can take what the link says.
-function followControls({ detail: { tab, values } }) {
-  here.controls[tab] = values;
-  const box = /** @type {HTMLTextAreaElement | null} */ (document.querySelector(`#${tab}-link textarea, #${tab}-link input`));
-  if (here.wanted && tab === here.tab && box) {
-    box.value = JSON.stringify(here.wanted);
-    here.wanted = null;
-    box.dispatchEvent(new Event("input", { bubbles: true }));
-  }
-  if (tab === here.tab) later();
 }
 const shownTab = () => document.querySelector('[role="tab"][aria-selected="true"]')?.dataset.tabId;
 function followTabs() {
@@ -229,7 +215,6 @@ export function start(header, given) {
   for (const key of numbers) KEYS[key] = (to, text) => { to.settings[key] = finite(text); };
   header.querySelector(".pv-copy").addEventListener("click", copy);
   document.addEventListener("pv:state", followInstrument);
-  document.addEventListener("pv:controls", followControls);
   document.addEventListener("click", () => setTimeout(followTabs));
   window.addEventListener("hashchange", apply);
   watch(say);

@@ -16,7 +16,7 @@ from pixelviz.service.generation import command, parse_passes
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.kept import Kept
 from pixelviz.service.service import Generation, Service, friendly
-from pixelviz.ui import charts, links, widgets
+from pixelviz.ui import charts, widgets
 from pixelviz.ui.markup import render
 from pixelviz.ui.queue import SHORT_LANE, generation_lane
 

@@ -16,7 +16,7 @@ from pixelviz.service.kept import Kept
 from pixelviz.service.scale import scale_curves
 from pixelviz.service.service import Service, friendly
 from pixelviz.service.turns import LONG, SHORT
-from pixelviz.ui import charts, links, widgets
+from pixelviz.ui import charts, widgets
 from pixelviz.ui.queue import SHORT_LANE
 from pixelviz.view import View
 
