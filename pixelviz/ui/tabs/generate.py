@@ -254,10 +254,6 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     for drawn in (first, started):
         drawn.then(with_corners, [name, seed], triangle, **SHORT_LANE, **quiet)
         drawn.then(as_command, settings, code, **quiet)
-    keys = ("checkpoint", "images", "passes", "start", "sampler", "seed")
-    links.bring_back(
-        "generate", dict(zip(keys, settings, strict=True)), lambda: service.names("parallel_unet", "scale_vae")
-    )
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
     name.input(reach, [name, sampler], passes, **quiet)
     sampler.input(sampler_changed, [name, sampler], [passes, why], **quiet)

@@ -208,8 +208,6 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     draw = {"fn": estimate, "inputs": [source, *settings], "outputs": outputs, **model}
     plot = {"fn": curves, "inputs": [source, *settings], "outputs": chart, **model}
 
-    keys = ("checkpoint", "size", "i", "seed", "crop")
-    links.bring_back("scale", dict(zip(keys, settings, strict=True)), lambda: service.names("scale_vae"))
     tab.select(refresh, name, name, **quiet).then(reach, [name, i], i, **quiet).then(**draw).then(**plot)
     name.input(reach, [name, i], i, **quiet).then(**draw).then(**plot)
     size.input(**draw, trigger_mode="always_last")
