@@ -71,7 +71,7 @@ def test_what_is_not_a_place_is_refused(service, seed, corners, weights):
 
 def test_the_image_follows_the_hand_and_the_keys(folder):
     with served(folder) as url, launched() as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page = browser.new_page(viewport={"width": 1280, "height": 1000}, reduced_motion="reduce")
         page.set_default_timeout(PATIENCE)
         complaints = watched(page, url)
         page.goto(f"{url}?tab=generate")

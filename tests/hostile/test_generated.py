@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from pixelviz.data.picture_store import PICTURES
+from pixelviz.process.formulas import PAPERS
 from pixelviz.service.errors import friendly
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.store import checkpoints
@@ -124,7 +125,7 @@ def test_bad_uploads(server):
         if response.status_code != 200:
             continue
         image = {"path": json.loads(said)[0], "meta": {"_type": "gradio.FileData"}}
-        answer = server.call("curves", [image, 4, 8, 0.1, None, 0, False, "pixel-aware"])
+        answer = server.call("curves", [image, 4, 8, 0.1, None, 0, False, "pixel-aware", PAPERS])
         if "event: complete" in answer:
             read += 1
         else:
