@@ -31,6 +31,7 @@ export function mount({ element, props, trigger, watch }) {
   for (const [key, { default: value }] of Object.entries(props.view)) state[key] = value;
   const wished = { gamma: state.gamma }; // what the user asked for; T may not allow it now
   const waiting = new Map(); // request -> what to do when its picture is here
+  let coming = null; // the example that was asked for last and is not here yet
   let asked = 0, picture = null, model = null, changed = {}, queued = false, last = null, lit = null, probe = null, nextChannel = 1;
   let colors = null;
   const noise = {};
@@ -305,7 +306,7 @@ export function mount({ element, props, trigger, watch }) {
       if (before !== of()) touch("process");
       if (number(partial.crop)) { state.crop = clamp(partial.crop, 0, 1); touch("pixels"); }
       if (number(partial.t)) { state.t = clamp(partial.t, 0, 1); touch("time"); }
-      const other = partial.example !== undefined && partial.example !== state.example && (props.examples || []).some(([id]) => id === partial.example);
+      const other = partial.example !== undefined && partial.example !== (coming ?? state.example) && (props.examples || []).some(([id]) => id === partial.example);
       const noise = number(partial.seed) && Number.isInteger(partial.seed) && partial.seed >= props.view.seed.min && partial.seed <= props.view.seed.max && partial.seed !== state.seed;
       // Pixels for a picture that is still to come wait for it.
       if (Array.isArray(partial.pixels) && !other && picture) setPixels(partial.pixels, partial.pair);
@@ -361,11 +362,13 @@ export function mount({ element, props, trigger, watch }) {
   function ask(example, seed, then) {
     return new Promise((resolve) => {
       asked += 1;
+      coming = example ?? coming;
       waiting.set(asked, { resolve, then });
-      trigger("input", { example: example ?? (picture ? null : props.first), picture: state.picture, seed, request: asked });
+      trigger("input", { example: coming ?? (picture ? null : props.first), picture: state.picture, seed, request: asked });
     });
   }
   function answered(request, useful) {
+    if (request >= asked) coming = null;
     for (const [key, { resolve }] of waiting) if (key <= request) { waiting.delete(key); resolve(api.state()); }
     if (!useful) controls.settled(state.seed);
   }
