@@ -94,7 +94,7 @@ def test_the_command_line_runs_in_two_processes(tmp_path):
         Image.new("L", (32, 32), 20 * k).save(folder / "train" / f"{k}.png")
     out = tmp_path / "out"
     own = ["-m", "pixelviz", "train", "--data", folder, "--out", out, "--steps", 2, "--batch", 4, "--parts", "twin"]
-    start = ["-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 0, *own, "--device", "cpu"]
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, *own, "--device", "cpu"]
     text = started(*start)  # what README calls torchrun
     assert "Processes: 2, which share every batch." in text
     assert text.count("Saved") == 1  # only the main process speaks

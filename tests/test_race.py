@@ -162,7 +162,7 @@ def test_a_longer_benchmark_stands_before_the_short_one(served, tmp_path):
     assert len(json.loads(chart)["data"]) == 2, "the short one's only method, and the best"
     assert "FID 2.50 against 3.50 of DDIM" in goals  # measured in the longer one alone
     assert "<i>10,000 images and 3 seeds.</i>" in goals
-    assert goals.count("not measured yet") == 2
+    assert goals.count("not measured yet") == len(report.goals()) - 1
     assert tables.index("10,000 images and 3 seeds") < tables.index("All measures, 10 images")
 
 

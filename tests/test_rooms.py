@@ -65,7 +65,7 @@ def test_a_mounted_app_works_in_a_browser(hosted, browser):
         page.set_default_timeout(PATIENCE)
         complaints = watched(page, address)
         page.goto(f"{address}/lab/pixelviz/")
-        page.locator(".pv-cards dd").first.wait_for()  # the instrument has its picture
+        page.locator("#instrument canvas >> visible=true").first.wait_for()  # the instrument has its picture
         page.get_by_role("tab", name="Checkpoints", exact=True).click()
         page.get_by_text("tiny", exact=True).first.wait_for()
         page.close()

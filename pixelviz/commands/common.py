@@ -66,7 +66,8 @@ def show_table(
     table = Table(*head, title=title, caption=caption)
     for row in rows:
         table.add_row(*row)
-    if console.measure(table).maximum <= console.width or len(head) <= keys + 1:
+    whole = console.measure(table, options=console.options.update(width=10_000)).maximum  # not as cut to the screen
+    if whole <= console.width or len(head) <= keys + 1:
         console.print(table)
         return
     middle = keys + (len(head) - keys + 1) // 2
