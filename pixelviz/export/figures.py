@@ -172,11 +172,11 @@ def _pixel_aware(view: View, found: Bench, steps: Callable[[int], list[int]], wh
 def _ddpm(view: View, found: Bench, steps: Callable[[int], list[int]], which: str):
     """Fig. 8 and 10: both ways of the conventional process, back by the twin network."""
     apart = LinearTwin.STEPS // DDPM_STEPS
-    forward = rf"Conventional DDPM, forward{which}, $T={view.T}$, range {view.theirs.range_in_words}"
+    forward = rf"DDPM, forward{which}, $T={view.T}$, range {view.theirs.range_in_words}"
     back = _film(view, found, steps(DDPM_STEPS), DDPM_STEPS, apart, sampler="ddpm", passes=DDPM_STEPS)
     panels = (
         _forward_grid(view, METHODS[1], forward, steps(view.T)),
-        paper_figures.Grid(back, f"Conventional DDPM, reverse, {DDPM_STEPS} runs"),
+        paper_figures.Grid(back, f"DDPM, reverse, {DDPM_STEPS} runs"),
     )
     twin = f"{_about(found)}: its linear-beta twin, every {apart}nd of {LinearTwin.STEPS} steps, from N(0, I)"
     return paper_figures.grids(panels, 5, f"(B): {twin}")
