@@ -9,7 +9,7 @@ from pixelviz.lesson.pages import languages
 from pixelviz.lesson.steps import POUR_AT, STEPS, THREE
 from tests.browser import LINK, PATIENCE, watched
 
-pytest.importorskip("playwright.sync_api")
+sync_api = pytest.importorskip("playwright.sync_api")
 
 NODE = "document.querySelector('#lesson-instrument .pv-instrument')?.pvInstrument"
 
@@ -67,8 +67,8 @@ def test_the_lesson_from_start_to_end(page, url, language):
         else:
             assert not page.locator("#lesson-instrument").is_visible()
             page.locator("#lesson-stage img, #lesson-stage svg[role=img]").first.wait_for()
-            names = page.locator("#lesson-stage .legendtext").all_text_contents()
-            assert names == list(texts["steps"][step.key].get("curves", {}).values())
+            curves = list(texts["steps"][step.key].get("curves", {}).values())
+            sync_api.expect(page.locator("#lesson-stage .legendtext")).to_have_text(curves)
         assert f"step={k}" in page.evaluate(LINK)
         page.get_by_role("button", name=texts["ui"]["finish" if k == len(STEPS) else "next"], exact=True).click()
     score = texts["closing"]["score"].format(right=hits, asked=len(STEPS))
@@ -151,7 +151,7 @@ def test_an_exercise_opens_its_view(page, url):
     page.goto(url + "#tab=lesson")
     awake(page)
     page.get_by_role("button", name="Exercises").click()
-    page.get_by_role("link").nth(4).click()
+    page.locator("#lesson-page").get_by_role("link").nth(4).click()
     page.wait_for_function(
         "document.querySelector('#instrument .pv-instrument')?.pvInstrument?.state().example === 'ankle-boot'"
     )

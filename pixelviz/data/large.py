@@ -31,6 +31,9 @@ def read_large(path: Path) -> Picture | None:
     """
     try:
         image = _opened(path)
+    except Exception:  # whatever it is, the ordinary way has said what is wrong with it
+        return None
+    try:
         if image is None or not MAX_PIXELS < image.width * image.height <= MOST_PIXELS:
             return None
         before = image.size
