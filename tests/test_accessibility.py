@@ -67,6 +67,7 @@ def test_axe_does_find_what_is_wrong(page):
     page.evaluate("document.querySelector('.pv-copy b').remove()")
     page.evaluate("document.querySelector('.pv-copy').removeAttribute('title')")
     page.evaluate("document.querySelector('.pv-header p').style.opacity = 0.4")
+    settle(page)
     rules = {line.split(":")[0] for line in found(page)}
     assert rules >= {"button-name", "color-contrast"}
 

@@ -109,7 +109,7 @@ export function curves(host, props) {
     const sheet = sheets.moments;
     if (!sheet.begin()) return;
     const { ink, width, height } = sheet, half = width / 2, { font } = colors;
-    const top = 40, bottom = height - 32;
+    const top = 54, bottom = height - 32;
     /** @type {[string, Record<string, number>, [number, number], number[], number][]} */
     const panels = [
       ["mean", { left: 30, right: half - 14, top, bottom }, [-0.2, 1], [0, 0.5, 1], 0],
@@ -133,7 +133,8 @@ export function curves(host, props) {
         model.moments[method].forEach((channel, c) => D.dot(ink, map, model.t, channel[name], {
           color: props.channels[model.picture.channels === 3 ? c : 3][1], paper: colors.paper, radius: 3.4, hollow: method === "ddpm" }));
       D.text(ink, name, box.left - 24, 12, { color: colors.text, weight: 600, size: 12, font });
-      D.text(ink, `pixel-aware ${average("ours").toFixed(3)}, DDPM ${average("ddpm").toFixed(3)}`, box.left - 24, 27, { color: colors.quiet, font });
+      D.text(ink, `pixel-aware ${average("ours").toFixed(3)}`, box.left - 24, 27, { color: colors.quiet, font });
+      D.text(ink, `DDPM ${average("ddpm").toFixed(3)}`, box.left - 24, 41, { color: colors.quiet, font });
     }
   }
 
