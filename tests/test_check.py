@@ -9,6 +9,7 @@ from PIL import Image
 
 from pixelviz import __main__ as cli
 from pixelviz.checks import ServiceError
+from pixelviz.data.assets import CHECKPOINTS
 from pixelviz.data.sets import ImageSet
 from pixelviz.devices import choose
 from pixelviz.export.check_page import check_page
@@ -20,6 +21,7 @@ from pixelviz.measure.nearest import Nearest, nearest_by_pixels, too_near
 from pixelviz.progress import Progress
 from pixelviz.service.service import Service
 from pixelviz.store import checkpoints
+from tests.browser import PATIENCE, launched, served, watched
 from tests.served import tiny_service
 from tests.tiny import tiny_images, tiny_model
 
@@ -196,3 +198,21 @@ def test_the_app_checks_too_and_says_where_it_cannot(tmp_path):
     assert all(isinstance(step, Progress) for step in steps)
     assert "Check of fashion-mnist-paper-floor" in page
     assert page.count("<img") >= len(ssim_steps(200)) + 1
+
+
+def test_the_checkpoints_tab_checks_under_the_page_s_policy():
+    with served(CHECKPOINTS.parent) as url, launched() as browser:
+        page = browser.new_page(reduced_motion="reduce")
+        page.set_default_timeout(PATIENCE)
+        complaints = watched(page, url)
+        page.goto(url)
+        page.get_by_role("tab", name="Checkpoints", exact=True).click()
+        page.get_by_label("fashion-mnist-paper-floor").check()
+        page.locator("#check").click()
+        inside = page.frame_locator(".pv-check")
+        inside.locator("h1").get_by_text("Check of fashion-mnist-paper-floor").wait_for()
+        assert inside.locator("img").first.evaluate("image => image.naturalWidth") > 0
+        with page.expect_download() as download:
+            page.locator("#checked a").click()
+        assert download.value.suggested_filename == "check-fashion-mnist-paper-floor.html"
+        assert complaints == []

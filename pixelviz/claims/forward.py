@@ -364,6 +364,7 @@ def resolution(context: Context, log_bar) -> Verdict:
     formula=lambda T: T / 10,
 )
 def gamma_ratio(context: Context, ratio) -> Verdict:
+    """The energy at the printed gamma, T / 10, over its least by the error that a bundled network was measured at."""
     found, T = residuals.bundled(), context.T
     tried = [gamma for gamma in residuals.GAMMAS if gamma < T]
     if found is None or not tried:

@@ -96,14 +96,12 @@ class Guard:
         sender = _Sender(send)
         try:
             await answer(scope, receive, sender)
-        except (
-            Exception
-        ) as error:  # Gradio's, for events' own errors are sentences: bodies that are no text, a queue that
-            # has no such visitor any more. Whoever asks for it a thousand times shall not fill the log.
+        except Exception as error:
+            # Gradio's, for events' own errors are sentences: bodies that are no text, a queue that has no such visitor
+            # any more. Whoever asks for it a thousand times shall not fill the log.
             place = f"{type(error).__name__}, {traceback.extract_tb(error.__traceback__)[-1:]}"
-            log.log(
-                logging.DEBUG if place in self.seen else logging.WARNING, "a request could not be answered: %s", place
-            )
+            level = logging.DEBUG if place in self.seen else logging.WARNING
+            log.log(level, "a request could not be answered: %s", place)
             self.seen.add(place)
             await sender.finish(scope, receive)
 
