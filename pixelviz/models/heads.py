@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -137,8 +138,12 @@ class ParallelHeads(nn.Module):
             inner = F.silu(out).reshape(-1, weight.shape[0], height, width)
             if last and n % 2 == 0:
                 weight = in_pairs(weight)
-            inner = F.conv2d(inner, weight, padding=1, groups=weight.shape[0] // weight.shape[1])
-            out = out + inner.reshape(out.shape)
+            # The gradient of a convolution with weights of each image, in bfloat16, takes a CPU twenty times as long.
+            exact = each and weight.device.type == "cpu"
+            with torch.autocast("cpu", enabled=False) if exact else nullcontext():
+                inner, weight = (inner.float(), weight.float()) if exact else (inner, weight)
+                inner = F.conv2d(inner, weight, padding=1, groups=weight.shape[0] // weight.shape[1])
+            out = out + inner.reshape(out.shape).to(out.dtype)
             if self.attention is not None:
                 weight = pick(self.attention[k]).to(out.dtype)
                 out = out + (self._own(out, weight) if maps is None else self._shared(out, weight, maps[k]))
