@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import Tensor
 
 from pixelviz.checks import ServiceError, Whole, check_pixels, one_of
@@ -22,7 +22,7 @@ from pixelviz.data.sets import to_image, to_unit
 from pixelviz.declare import declared, fields_of
 from pixelviz.process.formulas import PAPERS, FormulaRate
 from pixelviz.process.forward import Moments, closed_form_moments, noise, raise_to_floor, walk_both
-from pixelviz.process.schedules import SCHEDULES, LinearBeta, PixelAware, Schedule, by_pixel
+from pixelviz.process.schedules import RANGES, SCHEDULES, LinearBeta, PixelAware, Schedule, by_pixel
 
 SETTINGS_FORMAT = 1
 METHODS = ("pixel_aware", "ddpm")
@@ -65,6 +65,11 @@ def read_state(text: str | None) -> dict[str, Any]:
     return {key: value for key, value in (state or {}).items() if value is not None}
 
 
+def _range(value: Any) -> Any:
+    """DDPM's range, also as files and calls of earlier versions say it: whether it is rescaled."""
+    return ("printed", "rescaled")[value] if isinstance(value, bool) else value
+
+
 class ExportError(ValueError):
     """A request that gives nothing to export; the message says what to do."""
 
@@ -95,7 +100,9 @@ class View:
     )
     formula: str = Field(PAPERS, description="Γ(x0, t), where the schedule is formula.")
     crop: float = _slider(MIDDLE, 0, 1, 0.01, "Where along the longer side the networks' square is cut.", ge=0, le=1)
-    rescaled: bool = Field(True, description="Multiply DDPM's range by 1000/T.")
+    ddpm: Annotated[str, one_of(lambda: RANGES), BeforeValidator(_range)] = Field(
+        RANGES.first, description=f"DDPM's range, {' or '.join(RANGES)}."
+    )
     pixels: tuple[tuple[int, int, int], ...] = Field((), description="Picked pixels.")
 
     @field_validator("pixels", mode="before")
@@ -182,7 +189,7 @@ class View:
     @property
     def theirs(self) -> LinearBeta:
         """DDPM's schedule, with the range chosen."""
-        return LinearBeta(self.T, self.rescaled)
+        return LinearBeta(self.T, self.ddpm)
 
     @property
     def schedules(self) -> dict[str, Schedule]:
@@ -245,7 +252,7 @@ class View:
             "i": round(self.t * self.T),
             "x0_at_pixels": self.x0_at_pixels.tolist(),
             "notes": list(self.image.notes),
-        } | {FILE_NAMES.get(key, key): getattr(self, key) for key in DEFAULTS}
+        } | {key: getattr(self, key) for key in DEFAULTS}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], source: Any) -> View:
@@ -255,8 +262,9 @@ class View:
                 f"these settings have format {settings.get('format')!r}; this app reads {SETTINGS_FORMAT}."
             )
         try:
-            known = {"crop": MIDDLE} | dict(settings)  # which files of earlier versions lack
-            values = {key: known[FILE_NAMES.get(key, key)] for key in DEFAULTS}
+            # What files of earlier versions lack.
+            lacking = {"crop": MIDDLE, "ddpm": settings.get("ddpm_rescaled", RANGES.first)}
+            values = {key: (lacking | dict(settings))[key] for key in DEFAULTS}
             return cls.of(source, name=settings["picture"], **values)
         except KeyError as missing:
             raise ExportError(f"these settings lack {missing}.") from None
@@ -269,4 +277,3 @@ DEFAULTS = {
     if key not in ("picture", "name", "schedule", "formula")
 }
 ENDS = {"min": "ge", "max": "le"}
-FILE_NAMES = {"rescaled": "ddpm_rescaled"}

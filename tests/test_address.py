@@ -20,7 +20,7 @@ VIEW = {
     "t": 0.5,
     "seed": 7,
     "crop": 0.25,
-    "rescaled": True,
+    "ddpm": "rescaled",
     "pixels": [[10, 20, 0], [100, 30, 2]],
     "pair": [1, 0],
 }

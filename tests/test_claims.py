@@ -29,7 +29,7 @@ def picture(low=0.004, high=1.0, seed=0):
 
 def settings(x0, **changes):
     """The context of a picture given by its x0 (C, H, W) at the paper's floor, with DDPM's range as it is printed."""
-    return Context.of(((x0 - 0.004) / 0.996).permute(1, 2, 0).numpy(), **{"rescaled": False, **changes})
+    return Context.of(((x0 - 0.004) / 0.996).permute(1, 2, 0).numpy(), **{"ddpm": "printed", **changes})
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +89,8 @@ def expm1(gamma, t, x0):
 
 # (claim, another formula in the paper's place, the verdict that it must get).
 SWAPS = [
-    ("eq1", lambda T, rescaled: LinearBeta(T, True).betas, HOLDS),
-    ("eq1", lambda T, rescaled: LinearBeta(T).betas.flip(0), SLIP),
+    ("eq1", lambda T, beta_range: LinearBeta(T, "rescaled").betas, HOLDS),
+    ("eq1", lambda T, beta_range: LinearBeta(T).betas.flip(0), SLIP),
     ("eq2-3", lambda schedule, x0, i: schedule.alpha_bar(x0, i + 1), HOLDS),
     ("eq4", bayes, SLIP),
     ("eq5", lambda last, between, log_first: log_first - last - between.sum(), HOLDS),
@@ -130,7 +130,7 @@ SWAPS = [
     ("law-of-large-numbers", lambda context, i: 1 + 0 * context.x0 - 0.5, SLIP),
     ("law-of-large-numbers", lambda context, i: context.ours.alpha_bar(context.x0, i / 20), SLIP),
     ("fewer-steps", lambda context: GeneralisedRate(1000, 400.0), HOLDS),
-    ("last-step", lambda context: LinearBeta(200, True), HOLDS),
+    ("last-step", lambda context: LinearBeta(200, "rescaled"), HOLDS),
     ("resolution", lambda c, x0, i: c.ours.log_alpha_bar(x0, i * c.x0.numel() / x0.numel()), HOLDS),
     ("algorithm1", "v", HOLDS),
     ("algorithm1-line9", lambda alpha, noise: noise.sqrt(), HOLDS),
@@ -173,7 +173,7 @@ def test_every_formula_has_been_swapped():
 # (claim, what changes in the settings, the verdict then).
 SETTINGS = [
     ("eq1", {"T": 1000}, HOLDS),
-    ("eq1", {"rescaled": True}, HOLDS),
+    ("eq1", {"ddpm": "rescaled"}, HOLDS),
     ("eq1", {"x0": picture(0.004, 0.005)}, WHERE),  # a small KL, but a third of the amplitude is left
     ("law-of-large-numbers", {"x0": picture()[:, :2, :2]}, WHERE),
     ("terminal", {"x0": picture(0.5)}, HOLDS),
@@ -202,7 +202,7 @@ EXTREMES = [
     {"T": 200, "gamma": 1e-3},
     {"x0": torch.full((1, 1, 1), 0.004, dtype=torch.float64)},
     {"x0": torch.ones(3, 2, 2, dtype=torch.float64)},
-    {"rescaled": True, "T": 3, "gamma": 2.0},
+    {"ddpm": "rescaled", "T": 3, "gamma": 2.0},
 ]
 
 
@@ -215,10 +215,10 @@ def test_no_setting_breaks_a_check(changes):
         assert not any(math.isnan(number.value) for number in found.numbers), (claim.id, found)
 
 
-@pytest.mark.parametrize(("rescaled", "a"), [(True, 20.0), (False, 0.06)])
-def test_ddpm_s_range_is_its_own_also_where_a_few_steps_cap_it(rescaled, a):
+@pytest.mark.parametrize(("beta_range", "a"), [("rescaled", 20.0), ("printed", 0.06)])
+def test_ddpm_s_range_is_its_own_also_where_a_few_steps_cap_it(beta_range, a):
     """Section 3.2.2's a: 0.02 for 1000 steps times 1000, or times the T = 3 that there are."""
-    assert settings(picture(), T=3, gamma=2.0, rescaled=rescaled).a == pytest.approx(a)
+    assert settings(picture(), T=3, gamma=2.0, ddpm=beta_range).a == pytest.approx(a)
 
 
 def test_a_lead_on_one_data_set_is_not_denied():
@@ -337,7 +337,7 @@ def test_fig2_says_how_long_the_mean_is_the_lower_one():
     x0 = context.x0.flatten()
     ours, printed, rescaled = (
         (x0 * (s.log_alpha_bar(x0, 200 * t) / 2).exp()).mean(1)
-        for s in (context.ours, LinearBeta(200), LinearBeta(200, True))
+        for s in (context.ours, LinearBeta(200), LinearBeta(200, "rescaled"))
     )
     assert bool((ours < printed).all())
     first = t[(ours >= rescaled).nonzero()[0, 0] - 1].item()

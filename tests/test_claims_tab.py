@@ -109,9 +109,9 @@ def test_a_card_holds_the_figure_of_its_plot(context, verdicts):
 def test_the_instruments_settings_are_used():
     label, path = EXAMPLES[6]
     state = {"picture": PICTURES.keep(path), "example": "t-shirt", "gamma": 7.0, "T": 60, "floor": 0.1, "seed": 4}
-    state |= {"rescaled": True, "pixels": [[5, 6, 0], [7, 8, 0]], "playing": False}
+    state |= {"ddpm": "printed", "pixels": [[5, 6, 0], [7, 8, 0]], "playing": False}
     c = Context.from_state(json.dumps(state))
-    assert (c.name, c.gamma, c.T, c.floor, c.seed, c.rescaled) == (label, 7.0, 60, 0.1, 4, True)
+    assert (c.name, c.gamma, c.T, c.floor, c.seed, c.ddpm) == (label, 7.0, 60, 0.1, 4, "printed")
     assert c.pixels == ((5, 6, 0), (7, 8, 0))
     assert c.x0.min() >= 0.1
     with pytest.raises(ServiceError, match="row"):

@@ -296,6 +296,13 @@ def test_settings_with_odd_pixels_are_refused(pixels):
         View.from_settings({**view.settings(), "pixels": pixels}, png(photo()))
 
 
+@pytest.mark.parametrize(("rescaled", "named"), [(True, "rescaled"), (False, "printed")])
+def test_settings_of_earlier_versions_say_ddpm_s_range_as_they_did(rescaled, named):
+    settings = small_view().settings()
+    del settings["ddpm"]
+    assert View.from_settings({**settings, "ddpm_rescaled": rescaled}, png(photo())).ddpm == named
+
+
 def test_without_a_checkpoint_the_zip_says_so(tmp_path):
     path = tmp_path / "bare.zip"
     list(export(small_view(), Request(("1", "7"), ("svg",), ()), path, lambda figure: None))
@@ -407,10 +414,10 @@ def test_downloads_are_bounded():
 
 
 def test_the_panel_reads_the_instrument():
-    state = {"gamma": 7.5, "T": 40, "floor": 0.02, "seed": 5, "rescaled": True, "t": 0.25, "pixels": [[1, 2, 0]]}
+    state = {"gamma": 7.5, "T": 40, "floor": 0.02, "seed": 5, "ddpm": "printed", "t": 0.25, "pixels": [[1, 2, 0]]}
     state |= {"picture": PICTURES.keep(png(photo())), "example": None, "playing": False}
     view = View.from_state(json.dumps(state))
-    assert (view.gamma, view.T, view.floor, view.seed, view.rescaled, view.t) == (7.5, 40, 0.02, 5, True, 0.25)
+    assert (view.gamma, view.T, view.floor, view.seed, view.ddpm, view.t) == (7.5, 40, 0.02, 5, "printed", 0.25)
     assert view.pixels == ((1, 2, 0),)
     assert file_name(view) == "pixelviz-your-picture-gamma7.5-T40.zip"
     assert (View.from_state(None).gamma, View.from_state("null").name) == (20, EXAMPLES[0][0])

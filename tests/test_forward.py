@@ -22,7 +22,7 @@ from pixelviz.process.forward import (
 )
 from pixelviz.process.schedules import GeneralisedRate, LinearBeta, PixelAware
 
-SCHEDULES = [PixelAware(40, 12.0), LinearBeta(40, rescaled=True), GeneralisedRate(40, 4.0)]
+SCHEDULES = [PixelAware(40, 12.0), LinearBeta(40, range="rescaled"), GeneralisedRate(40, 4.0)]
 each = pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 
 
@@ -218,7 +218,7 @@ def test_errors_say_what_is_wrong(call, says):
 
 
 @pytest.mark.parametrize(
-    "schedule", [PixelAware(12, 5.0), LinearBeta(12), LinearBeta(12, True), GeneralisedRate(12, 2.0)], ids=repr
+    "schedule", [PixelAware(12, 5.0), LinearBeta(12), LinearBeta(12, "rescaled"), GeneralisedRate(12, 2.0)], ids=repr
 )
 def test_walk_in_place_is_the_same_walk(schedule):
     x0 = np.linspace(0.01, 1.0, 24).reshape(1, 4, 6)

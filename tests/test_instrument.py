@@ -25,11 +25,11 @@ CLOSE = 1e-5
 DEEP = png(np.linspace(0, 65535, 1600).reshape(40, 40).astype(np.uint16))  # more levels than a byte counts
 # Five pictures, and settings that differ in everything.
 CASES = {
-    "astronaut": (EXAMPLE_IDS["astronaut"], 20.0, 200, 0.004, False, 32),
-    "rocket": (EXAMPLE_IDS["rocket"], 50.0, 500, 0.1, True, 499),
-    "camera": (EXAMPLE_IDS["camera"], 7.5, 40, 0.001, True, 1),
-    "t-shirt": (EXAMPLE_IDS["t-shirt"], 99.5, 1000, 0.2, False, 1000),
-    "16 bits": (DEEP, 1.0, 3, 0.5, False, 2),
+    "astronaut": (EXAMPLE_IDS["astronaut"], 20.0, 200, 0.004, "printed", 32),
+    "rocket": (EXAMPLE_IDS["rocket"], 50.0, 500, 0.1, "rescaled", 499),
+    "camera": (EXAMPLE_IDS["camera"], 7.5, 40, 0.001, "rescaled", 1),
+    "t-shirt": (EXAMPLE_IDS["t-shirt"], 99.5, 1000, 0.2, "printed", 1000),
+    "16 bits": (DEEP, 1.0, 3, 0.5, "printed", 2),
 }
 
 
@@ -68,9 +68,9 @@ def lab(browser, url):
 
 # --- The mathematics, beside Python
 
-RUN = """([value, gamma, T, floor, rescaled, i, steps]) => {
+RUN = """([value, gamma, T, floor, range, i, steps]) => {
   const picture = P.decode(JSON.parse(value));
-  const x0 = P.raised(picture.levels, floor), ddpm = P.ddpmTable(T, rescaled);
+  const x0 = P.raised(picture.levels, floor), ddpm = P.ddpmTable(T, range);
   const logs = { ours: (x) => P.logBar(x, gamma, i / T), ddpm: () => ddpm[i] };
   const atStep = { ours: (x, s) => P.logBar(x, gamma, s / T), ddpm: (x, s) => ddpm[s] };
   const spread = (table) => pack(Array.from(picture.index, (k) => table[k]), Float64Array);
@@ -94,13 +94,15 @@ RUN = """([value, gamma, T, floor, rescaled, i, steps]) => {
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_page_noises_a_picture_as_python_does(lab, name):
-    source, gamma, T, floor, rescaled, i = CASES[name]
+    source, gamma, T, floor, beta_range, i = CASES[name]
     steps = sorted({0, 1, i, T})
-    found = lab.evaluate(RUN, [forward.instrument_value(View.of(source, seed=5)), gamma, T, floor, rescaled, i, steps])
+    found = lab.evaluate(
+        RUN, [forward.instrument_value(View.of(source, seed=5)), gamma, T, floor, beta_range, i, steps]
+    )
 
     x0 = to_unit(fit(read_image(source), SCREEN_SIDE).tensor(), floor, torch.float64)
     eps = next(noise(5, x0.shape, 1))
-    ours, ddpm = PixelAware(T, gamma), LinearBeta(T, rescaled)
+    ours, ddpm = PixelAware(T, gamma), LinearBeta(T, beta_range)
     np.testing.assert_allclose(floats(found["x0"], "<f8"), x0.ravel(), atol=1e-12)
     kl = theory.terminal_gap(ours, x0).kl.ravel()
     np.testing.assert_allclose(floats(found["kl"], "<f8"), kl, atol=CLOSE)
@@ -127,21 +129,23 @@ def test_the_page_noises_a_picture_as_python_does(lab, name):
         assert np.abs(np.array(here["histogram"]) - counts).sum() <= 4
 
 
-@pytest.mark.parametrize(("T", "rescaled"), [(1, False), (2, True), (200, False), (200, True), (1000, False)])
-def test_snr_its_rate_and_alpha_bar_follow_both_schedules(lab, T, rescaled):
+@pytest.mark.parametrize(
+    ("T", "beta_range"), [(1, "printed"), (2, "rescaled"), (200, "printed"), (200, "rescaled"), (1000, "printed")]
+)
+def test_snr_its_rate_and_alpha_bar_follow_both_schedules(lab, T, beta_range):
     gamma = 0.5 if T == 1 else min(20.0, T / 2)
     levels, steps = [0.001, 0.004, 0.05, 0.418, 0.8555, 1.0], sorted({0, 1, T // 2, T})
     found = lab.evaluate(
-        """([levels, steps, gamma, T, rescaled]) => {
-          const table = P.ddpmTable(T, rescaled);
+        """([levels, steps, gamma, T, range]) => {
+          const table = P.ddpmTable(T, range);
           return levels.map((x) => steps.map((i) => [
             [P.logBar(x, gamma, i / T), gamma * x], [table[i], P.ddpmRate(table, i)],
           ].map(([log, rate]) => [Math.exp(log), P.snr(x, log), P.snrRate(x, rate, log)])));
         }""",
-        [levels, steps, gamma, T, rescaled],
+        [levels, steps, gamma, T, beta_range],
     )
     x0, i = torch.tensor(levels, dtype=torch.float64)[:, None], torch.tensor(steps, dtype=torch.float64)
-    for m, schedule in enumerate((PixelAware(T, gamma), LinearBeta(T, rescaled))):
+    for m, schedule in enumerate((PixelAware(T, gamma), LinearBeta(T, beta_range))):
         wanted = (schedule.alpha_bar(x0, i), schedule.snr(x0, i), schedule.snr_derivative(x0, i).abs())
         for k, values in enumerate(wanted):
             here = np.array([[cell[m][k] for cell in row] for row in found], float)

@@ -61,7 +61,7 @@ def drawn(page, view):
 
 @pytest.mark.parametrize("example", ["chelsea", "dress"])
 def test_the_canvases_show_these_numbers(page, example):
-    put(page, example=example, gamma=35, T=120, floor=0.05, t=0.25, seed=3, rescaled=False)
+    put(page, example=example, gamma=35, T=120, floor=0.05, t=0.25, seed=3, ddpm="printed")
     assert state(page)["example"] == example
     x0 = to_unit(fit(read_image(EXAMPLE_IDS[example]), SCREEN_SIDE).tensor(), 0.05, torch.float64)
     eps = next(noise(3, x0.shape, 1))
@@ -99,7 +99,7 @@ def test_an_upload_keeps_the_seed(page, tmp_path):
 
 
 def test_the_table_and_the_spoken_line_follow_time(page):
-    put(page, pixels=[[10, 20, 0], [200, 50, 2]], t=0.5, rescaled=False)
+    put(page, pixels=[[10, 20, 0], [200, 50, 2]], t=0.5, ddpm="printed")
     x0 = to_unit(read_image(EXAMPLE_IDS["astronaut"]).tensor(), 0.004, torch.float64)[[0, 2], [10, 200], [20, 50]]
     rows = page.locator("#instrument .pvi-numbers tbody tr")
     expect(rows).to_have_count(2)
@@ -274,7 +274,7 @@ def test_whatever_is_set_is_checked(page):
         gamma=None,
         T=float("1e9"),
         floor=-1,
-        rescaled=1,
+        ddpm="toString",
         seed=-3,
         example="nothing",
         pair=[0, 9],
@@ -282,7 +282,7 @@ def test_whatever_is_set_is_checked(page):
     )
     after = state(page)
     assert (after["T"], after["floor"]) == (1000, 0.001)
-    unchanged = ("t", "gamma", "rescaled", "seed", "example", "pair", "pixels")
+    unchanged = ("t", "gamma", "ddpm", "seed", "example", "pair", "pixels")
     assert {k: after[k] for k in unchanged} == {k: before[k] for k in unchanged}
     put(page, pixels=[[9999, -4, 7], "x", [1, 2]])
     assert state(page)["pixels"] == [[255, 0, 2], [1, 2, 0]]

@@ -57,7 +57,7 @@ def test_the_bright_pixel_starts_with_the_most_snr_and_ends_with_the_least():
 
 def test_who_leads_has_four_answers():
     x0 = torch.tensor([0.05, 0.3, 0.9], dtype=torch.float64)
-    fair, printed = LinearBeta(T, rescaled=True), LinearBeta(T)
+    fair, printed = LinearBeta(T, range="rescaled"), LinearBeta(T)
     assert steps.who_leads(OURS, fair, x0, 0.5) == "bright"
     assert steps.who_leads(OURS, printed, x0[1:], 0.5) == "all"  # as printed DDPM hardly moves in 200 steps
     assert steps.who_leads(OURS, fair, x0[:1], 1.0) == "none"

@@ -25,7 +25,7 @@ from pixelviz.process.reverse import (
 from pixelviz.process.schedules import GeneralisedRate, LinearBeta, PixelAware
 
 X0 = torch.tensor([0.004, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0], dtype=torch.float64)
-COARSE = [PixelAware(12, 8.0), LinearBeta(12, rescaled=True), GeneralisedRate(12, 3.0)]
+COARSE = [PixelAware(12, 8.0), LinearBeta(12, range="rescaled"), GeneralisedRate(12, 3.0)]
 each = pytest.mark.parametrize("schedule", COARSE, ids=repr)
 
 

@@ -21,7 +21,7 @@ from pixelviz.process.schedules import (
 )
 
 X0 = torch.tensor([0.004, 0.05, 0.2, 0.7, 1.0], dtype=torch.float64)
-ALL = [PixelAware(200, 20.0), LinearBeta(200), LinearBeta(200, rescaled=True), GeneralisedRate(200, 20.0)]
+ALL = [PixelAware(200, 20.0), LinearBeta(200), LinearBeta(200, range="rescaled"), GeneralisedRate(200, 20.0)]
 each = pytest.mark.parametrize("schedule", ALL, ids=repr)
 
 
@@ -118,7 +118,7 @@ def test_float32_keeps_its_digits_where_little_noise_is_added(i):
     assert schedule.snr(x0, i).item() == pytest.approx(float(snr), rel=1e-6)
 
 
-@pytest.mark.parametrize("schedule", [LinearBeta(500, True), GeneralisedRate(500, 50.0)], ids=repr)
+@pytest.mark.parametrize("schedule", [LinearBeta(500, "rescaled"), GeneralisedRate(500, 50.0)], ids=repr)
 def test_float32_keeps_its_digits_in_late_steps(schedule):
     x0 = torch.tensor([0.004, 0.3])
     np.testing.assert_allclose(schedule.beta(x0, 499), schedule.beta(x0.double(), 499), rtol=1e-6)
@@ -130,10 +130,10 @@ def test_image_scale_is_terminal_alpha_bar_and_inverts():
     np.testing.assert_allclose(image_from_scale(scale, 20.0), X0, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("T", "rescaled"), [(1000, False), (500, False), (200, True)])
-def test_linear_beta_against_diffusers(T, rescaled):
-    twin = diffusers_twin(T, 1000 / T if rescaled else 1.0)
-    schedule = LinearBeta(T, rescaled)
+@pytest.mark.parametrize(("T", "beta_range"), [(1000, "printed"), (500, "printed"), (200, "rescaled")])
+def test_linear_beta_against_diffusers(T, beta_range):
+    twin = diffusers_twin(T, {"printed": 1.0, "rescaled": 1000 / T}[beta_range])
+    schedule = LinearBeta(T, beta_range)
     steps = torch.arange(1, T + 1)
     np.testing.assert_allclose(schedule.betas, twin.betas, rtol=1e-5)
     np.testing.assert_allclose(schedule.alpha_bar(0.3, steps), twin.alphas_cumprod, rtol=2e-5)
@@ -148,12 +148,12 @@ def test_where_ddpm_ends(T, printed):
     assert LinearBeta(T).alpha_bar(0.5, T).item() == pytest.approx(ends, rel=1e-10)
     assert ends == pytest.approx(float(printed), rel=0.05)
     # With the range rescaled, DDPM reaches noise in fewer steps too.
-    assert LinearBeta(T, rescaled=True).alpha_bar(0.5, T).item() < 5e-5
+    assert LinearBeta(T, range="rescaled").alpha_bar(0.5, T).item() < 5e-5
 
 
 def test_generalised_rate_is_gamma_beta_t_x0():
     # beta_t of the rescaled range is 0.1 + 19.9 t, so abar = exp(-gamma x0 (0.1 t + 9.95 t^2)) as T grows (Eq. 26).
-    schedule, t = GeneralisedRate(4000, 2.0, rescaled=True), 0.6
+    schedule, t = GeneralisedRate(4000, 2.0, range="rescaled"), 0.6
     expected = torch.exp(-2.0 * X0 * (0.1 * t + 9.95 * t**2))
     np.testing.assert_allclose(schedule.alpha_bar(X0, t * 4000), expected, rtol=5e-3)
 
@@ -161,12 +161,12 @@ def test_generalised_rate_is_gamma_beta_t_x0():
 def test_one_step_schedules():
     assert PixelAware(1, 20.0).alpha_bar(0.1, 1).item() == pytest.approx(math.exp(-2))
     assert LinearBeta(1).alpha_bar(0.1, 1).item() == pytest.approx(1 - 1e-4)
-    assert GeneralisedRate(1, 5.0, rescaled=False).alpha_bar(0.1, 1).item() == pytest.approx(math.exp(-5e-5))
+    assert GeneralisedRate(1, 5.0, range="printed").alpha_bar(0.1, 1).item() == pytest.approx(math.exp(-5e-5))
 
 
 def test_betas_are_capped():
-    assert LinearBeta(5, rescaled=True).betas.max() == 0.999
-    assert LinearBeta(5, rescaled=True).alpha_bar(0.5, 5) > 0
+    assert LinearBeta(5, range="rescaled").betas.max() == 0.999
+    assert LinearBeta(5, range="rescaled").alpha_bar(0.5, 5) > 0
 
 
 def test_numbers_become_float64_and_tensors_stay():

@@ -21,9 +21,9 @@ FLOOR = 4e-3
 # --- forward
 
 
-def curves(source, gamma, T, floor, pixels=(), seed=0, ddpm_rescaled=False):
+def curves(source, gamma, T, floor, pixels=(), seed=0, ddpm="printed"):
     """The answer of /curves."""
-    settings = {"gamma": gamma, "T": T, "floor": floor, "seed": seed, "rescaled": ddpm_rescaled}
+    settings = {"gamma": gamma, "T": T, "floor": floor, "seed": seed, "ddpm": ddpm}
     return forward.curves_json(View.of(source, pixels=pixels, **settings))
 
 
@@ -43,7 +43,7 @@ def test_snr_of_a_pixel_is_the_formula_for_the_pixel_that_was_named():
 
 def test_rescaled_ddpm_reaches_noise_and_the_printed_range_does_not():
     image = photo(100, 100)
-    printed, rescaled = (curves(image, 12.0, 100, FLOOR, [], 0, flag)["ddpm"] for flag in (False, True))
+    printed, rescaled = (curves(image, 12.0, 100, FLOOR, [], 0, name)["ddpm"] for name in ("printed", "rescaled"))
     bar = np.prod(1 - np.linspace(1e-4, 0.02, 100))
     wanted = 1 - bar + bar * (image[..., 0] / 255 * (1 - FLOOR)).var()
     assert printed["variance"][0][-1] == pytest.approx(wanted, rel=0.07)
@@ -53,7 +53,7 @@ def test_rescaled_ddpm_reaches_noise_and_the_printed_range_does_not():
 
 def test_moments_are_those_of_every_pixel_that_the_screen_shows():
     """Of both methods with one noise: each pixel's x_i in the closed form, counted one by one."""
-    view = View.of(photo(), gamma=12.0, T=30, floor=FLOOR, seed=7, rescaled=False)
+    view = View.of(photo(), gamma=12.0, T=30, floor=FLOOR, seed=7, ddpm="printed")
     answer = forward.curves_json(view)
     x0 = FLOOR + (1 - FLOOR) * photo().transpose(2, 0, 1) / 255
     eps = next(noise(7, x0.shape, 1)).numpy()
@@ -131,7 +131,8 @@ def test_one_step_one_pixel():
         ({"pixels": 3}, "list"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**40}, "seed"),
-        ({"ddpm_rescaled": "yes"}, "true or false"),
+        ({"ddpm": "yes"}, "ddpm must be one of rescaled, printed"),
+        ({"ddpm": []}, "ddpm must be one of"),
     ],
 )
 def test_bad_input_to_curves_is_answered_in_words(changes, message):

@@ -53,14 +53,14 @@ def _steps_needed(context: Context, betas) -> int | None:
     "DDPM's chain ends in pure noise",
     r"With $0<\beta_i<1$ increasing and T large enough, $x_T\sim\mathcal N(0,\mathbf I)$.",
     code="process/schedules.py, LinearBeta",
-    formula=lambda T, rescaled: LinearBeta(T, rescaled).betas,
+    formula=lambda T, beta_range: LinearBeta(T, beta_range).betas,
 )
 def eq1(context: Context, betas) -> Verdict:
     """The rates lie in (0, 1) and rise; whether x_T is noise, by its KL and by its variance, and from which T on."""
-    now = betas(context.T, context.rescaled)
+    now = betas(context.T, context.ddpm)
     if not bool(((now > 0) & (now < 1)).all()) or bool((now.diff() < 0).any()):
         return Verdict(SLIP, (), "These rates do not lie in (0, 1), or they do not increase.")
-    gap, needed = _gap(context, now), _steps_needed(context, lambda T: betas(T, False))
+    gap, needed = _gap(context, now), _steps_needed(context, lambda T: betas(T, "printed"))
     numbers = (
         Number("last rate, beta_T", now[-1].item()),
         Number(f"mean KL to N(0, 1) at T = {context.T}", gap),

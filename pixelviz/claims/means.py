@@ -132,7 +132,7 @@ def eq26(context: Context, mean) -> Verdict:
     # The paper's drift is −Gamma x, with Gamma as it defines it just before.
     solved = integrate(lambda s, x: -gamma * a * s / 2 * context.picked * x, context.picked.clone(), t, atol=0.0)
     printed = mean(gamma, a, t, context.picked)
-    built = GeneralisedRate(context.T, gamma, context.rescaled).alpha_bar(context.picked, context.T * t).sqrt()
+    built = GeneralisedRate(context.T, gamma, context.ddpm).alpha_bar(context.picked, context.T * t).sqrt()
     numbers = (
         Number("printed, t = 0.5, darkest picked pixel, share of x0", (printed / context.picked)[0].item()),
         Number("solved", (solved / context.picked)[0].item()),
@@ -206,7 +206,7 @@ def prop2(context: Context, theirs) -> Verdict:
 
 def _log_bars(context: Context, t: Tensor) -> dict[str, Tensor]:
     """log alpha_bar of each method at times t (n, 1), for all levels."""
-    printed, rescaled = LinearBeta(context.T, False), LinearBeta(context.T, True)
+    printed, rescaled = LinearBeta(context.T, "printed"), LinearBeta(context.T, "rescaled")
     return {
         "pixel-aware": context.ours.log_alpha_bar(context.levels, t * context.T),
         "DDPM, range as printed": printed.log_alpha_bar(context.levels, t * context.T),
@@ -387,7 +387,7 @@ def fewer_steps(context: Context, schedule) -> Verdict:
     """KL of x_T to noise: ours in T steps, DDPM's in 1000, and DDPM's in T with its range rescaled."""
     ours = theory.terminal_gap(schedule(context), context.x0).mean
     long = theory.terminal_gap(LinearBeta(DDPM_STEPS), context.x0).mean
-    short = theory.terminal_gap(LinearBeta(context.T, True), context.x0).mean
+    short = theory.terminal_gap(LinearBeta(context.T, "rescaled"), context.x0).mean
     numbers = (
         Number(f"KL of x_T to N(0, 1): pixel-aware, {context.T} steps", ours),
         Number("DDPM, 1000 steps", long),

@@ -38,7 +38,7 @@ from pixelviz.samplers.batches import Batch, sample_images
 from pixelviz.store import checkpoints
 from pixelviz.view import View
 
-VIEWED = ("gamma", "T", "floor", "seed", "t", "crop", "rescaled")
+VIEWED = ("gamma", "T", "floor", "seed", "t", "crop", "ddpm")
 # A backslash: typer would take brackets for markup.
 PIXELS_HELP = "Pixels, as JSON [\\[row, column, channel], ...]; else suggested."
 
@@ -117,7 +117,7 @@ def scale(
     write_result(json_file, {"checkpoint": checkpoint.name, "image": image.name, **result.figures})
 
 
-@takes(process=Options(View, "View", VIEWED, names={"rescaled": "--ddpm-rescaled"}))
+@takes(process=Options(View, "View", VIEWED))
 def export(
     out: Annotated[Path, typer.Option(help="FILE.zip to write.")],
     process: dict[str, Any],

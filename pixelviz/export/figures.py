@@ -20,7 +20,7 @@ from pixelviz.measure.estimate import ask, image_similarity, noised
 from pixelviz.models.parallel_unet import LinearTwin
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import expected_moments, noise, trajectory
-from pixelviz.process.schedules import image_scale
+from pixelviz.process.schedules import RANGES, image_scale
 from pixelviz.samplers import draw
 from pixelviz.samplers.batches import sample_images
 from pixelviz.view import FIRST_STEPS, GRID, METHODS, NAMES, View, first_steps, shown
@@ -172,7 +172,7 @@ def _pixel_aware(view: View, found: Bench, steps: Callable[[int], list[int]], wh
 def _ddpm(view: View, found: Bench, steps: Callable[[int], list[int]], which: str):
     """Fig. 8 and 10: both ways of the conventional process, back by the twin network."""
     apart = LinearTwin.STEPS // DDPM_STEPS
-    forward = rf"DDPM, forward{which}, $T={view.T}$, range {view.theirs.range_in_words}"
+    forward = rf"DDPM, forward{which}, $T={view.T}$, range {RANGES[view.ddpm].in_words}"
     back = _film(view, found, steps(DDPM_STEPS), DDPM_STEPS, apart, sampler="ddpm", passes=DDPM_STEPS)
     panels = (
         _forward_grid(view, METHODS[1], forward, steps(view.T)),

@@ -64,7 +64,7 @@ class Scene:
     @cached_property
     def view(self) -> View:
         """The picture with its settings, read when it is first needed."""
-        view = View.of(dict(EXAMPLES)[self.example], name=self.example, rescaled=True)
+        view = View.of(dict(EXAMPLES)[self.example], name=self.example, ddpm="rescaled")
         return view.but(pixels=at_brightness(view.x0, self.wanted))
 
 

@@ -23,6 +23,44 @@ DDPM_BETAS = (1e-4, 0.02)  # Ho et al. 2020, over 1000 steps; the paper keeps th
 DDPM_STEPS = 1000
 
 
+@dataclass(frozen=True)
+class BetaRange:
+    """A row: what becomes of DDPM's range of betas in T steps.
+
+    factor: of T, by which it is multiplied; in_words: to stand behind "range"; about: what the screen says of it, with
+    {T}, and {left}, how much of x0 DDPM has left after T steps. The browser's twin of `factor` stands in
+    `static/instrument/process.js`, under the same name.
+    """
+
+    name: str
+    title: str
+    factor: Callable[[int], float]
+    in_words: str
+    about: str
+
+
+RANGES: Table[BetaRange] = Table(
+    "range of DDPM",
+    (
+        BetaRange(
+            "rescaled",
+            "fit to T",
+            lambda T: DDPM_STEPS / T,
+            "rescaled by 1000/T",
+            "Times 1000/T: after T steps DDPM has {left} of x₀ left, too.",
+        ),
+        BetaRange(
+            "printed",
+            "as printed",
+            lambda T: 1.0,
+            "as printed",
+            "Made for 1000 steps: after T = {T} DDPM still has {left} of x₀.",
+        ),
+    ),
+    ConfigError,
+)
+
+
 def as_float(value, like: Tensor | None = None) -> Tensor:
     """A tensor of floats: a tensor keeps its floating dtype, anything else becomes `like`'s, or float64."""
     if isinstance(value, Tensor) and value.is_floating_point():
@@ -182,32 +220,28 @@ class PixelAware(ByPixel):
 class LinearBeta(Schedule):
     """DDPM's schedule, the same for every pixel: beta_i from 1e-4 to 0.02 in T equal steps.
 
-    Args: T, steps; rescaled, whether the range is multiplied by 1000/T so that DDPM reaches noise in T
-    steps as it does in 1000 (the paper does not: Fig. 2). Betas are capped at 0.999, which T up to 20 meet.
-    Between whole steps log alpha_bar is interpolated linearly.
+    Args: T, steps; range, of RANGES: rescaled by 1000/T, DDPM reaches noise in T steps as it does in 1000, as printed
+    it does not (Fig. 2). Betas are capped at 0.999, which T up to 20 meet. Between whole steps log alpha_bar is
+    interpolated linearly.
     """
 
     uniform = True
-    rescaled: bool = False
+    range: str = "printed"
 
     def __post_init__(self) -> None:
         check_process(min(1.0, self.T / 2), self.T)
+        RANGES.find(self.range)
 
     @property
     def a(self) -> float:
         """Its range as Proposition 2 idealises it, beta_t = a t: 20 for the rescaled one, 0.02 T as printed."""
-        return DDPM_BETAS[1] * (DDPM_STEPS if self.rescaled else self.T)
-
-    @property
-    def range_in_words(self) -> str:
-        """To stand behind "range"."""
-        return "rescaled by 1000/T" if self.rescaled else "as printed"
+        return DDPM_BETAS[1] * self.T * RANGES[self.range].factor(self.T)
 
     @property
     def betas(self) -> Tensor:
         """beta_1..beta_T, float64, shape (T,)."""
-        factor = DDPM_STEPS / self.T if self.rescaled else 1.0
-        return (torch.linspace(*DDPM_BETAS, self.T, dtype=torch.float64) * factor).clamp(max=0.999)
+        printed = torch.linspace(*DDPM_BETAS, self.T, dtype=torch.float64)
+        return (printed * RANGES[self.range].factor(self.T)).clamp(max=0.999)
 
     def _table(self, like: Tensor) -> Tensor:
         log_bar = torch.log1p(-self.betas).cumsum(0)
@@ -234,14 +268,14 @@ class LinearBeta(Schedule):
 class GeneralisedRate(ByPixel):
     """The rate gamma beta_t x0, twice Eq. 26's Gamma: the pixel-aware rate on top of DDPM's beta_t.
 
-    Args: T, gamma; rescaled, as for LinearBeta. alpha_i = exp(-gamma beta_i x0), and the clock sums beta_j.
+    Args: T, gamma; range, as for LinearBeta. alpha_i = exp(-gamma beta_i x0), and the clock sums beta_j.
     """
 
-    rescaled: bool = True
+    range: str = "rescaled"
 
     def _hands(self, like: Tensor) -> Tensor:
         """The clock at i = 0..T, (T+1,)."""
-        betas = LinearBeta(self.T, self.rescaled).betas
+        betas = LinearBeta(self.T, self.range).betas
         return torch.cat([betas.new_zeros(1), betas.cumsum(0)]).to(like)
 
     def clock(self, i) -> Tensor:
@@ -253,7 +287,7 @@ class GeneralisedRate(ByPixel):
     def pace(self, i) -> Tensor:
         """T beta_i, of the step that i lies in."""
         i = as_float(i)
-        return self.T * LinearBeta(self.T, self.rescaled).betas.to(i)[(i.ceil() - 1).clamp(0, self.T - 1).long()]
+        return self.T * LinearBeta(self.T, self.range).betas.to(i)[(i.ceil() - 1).clamp(0, self.T - 1).long()]
 
     def step_at(self, c: Tensor) -> Tensor:
         """Between whole steps linear, as the clock is."""
@@ -285,7 +319,11 @@ SCHEDULES: Table[ScheduleRow] = Table(
         ScheduleRow("generalised", "Generalised rate", GeneralisedRate, "paper Eq. 26", ("T", "gamma")),
         ScheduleRow("ddpm", "DDPM, as printed", lambda T, gamma: LinearBeta(T), "Ho et al. 2020", side="theirs"),
         ScheduleRow(
-            "ddpm-rescaled", "DDPM, rescaled", lambda T, gamma: LinearBeta(T, True), "Ho et al. 2020", side="theirs"
+            "ddpm-rescaled",
+            "DDPM, rescaled",
+            lambda T, gamma: LinearBeta(T, "rescaled"),
+            "Ho et al. 2020",
+            side="theirs",
         ),
     ),
     ConfigError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pixelviz.claims import CLAIMS, Bench, Context, Verdict
+from pixelviz.process.schedules import RANGES
 from pixelviz.service import benches
 from pixelviz.service.service import Service
 
@@ -19,7 +20,7 @@ def judged_for(context: Context) -> str:
     whose = "picked pixels" if len(c.pixels) > 1 else "for want of two picked pixels quantiles of its brightnesses,"
     return (
         f"{c.name} ({columns}×{rows}{', gray' if channels == 1 else ''}), γ = {c.gamma:g}, T = {c.T}, "
-        f"floor {c.floor:g}, DDPM's range {c.theirs.range_in_words}; {whose} "
+        f"floor {c.floor:g}, DDPM's range {RANGES[c.ddpm].in_words}; {whose} "
         f"x_0 = {picked}. Of our schedules it is the paper's, the one that its claims are about, whichever is shown."
     )
 

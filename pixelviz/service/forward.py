@@ -46,7 +46,7 @@ def curves_json(view: View) -> dict[str, Any]:
             "T": view.T,
             "floor": view.floor,
             "seed": view.seed,
-            "ddpm_rescaled": view.rescaled,
+            "ddpm": view.ddpm,
             "schedule": view.schedule,
         },
         "notes": [*view.image.notes, *([IN_THE_SHRUNK] if view.image is not view.original else [])],

@@ -21,7 +21,7 @@ from pixelviz.data.pictures import to_pil
 from pixelviz.data.sets import DATASETS
 from pixelviz.declare import quoted
 from pixelviz.process.formulas import PAPERS
-from pixelviz.process.schedules import SCHEDULES, by_pixel
+from pixelviz.process.schedules import RANGES, SCHEDULES, by_pixel
 from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service import forward
 from pixelviz.service.errors import friendly
@@ -40,6 +40,7 @@ NAMES = {
     "presets": PRESETS,
     "schedules": by_pixel(),
     "rates": [*by_pixel(), OWN_RATE],
+    "ranges": RANGES,
     "starts": STARTS,
     "samplers": ours(),
 }  # what stands in the endpoints' docstrings for these
@@ -101,9 +102,10 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         floor: float = DEFAULTS["floor"],
         pixels: list[list[int]] | str | None = None,
         seed: int = DEFAULTS["seed"],
-        ddpm_rescaled: bool = DEFAULTS["rescaled"],
+        ddpm_rescaled: bool | None = None,
         schedule: str = SCHEDULES.first,
         formula: str = PAPERS,
+        ddpm: str = DEFAULTS["ddpm"],
     ) -> dict:
         """SNR of chosen pixels, and mean and variance of the whole image, over time, for both schedules.
 
@@ -111,11 +113,13 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         no side is over 256, otherwise in the picture shrunk to that (the notes say so). Returns t (T+1 values), x0
         (a value per pixel), and under pixel_aware and ddpm: snr (a list per pixel), mean and variance (a list per
         channel, of x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps with the seed's one eps for all t and both
-        schedules, as the screen shows it). None stands for infinity. DDPM's range is 1e-4 to 0.02 whatever T is,
-        unless ddpm_rescaled. schedule: ours, one of {rates}; its figures come under its name, with _ for -.
-        formula: where the schedule is "formula", the rate Γ of x0, t, gamma and pi, positive and rising with x0.
+        schedules, as the screen shows it). None stands for infinity. ddpm: its range, one of {ranges}: 1e-4 to
+        0.02 whatever T is, or times 1000/T. schedule: ours, one of {rates}; its figures come under its name, with _
+        for -. formula: where the schedule is "formula", the rate Γ of x0, t, gamma and pi, positive and rising with x0.
+        ddpm_rescaled: true or false, as ddpm was told in earlier versions.
         """
-        settings = {"gamma": gamma, "T": T, "floor": floor, "seed": seed, "rescaled": ddpm_rescaled}
+        settings = {"gamma": gamma, "T": T, "floor": floor, "seed": seed}
+        settings["ddpm"] = ddpm if ddpm_rescaled is None else ddpm_rescaled
         view = View.of(_uploaded(image), schedule=schedule, formula=formula, **settings)
         rows, columns = view.x0.shape[1:]
         middle = [[rows // 2, columns // 2, 0]]

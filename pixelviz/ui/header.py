@@ -9,7 +9,7 @@ import gradio as gr
 
 from pixelviz.lesson.pages import Lesson, languages
 from pixelviz.lesson.steps import STEPS
-from pixelviz.process.schedules import by_pixel
+from pixelviz.process.schedules import RANGES, by_pixel
 from pixelviz.service.service import Service, friendly
 from pixelviz.ui import widgets
 from pixelviz.ui.markup import render
@@ -39,6 +39,7 @@ def build(tabs: Sequence[str], service: Service) -> None:
         steps=len(STEPS) + 1,
         languages={code: {key: texts[key] for key in TEXTS} for code, texts in languages().items()},
         schedules=[*by_pixel(), OWN_RATE],
+        ranges=list(RANGES),
         view=View.declaration(),
     )
     quiet = {"show_progress": "hidden", "api_visibility": "private"}

@@ -15,7 +15,7 @@ from pixelviz.data import pictures
 from pixelviz.data.images import EXAMPLES, fit_square
 from pixelviz.data.picture_store import PICTURES
 from pixelviz.process.formulas import LONGEST, PAPERS
-from pixelviz.process.schedules import SCHEDULES, by_pixel
+from pixelviz.process.schedules import RANGES, SCHEDULES, by_pixel
 from pixelviz.process.theory import LEAST_GAMMA_FOR_FLOOR
 from pixelviz.ui import scripts
 from pixelviz.ui.markup import render
@@ -73,13 +73,14 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
     which wants a value that carries the same request. Scripts find it as `pvInstrument` of the node `.pv-instrument`.
     """
     return component(
-        render("instrument"),
+        render("instrument", ranges=RANGES.choices()),
         "instrument/instrument.js",
         elem_id=elem_id,
         upload_id=upload_id,
         examples=[[name, *example] for name, example in zip(EXAMPLE_IDS, _thumbnails(), strict=True)],
         first=next(iter(EXAMPLE_IDS)),
         schedules=[*((SCHEDULES[name].title, name) for name in by_pixel()), ("Your own rate Γ(x₀, t)", OWN_RATE)],
+        ranges={name: row.about for name, row in RANGES.items()},
         formula={"default": PAPERS, "longest": LONGEST},
         view=View.declaration(),
         adviser={"least": PAPER_FLOOR, "leastGamma": LEAST_GAMMA_FOR_FLOOR},

@@ -45,7 +45,7 @@ const KEYS = {
   view: (to, text) => { to.settings.basic = among(["basic", "all"], text) === "basic"; },
   presenter: (to, text) => { to.presenter = among(["0", "1"], text) === "1"; },
   image: (to, text) => { to.settings.example = among(props.examples, text); },
-  ddpm: (to, text) => { to.settings.rescaled = among(["printed", "rescaled"], text) === "rescaled"; },
+  ddpm: (to, text) => { to.settings.ddpm = among(props.ranges, text); },
   schedule: (to, text) => { to.settings.schedule = among(props.schedules, text); },
   formula: (to, text) => { to.settings.formula = text; },
   pixels: (to, text) => { to.settings.pixels = list(text, 3); },
@@ -80,7 +80,7 @@ export function hash({ tab, step = null, lang = null, settings = {}, presenter =
   }
   if (settings.example) out.push(["image", settings.example]);
   for (const key of numbers) if (settings[key] !== undefined) out.push([key, short(settings[key])]);
-  if (settings.rescaled !== undefined) out.push(["ddpm", settings.rescaled ? "rescaled" : "printed"]);
+  if (settings.ddpm) out.push(["ddpm", settings.ddpm]);
   if (settings.schedule) out.push(["schedule", settings.schedule]);
   if (settings.schedule === "formula") out.push(["formula", settings.formula]);
   if (settings.pixels) out.push(["pixels", pairs(settings.pixels)]);

@@ -92,7 +92,7 @@ export function mount({ element, props, trigger, watch }) {
     table.hidden = !same;
     if (!same) return;
     const { floor, gamma, T } = state, i = Math.round(state.t * T);
-    const ddpm = ddpmTable(T, state.rescaled)[i];
+    const ddpm = ddpmTable(T, state.ddpm)[i];
     const head = node("tr");
     head.append(...["pixel", "x0", "snr_ours", "snr_ddpm", "variance"].map((key) => make("th", { scope: "col" }, ui(key))));
     const rows = step.values.map((value, k) => {

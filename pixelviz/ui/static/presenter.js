@@ -4,7 +4,7 @@ import { node, over, typeset } from "./page.js";
 const SHARE = 50; // an arrow key moves the time by this part of the way
 const FILM = { seconds: 6, until: 0.3 };
 const SEEN = "pixelviz-seen"; // in the browser: the opening has been shown
-const BASE = { gamma: 20, T: 200, floor: 0.004, schedule: "pixel-aware", rescaled: true };
+const BASE = { gamma: 20, T: 200, floor: 0.004, schedule: "pixel-aware", ddpm: "rescaled" };
 
 // What each shows: the instrument's views at a time, or (asks) a step of the lesson whose pictures Python makes.
 const SCENES = [

@@ -51,7 +51,7 @@ export function controls(host, props, act) {
   const own = find(".pvi-formula"), formula = own.querySelector("input"), fault = own.querySelector("p");
   formula.maxLength = props.formula.longest;
   formula.addEventListener("change", () => act.set({ formula: formula.value }));
-  radios(find(".pvi-range"), "range", (value) => act.set({ rescaled: value === "rescaled" }));
+  radios(find(".pvi-range"), "range", (value) => act.set({ ddpm: value }));
   radios(channel, "channel", (value) => act.channel(Number(value)));
   seed.addEventListener("change", () => act.set({ seed: Number(seed.value) }));
   find(".pvi-seed button").addEventListener("click", () => act.set({ seed: Number(seed.value) + 1 }));
@@ -107,9 +107,9 @@ export function controls(host, props, act) {
       clock.textContent = `i = ${i} of ${state.T}, t = ${t.toFixed(3)}`;
       play.classList.toggle("pvi-playing", state.playing);
       play.lastChild.textContent = state.playing ? "Pause" : "Play";
-      host.querySelectorAll(".pvi-range input").forEach((radio) => { radio.checked = (radio.value === "rescaled") === state.rescaled; });
+      host.querySelectorAll(".pvi-range input").forEach((radio) => { radio.checked = radio.value === state.ddpm; });
       const left = `${(100 * Math.exp(model.ddpm[state.T] / 2)).toPrecision(2)} %`;
-      const range = state.rescaled ? `Times 1000/T: after T steps DDPM has ${left} of x₀ left, too.` : `Made for 1000 steps: after T = ${state.T} DDPM still has ${left} of x₀.`;
+      const range = props.ranges[state.ddpm].replace("{T}", state.T).replace("{left}", left);
       if (about.textContent !== range) about.textContent = range;
       if (schedule.value !== state.schedule) schedule.value = state.schedule;
       own.hidden = state.schedule !== "formula";

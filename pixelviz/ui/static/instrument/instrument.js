@@ -89,12 +89,12 @@ export function mount({ element, props, trigger, watch }) {
       once("x0", state.floor, () => { model.x0 = P.raised(levels, state.floor); });
       const by = `${state.gamma}|${state.T}|${state.schedule}|${state.schedule === OWN_RATE ? state.formula : ""}`;
       once("process", by, process);
-      once("ddpm", `${state.T}|${state.rescaled}`, () => { model.ddpm = P.ddpmTable(state.T, state.rescaled); });
+      once("ddpm", `${state.T}|${state.ddpm}`, () => { model.ddpm = P.ddpmTable(state.T, state.ddpm); });
       const { ours, ddpm, x0 } = model, { T } = state;
       const count = Math.min(T, clamp(Math.floor(CURVE_WORK / levels.length), 24, 72));
       const steps = [...new Set(Array.from({ length: count + 1 }, (_, k) => Math.round(T * (k / count) ** 1.6)))];
       once("ours", `${by}|${state.floor}`, () => { model.curves.ours = P.momentCurves(tallies, x0, steps, ours.log); });
-      once("theirs", `${T}|${state.rescaled}|${state.floor}`, () => { model.curves.ddpm = P.momentCurves(tallies, x0, steps, (_, i) => ddpm[i]); });
+      once("theirs", `${T}|${state.ddpm}|${state.floor}`, () => { model.curves.ddpm = P.momentCurves(tallies, x0, steps, (_, i) => ddpm[i]); });
       model.curves.t = steps.map((i) => i / T);
       model.gap = { ours: P.terminalGap(x0, counts, (x) => ours.log(x, T)), ddpm: P.terminalGap(x0, counts, () => ddpm[T]) };
       model.aheadAtEnd = share((x) => ours.log(x, T) < ddpm[T]);
@@ -294,14 +294,14 @@ export function mount({ element, props, trigger, watch }) {
       return told;
     },
     set(partial) {
-      const { T, floor, gamma } = controls.limits, of = () => JSON.stringify([state.gamma, state.T, state.floor, state.schedule, state.formula, state.rescaled]), before = of();
+      const { T, floor, gamma } = controls.limits, of = () => JSON.stringify([state.gamma, state.T, state.floor, state.schedule, state.formula, state.ddpm]), before = of();
       if (number(partial.T)) state.T = Math.round(clamp(partial.T, T.min, T.max));
       if (number(partial.gamma)) wished.gamma = clamp(partial.gamma, gamma.min, gamma.max);
       fitGamma();
       if (number(partial.floor)) state.floor = clamp(partial.floor, floor.min, floor.max);
       if (typeof partial.schedule === "string" && schedules.includes(partial.schedule)) state.schedule = partial.schedule;
       if (typeof partial.formula === "string") state.formula = partial.formula.slice(0, props.formula.longest);
-      if (typeof partial.rescaled === "boolean") state.rescaled = partial.rescaled;
+      if (Object.hasOwn(props.ranges, partial.ddpm)) state.ddpm = partial.ddpm;
       if (typeof partial.basic === "boolean") { state.basic = partial.basic; touch("pixels"); }
       if (before !== of()) touch("process");
       if (number(partial.crop)) { state.crop = clamp(partial.crop, 0, 1); touch("pixels"); }

@@ -21,9 +21,11 @@ export const U_PEAK = lastTrue((u) => u < -2 * Math.expm1(-u), 1, 2); // SNR pea
 
 export const logBar = (x0, gamma, c) => -gamma * x0 * c; // Eq. 9, where c = t
 
-// The sums of f(beta_1..i) for i = 0..T, DDPM's range as printed, or rescaled by 1000/T.
-function overBetas(T, rescaled, f) {
-  const table = new Float64Array(T + 1), factor = rescaled ? DDPM_STEPS / T : 1;
+// By what DDPM's range is multiplied (process/schedules.py, RANGES).
+export const RANGES = { rescaled: (T) => DDPM_STEPS / T, printed: () => 1 };
+// The sums of f(beta_1..i) for i = 0..T, with a range of RANGES.
+function overBetas(T, range, f) {
+  const table = new Float64Array(T + 1), factor = RANGES[range](T);
   for (let i = 1; i <= T; i++) {
     const share = T > 1 ? (i - 1) / (T - 1) : 0;
     table[i] = table[i - 1] + f(Math.min(BETA_CAP, (DDPM_BETAS[0] + (DDPM_BETAS[1] - DDPM_BETAS[0]) * share) * factor));
@@ -31,15 +33,15 @@ function overBetas(T, rescaled, f) {
   return table;
 }
 // log alpha_bar of DDPM at i = 0..T.
-export const ddpmTable = (T, rescaled) => overBetas(T, rescaled, (beta) => Math.log1p(-beta));
+export const ddpmTable = (T, range) => overBetas(T, range, (beta) => Math.log1p(-beta));
 
 // The schedules by name (process/schedules.py, SCHEDULES). Ours are one process by different clocks: c(i) at i = 0..T,
 // with log abar_i = -gamma x0 c(i); where the paper has t, `logBar` and all that follows take c.
 export const CLOCKS = {
   "pixel-aware": (T) => Float64Array.from({ length: T + 1 }, (_, i) => i / T),
-  generalised: (T) => overBetas(T, true, (beta) => beta), // Eq. 26
+  generalised: (T) => overBetas(T, "rescaled", (beta) => beta), // Eq. 26
 };
-export const THEIRS = { ddpm: (T) => ddpmTable(T, false), "ddpm-rescaled": (T) => ddpmTable(T, true) };
+export const THEIRS = { ddpm: (T) => ddpmTable(T, "printed"), "ddpm-rescaled": (T) => ddpmTable(T, "rescaled") };
 /**
  * Our process: log abar of an x0 at step i, whole or between, and its rate; by a schedule's clock, or by Γ(x0, t).
  * @param {((x0: number, t: number, gamma: number) => number) | null} [drift]
