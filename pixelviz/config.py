@@ -91,7 +91,7 @@ class ModelConfig:
     scale_error: Share = Field(
         0.0, description="Deviation of x0 about x_delta_hat's image, from which R_phi weighs x_i against it."
     )
-    schedule: str = Field("pixel-aware", description="Of the noise; its rate depends on the pixel.")
+    schedule: str = Field("pixel-aware", description="Of the noise: pixel-aware, generalised, or uniform, the control.")
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:

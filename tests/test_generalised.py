@@ -94,7 +94,7 @@ def test_an_old_configuration_has_the_paper_s_schedule():
     del values["schedule"]
     assert schedule_of(type(tiny_config()).from_dict(values)) == PixelAware(8, 4.0)
     assert by_pixel() == ["pixel-aware", "generalised"]
-    for name, message in (("ddpm", "the same for all pixels"), ("cosine", "no schedule 'cosine'")):
+    for name, message in (("ddpm", "does not come from gamma"), ("cosine", "no schedule 'cosine'")):
         with pytest.raises(ConfigError, match=message):
             tiny_model(schedule=name)
 

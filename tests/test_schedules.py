@@ -15,13 +15,20 @@ from pixelviz.process.schedules import (
     GeneralisedRate,
     LinearBeta,
     PixelAware,
+    Uniform,
     as_float,
     image_from_scale,
     image_scale,
 )
 
 X0 = torch.tensor([0.004, 0.05, 0.2, 0.7, 1.0], dtype=torch.float64)
-ALL = [PixelAware(200, 20.0), LinearBeta(200), LinearBeta(200, range="rescaled"), GeneralisedRate(200, 20.0)]
+ALL = [
+    PixelAware(200, 20.0),
+    LinearBeta(200),
+    LinearBeta(200, range="rescaled"),
+    GeneralisedRate(200, 20.0),
+    Uniform(200, 20.0),
+]
 each = pytest.mark.parametrize("schedule", ALL, ids=repr)
 
 
@@ -30,7 +37,8 @@ def diffusers_twin(T, factor=1.0):
 
 
 def test_the_table_names_every_schedule():
-    assert [SCHEDULES[name].build(200, 20.0) for name in ("pixel-aware", "ddpm", "ddpm-rescaled", "generalised")] == ALL
+    names = ("pixel-aware", "ddpm", "ddpm-rescaled", "generalised", "uniform")
+    assert [SCHEDULES[name].build(200, 20.0) for name in names] == ALL
 
 
 @each
@@ -210,3 +218,14 @@ def test_linear_beta_refuses_a_bad_T():
         with pytest.raises(ConfigError, match="T must be a whole number"):
             LinearBeta(T)
     check_process(300.0, 1)  # at T = 1 gamma < T would leave nothing to choose
+
+
+def test_the_control_noises_every_pixel_as_a_middle_one():
+    """It is diffusers' process of one constant beta, whatever x0 is, and the paper's own where x0 = 1/2."""
+    control, steps = Uniform(50, 8.0), torch.arange(51)
+    beta = -math.expm1(-8 / 100)
+    constant = DDPMScheduler(num_train_timesteps=50, beta_start=beta, beta_end=beta).alphas_cumprod
+    for x0 in (0.01, 0.5, 1.0):
+        np.testing.assert_allclose(control.alpha_bar(x0, steps[1:]), constant, rtol=1e-5)
+    paper = PixelAware(50, 8.0).log_alpha_bar(0.5, steps)
+    torch.testing.assert_close(control.log_alpha_bar(X0[:, None], steps), paper.expand(5, -1))

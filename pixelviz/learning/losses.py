@@ -138,9 +138,10 @@ def with_ends(config: ModelConfig, train: TrainConfig, draws: UNetDraws, step: i
     """
     gap = WIDE_GAP * (train.least_gap / WIDE_GAP) ** (step / train.steps)
     s = known_deviation(config, train)
-    schedule = schedule_of(config)
-    angle = _angle(schedule, torch.tensor(config.floor), draws.i, s) * (1 - gap)
-    below = schedule.step_at(torch.log1p((s * torch.tan(angle)).square()) / (config.gamma * config.floor))
+    schedule, darkest = schedule_of(config), torch.tensor(config.floor)
+    angle = _angle(schedule, darkest, draws.i, s) * (1 - gap)
+    share = torch.log1p((s * torch.tan(angle)).square()) / -schedule.log_alpha_bar(darkest, config.T)
+    below = schedule.step_at(share * schedule.clock(torch.tensor(float(config.T))))
     return draws._replace(below=torch.where(below < config.i_min, 0.0, below))
 
 

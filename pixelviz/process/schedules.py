@@ -1,4 +1,4 @@
-"""Noise schedules: one protocol, three of them, and the table of those that can be chosen.
+"""Noise schedules: one protocol, four of them, and the table of those that can be chosen.
 
 A schedule is fixed by one function, log alpha_bar; everything else follows from it here, once.
 `x0` is a tensor of pixel values in (0, 1]; `i` is a step from 0 to T, whole (the paper's discrete
@@ -217,6 +217,24 @@ class PixelAware(ByPixel):
 
 
 @dataclass(frozen=True)
+class Uniform(PixelAware):
+    """The control: the paper's process with every pixel at the rate of x0 = 1/2, alpha = exp(-gamma / (2T)).
+
+    That is a variance-preserving process of constant beta (Song et al. 2021b), by the same clock t = i/T.
+    """
+
+    uniform = True
+
+    def log_alpha_bar(self, x0, i) -> Tensor:
+        """-gamma/2 i/T, shape of x0 and i broadcast."""
+        return super().log_alpha_bar(0 * as_float(x0) + 0.5, i)
+
+    def rate(self, x0, i) -> Tensor:
+        """gamma/2."""
+        return super().rate(0 * as_float(x0) + 0.5, i)
+
+
+@dataclass(frozen=True)
 class LinearBeta(Schedule):
     """DDPM's schedule, the same for every pixel: beta_i from 1e-4 to 0.02 in T equal steps.
 
@@ -300,8 +318,8 @@ class GeneralisedRate(ByPixel):
 class ScheduleRow:
     """A row: a schedule that can be chosen. build: of T and gamma; parameters: which of the two shape it.
 
-    side: of a comparison, "ours" (each pixel at its own rate; a model can have it) or "theirs". The browser's twin of
-    `build` stands in `static/instrument/process.js`, under the same name.
+    side: of a comparison, "ours" (each pixel at its own rate) or "theirs". The browser's twin of `build` stands in
+    `static/instrument/process.js`, under the same name.
     """
 
     name: str
@@ -317,6 +335,7 @@ SCHEDULES: Table[ScheduleRow] = Table(
     (
         ScheduleRow("pixel-aware", "Pixel-aware", PixelAware, "paper Eq. 7-11", ("T", "gamma")),
         ScheduleRow("generalised", "Generalised rate", GeneralisedRate, "paper Eq. 26", ("T", "gamma")),
+        ScheduleRow("uniform", "Uniform", Uniform, "Song et al. 2021b, constant beta", ("T", "gamma"), side="theirs"),
         ScheduleRow("ddpm", "DDPM, as printed", lambda T, gamma: LinearBeta(T), "Ho et al. 2020", side="theirs"),
         ScheduleRow(
             "ddpm-rescaled",
@@ -331,16 +350,17 @@ SCHEDULES: Table[ScheduleRow] = Table(
 
 
 def by_pixel() -> list[str]:
-    """The schedules under which each pixel has its own rate: those that a model can have."""
+    """The schedules under which each pixel has its own rate."""
     return [name for name, row in SCHEDULES.items() if row.side == "ours"]
 
 
 def schedule_of(config: ModelConfig) -> ByPixel:
-    """The schedule that a model's configuration names; raises ConfigError for none, or one without x0 in it."""
+    """The schedule that a model's configuration names; raises ConfigError for none, or one that has no gamma."""
     schedule = SCHEDULES.find(config.schedule).build(config.T, config.gamma)
     if not isinstance(schedule, ByPixel):
+        known = [name for name, row in SCHEDULES.items() if "gamma" in row.parameters]
         raise ConfigError(
-            f"a model cannot have the schedule {config.schedule}: it is the same for all pixels, and x_delta_hat would "
-            f"say nothing of it. Choose {' or '.join(by_pixel())}."
+            f"a model cannot have the schedule {config.schedule}: its rate does not come from gamma. Choose one of "
+            f"{', '.join(known)}."
         )
     return schedule

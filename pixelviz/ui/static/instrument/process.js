@@ -41,7 +41,11 @@ export const CLOCKS = {
   "pixel-aware": (T) => Float64Array.from({ length: T + 1 }, (_, i) => i / T),
   generalised: (T) => overBetas(T, "rescaled", (beta) => beta), // Eq. 26
 };
-export const THEIRS = { ddpm: (T) => ddpmTable(T, "printed"), "ddpm-rescaled": (T) => ddpmTable(T, "rescaled") };
+export const THEIRS = {
+  uniform: (T, gamma) => CLOCKS["pixel-aware"](T).map((c) => logBar(0.5, gamma, c)),
+  ddpm: (T) => ddpmTable(T, "printed"),
+  "ddpm-rescaled": (T) => ddpmTable(T, "rescaled"),
+};
 /**
  * Our process: log abar of an x0 at step i, whole or between, and its rate; by a schedule's clock, or by Γ(x0, t).
  * @param {((x0: number, t: number, gamma: number) => number) | null} [drift]
@@ -65,7 +69,7 @@ export function oursBy(name, T, gamma, drift = null) {
 }
 // What log abar_i is by a schedule of either side, for x0 and every i.
 export function logBars(name, x0, gamma, T, drift = null) {
-  if (name in THEIRS) return Array.from(THEIRS[name](T));
+  if (name in THEIRS) return Array.from(THEIRS[name](T, gamma));
   const { log } = oursBy(name, T, gamma, drift);
   return Array.from({ length: T + 1 }, (_, i) => log(x0, i));
 }
