@@ -31,11 +31,11 @@ def picture(
     *,
     pixels: Sequence[tuple[int, int, int]] = (),
     channels: int = 0,
-    example: int | None = None,
+    example: str | None = None,
 ) -> str:
     """The picture a tab works on: uint8 (H, W, C), with markers at `pixels`.
 
-    channels: of the image whose pixels can be clicked, 0 where clicks mean nothing; example: the chosen thumbnail.
+    channels: of the image whose pixels can be clicked, 0 where clicks mean nothing; example: id of the chosen one.
     """
     return json.dumps(
         {

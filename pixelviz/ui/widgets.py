@@ -47,14 +47,17 @@ def _thumbnails() -> tuple[tuple[str, str], ...]:
     return tuple((label, pictures.data_uri(pictures.as_bytes(pixels), lossy=True)) for label, pixels in small)
 
 
+def _examples() -> list[list[str]]:
+    """[id, label, data URI] of every bundled example."""
+    return [[name, *example] for name, example in zip(EXAMPLE_IDS, _thumbnails(), strict=True)]
+
+
 def picture(upload_id: str, value: str | None = None) -> gr.HTML:
     """The picture with its markers and example thumbnails; value: `payloads.picture`.
 
-    Events: `select` with row and col of a click, `input` with the index of an example.
+    Events: `select` with row and col of a click, `input` with the id of an example.
     """
-    return component(
-        render("picture"), "picture.js", value=value, upload_id=upload_id, examples=[list(e) for e in _thumbnails()]
-    )
+    return component(render("picture"), "picture.js", value=value, upload_id=upload_id, examples=_examples())
 
 
 def upload_button(elem_id: str, visible: bool | Literal["hidden"] = True) -> gr.UploadButton:
@@ -77,7 +80,7 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
         "instrument/instrument.js",
         elem_id=elem_id,
         upload_id=upload_id,
-        examples=[[name, *example] for name, example in zip(EXAMPLE_IDS, _thumbnails(), strict=True)],
+        examples=_examples(),
         first=next(iter(EXAMPLE_IDS)),
         schedules=[*((SCHEDULES[name].title, name) for name in by_pixel()), ("Your own rate Γ(x₀, t)", OWN_RATE)],
         ranges={name: row.about for name, row in RANGES.items()},

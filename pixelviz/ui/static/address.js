@@ -9,10 +9,12 @@ const own = { forward: "instrument", lesson: "lesson-instrument" }; // whose set
 
 // settings: the instrument's, of the tab on screen; linked: those that a link to the lesson came with, until the
 // lesson takes them.
+// controls: those of the other tabs, by tab and key, as text.
 /** @type {Record<string, any>} */
-const here = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {}, linked: null };
+const here = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {}, linked: null, controls: {} };
 let timer = null, written = null, silent;
 let note = null, props = null; // the header's
+const arrived = {}, opened = new Set(); // controls that a link came with, until their tab takes them; tabs that have asked
 let numbers = []; // names of the settings that are numbers, as Python's View declares them
 
 const say = (lines) => {
@@ -54,8 +56,10 @@ const KEYS = {
 
 function read(hash) {
   /** @type {Record<string, any>} */
-  const found = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {} }, problems = [];
+  const found = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {}, controls: {} }, problems = [];
   for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
+    const [tab, control] = key.split(".");
+    if (control && props.tabs.includes(tab) && !own[tab]) { (found.controls[tab] ??= {})[control] = text; continue; } // Python's to read
     try { KEYS[key](found, text, problems); } catch { problems.push(`“${key}=${text}” was not understood and is ignored.`); }
   }
   // Who follows a link to settings is to see them all; that it shows the basic view, it says.
@@ -72,12 +76,13 @@ const short = (value) => String(Number(value.toPrecision(6)));
  * The part of an address after and with the #.
  * @param {Record<string, any>} view
  */
-export function hash({ tab, step = null, lang = null, settings = {}, presenter = false, scene = null }) {
+export function hash({ tab, step = null, lang = null, settings = {}, presenter = false, scene = null, controls = {} }) {
   const out = [["tab", tab]];
   if (tab === "lesson") {
     if (step !== null) out.push(["step", step]);
     if (lang) out.push(["lang", lang]);
   }
+  for (const [name, values] of Object.entries(controls)) for (const [key, text] of Object.entries(values)) if (text !== null) out.push([`${name}.${key}`, text]);
   if (settings.example) out.push(["image", settings.example]);
   for (const key of numbers) if (settings[key] !== undefined) out.push([key, short(settings[key])]);
   if (settings.ddpm) out.push(["ddpm", settings.ddpm]);
@@ -113,9 +118,30 @@ function followInstrument(event) {
   remember(event.detail);
   later();
 }
+// A control's value as text: a list with commas, a picture by its example; null for what a link cannot hold.
+const inWords = (value) => (Array.isArray(value) ? value.join(",") : value && typeof value === "object" ? value.example : value);
+function followControls({ detail: { tab, values } }) {
+  if (arrived[tab]) return; // not yet what the link says
+  const part = here.controls[tab]?.part ?? null;
+  here.controls[tab] = { part, ...Object.fromEntries(Object.entries(values).map(([key, value]) => [key, inWords(value)])) };
+  later();
+}
+// A tab asks what the link says of its controls. Which of its inner tabs is open, the page knows itself.
+const inner = (tab) => /** @type {HTMLElement[]} */ ([...document.querySelectorAll('[role="tab"]')]).filter((one) => one.dataset.tabId?.startsWith(`${tab}-`));
+function giveControls({ detail }) {
+  const { part, ...said } = arrived[detail.tab] ?? {};
+  delete arrived[detail.tab];
+  opened.add(detail.tab);
+  detail.said = said;
+  const wanted = part && inner(detail.tab).find((one) => one.dataset.tabId === `${detail.tab}-${part}`);
+  if (wanted) wanted.click();
+  else if (part) say([`“${detail.tab}.part=${part}” was not understood and is ignored.`]);
+}
 const shownTab = () => document.querySelector('[role="tab"][aria-selected="true"]')?.dataset.tabId;
 function followTabs() {
   const tab = shownTab();
+  const part = inner(tab).find((one) => one.ariaSelected === "true")?.dataset.tabId?.slice(tab.length + 1);
+  if (part && !arrived[tab]) { here.controls[tab] = { ...here.controls[tab], part }; later(); }
   if (!props.tabs.includes(tab) || tab === here.tab) return;
   here.tab = tab;
   const instrument = instrumentOf(tab);
@@ -153,7 +179,9 @@ async function apply() {
   const { found, problems } = read(location.hash);
   say(problems);
   const given = Object.keys(found.settings).length > 0;
-  Object.assign(here, found, { tab: found.tab || here.tab, step: found.step ?? here.step, lang: found.lang || here.lang });
+  Object.assign(arrived, found.controls);
+  if (found.controls[here.tab] && opened.has(here.tab) && (found.tab ?? here.tab) === here.tab) location.reload(); // it asks when it opens
+  Object.assign(here, found, { controls: { ...here.controls, ...found.controls }, tab: found.tab || here.tab, step: found.step ?? here.step, lang: found.lang || here.lang });
   here.linked = here.tab === "lesson" && given ? found.settings : null;
   if (!found.presenter) present(false);
   openTab(here.tab);
@@ -187,17 +215,18 @@ export async function set(instrument, asked) {
   say(await fit(instrument, asked));
 }
 
-/** The address of what is on the screen. */
+/** The address of what is on the screen; of the other tabs' controls only a page's own address tells, for its reload. */
 export function link() {
   const instrument = instrumentOf(here.tab);
   if (instrument?.ready && (here.tab !== "lesson" || here.step !== null)) remember(instrument.state()); // its event may still be on its way
   write();
-  return location.href;
+  const { tab, controls } = here;
+  return new URL(hash({ ...here, controls: controls[tab] ? { [tab]: controls[tab] } : {} }), location.href).href;
 }
 
 async function copy() {
   const text = link();
-  const uploaded = here.settings.example === null ? ["Your uploaded picture is not in the link: whoever opens it sees an example."] : [];
+  const uploaded = here.settings.example === null || here.controls[here.tab]?.picture === null ? ["Your uploaded picture is not in the link: whoever opens it sees an example."] : [];
   try { await navigator.clipboard.writeText(text); say(["Link copied.", ...uploaded]); }
   catch { say([`The browser does not allow copying; take the link from the address line: ${text}`, ...uploaded]); }
 }
@@ -215,6 +244,8 @@ export function start(header, given) {
   for (const key of numbers) KEYS[key] = (to, text) => { to.settings[key] = finite(text); };
   header.querySelector(".pv-copy").addEventListener("click", copy);
   document.addEventListener("pv:state", followInstrument);
+  document.addEventListener("pv:controls", followControls);
+  document.addEventListener("pv:arrived", giveControls);
   document.addEventListener("click", () => setTimeout(followTabs));
   window.addEventListener("hashchange", apply);
   watch(say);

@@ -57,10 +57,10 @@ export function mount({ element, props, trigger, watch }) {
 
   uploads(element, props.upload_id, () => canvas.offsetParent !== null);
 
-  (props.examples || []).forEach(([label, source], index) => {
-    const button = node("button", { type: "button", title: label, "aria-label": `Example: ${label}` });
+  (props.examples || []).forEach(([id, label, source]) => {
+    const button = node("button", { type: "button", title: label, "aria-label": `Example: ${label}`, "data-example": id });
     button.append(node("img", { src: source, alt: "", width: 40, height: 40, loading: "lazy" }));
-    button.addEventListener("click", () => trigger("input", { example: index }));
+    button.addEventListener("click", () => trigger("input", { example: id }));
     strip.append(button);
   });
 
@@ -70,7 +70,7 @@ export function mount({ element, props, trigger, watch }) {
     if (!state) return;
     canvas.classList.toggle("pv-clickable", !!state.channels);
     canvas.setAttribute("aria-label", state.label);
-    [...strip.children].forEach((button, k) => button.setAttribute("aria-pressed", String(k === state.example)));
+    for (const button of strip.children) button.setAttribute("aria-pressed", String(button.dataset.example === state.example));
     if (image.src !== state.source) image.src = state.source; else draw();
   });
 }

@@ -10,7 +10,7 @@ import gradio as gr
 from pixelviz.service import anatomy
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service, friendly
-from pixelviz.ui import widgets
+from pixelviz.ui import links, widgets
 from pixelviz.ui.guard import at_home
 from pixelviz.ui.instrument import READ_STATE
 from pixelviz.ui.markup import from_markdown, joined, render
@@ -194,7 +194,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     share.release(**lit)
     block.input(look_into, [state, name, share, block], maps, show_progress_on=maps, **model)
     shown = {"fn": show, "inputs": name, "outputs": [glance, figures, card, config], **quiet}
-    tab.select(listed, name, [name, broken], **quiet).then(**shown)
+    opened = tab.select(listed, name, [name, broken], **quiet)
+    links.bring_back(opened, tab, {"checkpoint": name}, {"checkpoint": lambda _: service.names()}).then(**shown)
     name.input(**shown).then(lambda: "", None, checked, queue=False, **quiet)
     examine.click(check, name, [checked, examine], **LONG_LANE, **quiet)
     from_folder.click(load_folder, folder, [name, broken, said], **quiet).then(**shown)

@@ -9,7 +9,7 @@ from pixelviz.service import claims
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.kept import Kept
 from pixelviz.service.service import Service, friendly
-from pixelviz.ui import claims_page, widgets
+from pixelviz.ui import claims_page, links, widgets
 from pixelviz.ui.instrument import READ_STATE
 from pixelviz.ui.queue import LONG_LANE
 
@@ -71,7 +71,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     quiet = {"show_progress": "minimal", "show_progress_on": view, "api_visibility": "private"}
     tab.select(judge, state, [view, message], js=READ_STATE, concurrency_limit=2, **quiet)
-    tab.select(refresh, name, name, queue=False, **quiet)
+    there = {"checkpoint": lambda _: service.names("scale_vae")}
+    links.bring_back(tab.select(refresh, name, name, queue=False, **quiet), tab, {"checkpoint": name}, there)
     run.click(
         check_models,
         [state, name],

@@ -16,13 +16,13 @@ from pixelviz.service import race
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service, friendly
 from pixelviz.service.toy import gamma_energy, toy_maps
-from pixelviz.ui import charts, widgets
+from pixelviz.ui import charts, links, widgets
 from pixelviz.ui.guard import at_home
 from pixelviz.ui.markup import joined, render
 from pixelviz.ui.queue import LONG_LANE, SHORT_LANE
 from pixelviz.view import View
 
-ONE_BRIGHTNESS = "one brightness"
+ONE_BRIGHTNESS = "one"
 FORWARD, HEADS = "forward", "heads"
 NO_CHECKPOINT = "No checkpoint here can draw images yet. Train one in the Train tab, or load a folder in Checkpoints."
 NO_TWIN = (
@@ -140,7 +140,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def toy(source, brightness, floor, given, fresh, head_error, tolerance):
         try:
-            picture = None if source == ONE_BRIGHTNESS else View.of(dict(EXAMPLES)[source]).original
+            picture = None if source == ONE_BRIGHTNESS else View.of(widgets.EXAMPLE_IDS[source]).original
             found = toy_maps(picture, brightness, floor, given == FORWARD, fresh, head_error, tolerance)
             chosen = gamma_energy(picture, floor)
             shown = (charts.lines(chosen[0], cursor=chosen[1]), chosen[2]) if chosen else ("", "")
@@ -188,7 +188,11 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             gr.Markdown(TOY, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
             with gr.Row(elem_classes="pv-columns"):
                 with gr.Column(scale=4, min_width=280), gr.Group():
-                    source = gr.Dropdown([ONE_BRIGHTNESS, *dict(EXAMPLES)], value=ONE_BRIGHTNESS, label="Pixels")
+                    source = gr.Dropdown(
+                        [("one brightness", ONE_BRIGHTNESS), *((label, path.stem) for label, path in EXAMPLES)],
+                        value=ONE_BRIGHTNESS,
+                        label="Pixels",
+                    )
                     brightness = gr.Slider(0, 1, 0.5, step=0.01, label="Brightness", elem_id="toy-brightness")
                     floor = gr.Slider(0.004, 0.5, 0.004, step=0.002, label="Floor", info="x₀ = floor + (1 − floor) p")
                     given = gr.Radio(
@@ -223,7 +227,14 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     )
     stop.click(stopped, None, [lanes, go, stop], cancels=[started], queue=False, **quiet)
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
-    ready = tab.select(refresh, name, name, **quiet)
+    linked = {"checkpoint": name, "methods": chosen, "images": n, "seed": seed, "pixels": source}
+    linked |= {"brightness": brightness, "floor": floor, "given": given, "fresh": fresh, "error": head_error}
+    linked |= {"tolerance": tolerance}
+    there = {
+        "checkpoint": lambda _: benchmarks.comparable(service)[0],
+        "methods": lambda now: [case.key for case in service.contenders(now["checkpoint"])],
+    }
+    ready = links.bring_back(tab.select(refresh, name, name, **quiet), tab, linked, there)
     for event in (ready, name.input(lambda: None, None, None, queue=False, **quiet)):
         event.then(benchmark, name, [reached, plot, table], **quiet).then(
             lineup, [name, chosen], [chosen, message], **quiet

@@ -16,7 +16,7 @@ from pixelviz.service.generation import command, parse_passes
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.kept import Kept
 from pixelviz.service.service import Generation, Service, friendly
-from pixelviz.ui import charts, widgets
+from pixelviz.ui import charts, links, widgets
 from pixelviz.ui.markup import render
 from pixelviz.ui.queue import SHORT_LANE, generation_lane
 
@@ -247,7 +247,11 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     run.lane = first_run.lane = generation_lane
     model = {**SHORT_LANE, **quiet, **waiting}
 
-    ready = tab.select(refresh, name, name, **quiet).then(reach, [name, sampler], passes, **quiet)
+    keys = ("checkpoint", "images", "passes", "start", "sampler", "seed")
+    there = {"checkpoint": lambda _: service.names("parallel_unet", "scale_vae")}
+    opened = tab.select(refresh, name, name, **quiet)
+    arrived = links.bring_back(opened, tab, dict(zip(keys, settings, strict=True)), there)
+    ready = arrived.then(reach, [name, sampler], passes, **quiet)
     first = ready.then(first_run, settings, outputs, **model)
     started = go.click(run, settings, outputs, **model)
     stop.click(stopped, None, [sheet, go, stop], cancels=[started, first], queue=False, **quiet)

@@ -7,7 +7,6 @@ from typing import Any
 
 import gradio as gr
 
-from pixelviz.data.images import EXAMPLES
 from pixelviz.data.picture_store import PICTURES
 from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling
 from pixelviz.service import payloads
@@ -16,14 +15,15 @@ from pixelviz.service.kept import Kept
 from pixelviz.service.scale import scale_curves
 from pixelviz.service.service import Service, friendly
 from pixelviz.service.turns import LONG, SHORT
-from pixelviz.ui import charts, widgets
+from pixelviz.ui import charts, links, widgets
 from pixelviz.ui.queue import SHORT_LANE
 from pixelviz.view import View
 
-DEFAULT_EXAMPLE = 6
+FIRST_EXAMPLE = "t-shirt"
 MOST_PAGES = 4096  # whose charts are remembered
 PATIENCE = 0.7  # seconds without a sign of life
-WHOLE, TILED = "At the checkpoint's size", "Tiled, at the picture's own size"
+WHOLE, TILED = "whole", "tiled"
+SIZES = {WHOLE: "At the checkpoint's size", TILED: "Tiled, at the picture's own size"}
 NO_CHECKPOINT = "No checkpoint here holds a scale VAE yet. Train one in the Train tab, or load a folder in Checkpoints."
 
 INTRO = """The network $G_\\theta$ sees only the noisy $x_i$ and estimates the image's scale
@@ -132,10 +132,10 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         found = points.get(request.session_hash)
         return charts.ssim_over_i(found, i) if found else gr.skip()
 
-    def choose(path, example, *settings):
+    def choose(hold, *settings):
         """A new picture; the old one stays where it cannot be used."""
         try:
-            source = {"picture": PICTURES.keep(path), "example": example}
+            source = hold()
         except Exception as error:
             message = friendly(error)
             widgets.warn(message)
@@ -145,10 +145,10 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             yield source, *shown
 
     def upload(path, *settings):
-        yield from choose(path, None, *settings)
+        yield from choose(lambda: {"picture": PICTURES.keep(path), "example": None}, *settings)
 
     def pick_example(event: gr.EventData, *settings):
-        yield from choose(str(EXAMPLES[event.example][1]), event.example, *settings)
+        yield from choose(lambda: links.source(event.example), *settings)
 
     def refresh(name):
         """The checkpoints there are now, the chosen one kept."""
@@ -167,8 +167,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return gr.skip()
         return gr.Slider(maximum=T, value=min(i, T))
 
-    first = {"picture": PICTURES.keep(EXAMPLES[DEFAULT_EXAMPLE][1]), "example": DEFAULT_EXAMPLE}
-    source = gr.JSON(first, visible=False)  # the page holds it, and no stream is open for it
+    source = gr.JSON(links.source(FIRST_EXAMPLE), visible="hidden")  # the page holds it, and no stream is open for it
     gr.Markdown(INTRO, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):
@@ -178,7 +177,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             with gr.Group():
                 name = gr.Dropdown([], label="Checkpoint", elem_id="scale-checkpoint")
                 size = gr.Radio(
-                    [WHOLE, TILED],
+                    [(title, key) for key, title in SIZES.items()],
                     value=WHOLE,
                     label="Size",
                     info="tiled: up to 256 pixels a side, in overlapping tiles",
@@ -208,7 +207,10 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     draw = {"fn": estimate, "inputs": [source, *settings], "outputs": outputs, **model}
     plot = {"fn": curves, "inputs": [source, *settings], "outputs": chart, **model}
 
-    tab.select(refresh, name, name, **quiet).then(reach, [name, i], i, **quiet).then(**draw).then(**plot)
+    linked = {"picture": source, "checkpoint": name, "size": size, "i": i, "crop": crop, "seed": seed}
+    there = {"checkpoint": lambda _: service.names("scale_vae")}
+    arrived = links.bring_back(tab.select(refresh, name, name, **quiet), tab, linked, there)
+    arrived.then(reach, [name, i], i, **quiet).then(**draw).then(**plot)
     name.input(reach, [name, i], i, **quiet).then(**draw).then(**plot)
     size.input(**draw, trigger_mode="always_last")
     gr.on([seed.change, crop.change], **draw, trigger_mode="always_last").then(**plot)

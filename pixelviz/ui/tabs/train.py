@@ -12,7 +12,7 @@ from pixelviz.data.sets import DATASETS
 from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.service.jobs import TrainingJobs, TrainStatus
 from pixelviz.service.service import Service, friendly
-from pixelviz.ui import charts, widgets
+from pixelviz.ui import charts, links, widgets
 from pixelviz.ui.guard import at_home
 from pixelviz.ui.markup import joined, render
 
@@ -172,7 +172,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     seen = [state, chart, preview, go, halt, timer, resume]
     quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-    tab.select(look, None, seen, **quiet)
+    linked = {"data": data, "preset": preset, "schedule": schedule, "steps": steps, "batch": batch, "rate": rate}
+    links.bring_back(tab.select(look, None, seen, **quiet), tab, linked)
     timer.tick(look, None, seen, **quiet)
     asked = [data, folder, sent, preset, schedule, resume, steps, batch, rate]
     go.click(start, asked, [message, *seen], **quiet)
