@@ -7,17 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pixelviz.claims.base import (
-    GONE,
-    HOLDS,
-    SLIP,
-    WHERE,
-    Context,
-    Number,
-    Register,
-    Verdict,
-    error,
-)
+from pixelviz.claims.base import GONE, Context, Found, Number, Register, Verdict, error
 from pixelviz.config import MAX_T
 from pixelviz.process.reverse import printed_step
 from pixelviz.process.schedules import LinearBeta
@@ -59,18 +49,18 @@ def eq1(context: Context, betas) -> Verdict:
     """The rates lie in (0, 1) and rise; whether x_T is noise, by its KL and by its variance, and from which T on."""
     now = betas(context.T, context.ddpm)
     if not bool(((now > 0) & (now < 1)).all()) or bool((now.diff() < 0).any()):
-        return Verdict(SLIP, (), "These rates do not lie in (0, 1), or they do not increase.")
+        return Found().slip("These rates do not lie in (0, 1), or they do not increase.")
     gap, needed = _gap(context, now), _steps_needed(context, lambda T: betas(T, "printed"))
-    numbers = (
-        Number("last rate, beta_T", now[-1].item()),
+    found = Found(
+        Number("last rate, beta_T", now[-1]),
         Number(f"mean KL to N(0, 1) at T = {context.T}", gap),
         Number("variance of x_T's noise", 1 - (1 - now).prod().item()),
         *((Number("least T at which it is noise, range as printed", needed),) if needed else ()),
     )
     end = f"The range as printed needs {needed} steps for that" if needed else f"No T up to {MAX_T} does that"
     if _is_noise(context, now):
-        return Verdict(HOLDS, numbers, f"At T = {context.T} DDPM's x_T is noise. {end}.")
-    return Verdict(WHERE, numbers, f"{end}; at T = {context.T} it is not there yet.")
+        return found.holds(f"At T = {context.T} DDPM's x_T is noise. {end}.")
+    return found.where(f"{end}; at T = {context.T} it is not there yet.")
 
 
 @register(
@@ -92,18 +82,16 @@ def eq2_3(context: Context, alpha_bar) -> Verdict:
         printed = alpha_bar(schedule, context.picked, i)
         worst = max(worst, error(1 - printed, 1 - product))
         first.append((1 - printed[0].max().item(), 1 - product[0].max().item()))
-    numbers = (
+    found = Found(
         Number("noise variance of DDPM's x_1, printed", first[1][0]),
         Number("noise variance of DDPM's x_1, by Eq. 1", first[1][1]),
         Number("largest relative difference of the variances", worst),
     )
     if worst < 1e-9:
-        return Verdict(HOLDS, numbers, "Both sides agree at every step, for both schedules.")
-    return Verdict(
-        SLIP,
-        numbers,
+        return found.holds("Both sides agree at every step, for both schedules.")
+    return found.slip(
         "An index is off by one. By Eq. 1 the state x_{i+1} has i + 1 factors; as printed, x_1 would hold no noise. "
-        "Read x_i on the left, as Eq. 9 does.",
+        "Read x_i on the left, as Eq. 9 does."
     )
 
 
@@ -124,7 +112,7 @@ def eq4(context: Context, posterior) -> Verdict:
     """Mean and variance beside Bayes' rule in precisions, for both schedules at every step."""
     i = torch.arange(2, context.T + 1)[:, None]
     if not len(i):
-        return Verdict(HOLDS, (), "With T = 1 there is no step between; x_0 is given.")
+        return Found().holds("With T = 1 there is no step between; x_0 is given.")
     x0, x_i = context.picked, 0.7  # any x_i will do: both sides are linear in it
     worst = 0.0
     for schedule in (context.ours, context.theirs):
@@ -140,10 +128,10 @@ def eq4(context: Context, posterior) -> Verdict:
         precision = alpha / beta + 1 / before
         pull = alpha.sqrt() / beta * x_i + schedule.alpha_bar(x0, i - 1).sqrt() / before * x0
         worst = max(worst, error(variance, 1 / precision), (mean - pull / precision).abs().max().item())
-    numbers = (Number("largest difference from Bayes' rule", worst),)
+    found = Found(Number("largest difference from Bayes' rule", worst))
     if worst < 1e-6:
-        return Verdict(HOLDS, numbers, "It is Bayes' rule for both schedules, at every step.")
-    return Verdict(SLIP, numbers, "It differs from Bayes' rule.")
+        return found.holds("It is Bayes' rule for both schedules, at every step.")
+    return found.slip("It differs from Bayes' rule.")
 
 
 @register(
@@ -152,7 +140,6 @@ def eq4(context: Context, posterior) -> Verdict:
     "The bound that training uses",
     r"The bound $\mathbb E_q\big[D_{KL}(q(x_T|x_0)\,\|\,p(x_T))+\sum_{i=2}^{T}D_{KL}(q(x_{i-1}|x_i,x_0)\,\|\,"
     r"p_\theta(x_{i-1}|x_i))-\log p(x_0|x_1)\big]$ “on the negative log likelihood $p_\theta(x_0)$ is maximized”.",
-    code="claims/background.py",
     formula=lambda last, between, log_first: last + between.sum() - log_first,
 )
 def eq5(context: Context, bound) -> Verdict:
@@ -178,23 +165,21 @@ def eq5(context: Context, bound) -> Verdict:
         spread = skip**2 * spread + (variance[k] if k else left[0])
     surprise = 0.5 * (torch.log(2 * math.pi * spread) + ((m - mean) ** 2 + s2) / spread)
     # A worse network: its means are twice as far from the posterior's, its first step four times as uncertain.
-    found, worse = bound(last, between, log_first), bound(last, 4 * between, log_first - math.log(2))
-    numbers = (
-        Number("the bound, nats per value", found.item()),
-        Number("−log p(x_0), nats per value", surprise.item()),
-        Number("the bound of a network that is twice as far off", worse.item()),
+    printed, worse = bound(last, between, log_first), bound(last, 4 * between, log_first - math.log(2))
+    found = Found(
+        Number("the bound, nats per value", printed),
+        Number("−log p(x_0), nats per value", surprise),
+        Number("the bound of a network that is twice as far off", worse),
     )
-    above, below = bool(found >= surprise - 1e-9), bool(found <= -surprise + 1e-9)
-    if (above or below) and found > worse:
-        return Verdict(HOLDS, numbers, "It is a bound, and the better network has the larger one.")
+    above, below = bool(printed >= surprise - 1e-9), bool(printed <= -surprise + 1e-9)
+    if (above or below) and printed > worse:
+        return found.holds("It is a bound, and the better network has the larger one.")
     if above:
-        return Verdict(
-            SLIP,
-            numbers,
+        return found.slip(
             "It does lie above −log p(x_0), here for Gaussian data with this image's mean and variance. But the better "
-            "network has the smaller one: for “maximized” read “minimized”, or give it the other sign.",
+            "network has the smaller one: for “maximized” read “minimized”, or give it the other sign."
         )
-    return Verdict(SLIP, numbers, "It bounds neither log p(x_0) nor −log p(x_0).")
+    return found.slip("It bounds neither log p(x_0) nor −log p(x_0).")
 
 
 @register(
@@ -203,7 +188,6 @@ def eq5(context: Context, bound) -> Verdict:
     "Others have one rate for all pixels",
     r"“In all these cases” (linear, harmonic, squared cosine) “a simple scalar $\beta_i$ is invariably used for each "
     r"element of the vector $\mathbf x_i$”; pixel-wise rates are the paper's own.",
-    code="claims/background.py",
     formula=lambda frequency: blurring(frequency, 0.5),
 )
 def scalar(context: Context, relative) -> Verdict:
@@ -212,18 +196,16 @@ def scalar(context: Context, relative) -> Verdict:
     values = relative(frequency)
     spread = (values.max() / values.min()).item()
     alike = context.theirs.alpha_bar(context.picked, 1)
-    numbers = (
-        Number("DDPM's alpha_1: brightest over darkest picked pixel", (alike[-1] / alike[0]).item()),
+    found = Found(
+        Number("DDPM's alpha_1: brightest over darkest picked pixel", alike[-1] / alike[0]),
         Number("Blurring diffusion, t = 0.5, 32 pixels: signal of the lowest frequency over the highest's", spread),
     )
     if spread < 1 + 1e-9:
-        return Verdict(HOLDS, numbers, "They all have one rate for every element.")
-    return Verdict(
-        WHERE,
-        numbers,
+        return found.holds("They all have one rate for every element.")
+    return found.where(
         "Of those three schedules it is true. But the paper's has relatives: Blurring diffusion (Hoogeboom & Salimans, "
         "arXiv 2209.05557) has a rate for every frequency, fixed beforehand; MuLAN (Sahoo et al., arXiv 2312.13236) "
-        "one for every pixel, learnt with the bound, from a code of the image.",
+        "one for every pixel, learnt with the bound, from a code of the image."
     )
 
 
@@ -247,7 +229,7 @@ def blurring(frequency: Tensor, t: float, pixels: int = 32, largest: float = 20.
 def eq6(context: Context, added) -> Verdict:
     """One step with the noise that x_i holds: does it take the law of x_i to that of x_{i-1}, for both schedules?"""
     i = torch.arange(1, context.T + 1)[:, None]
-    x0, found, wanted = context.picked, [], []
+    x0, reached, wanted = context.picked, [], []
     for schedule in (context.ours, context.theirs):
         bar, noise = schedule.alpha_bar(x0, i), schedule.noise_variance(x0, i)
 
@@ -256,16 +238,14 @@ def eq6(context: Context, added) -> Verdict:
 
         mean = step(bar.sqrt() * x0)
         gain = step(bar.sqrt() * x0 + 1) - mean
-        found += [mean, gain**2 * noise + added(schedule, x0, i)]
+        reached += [mean, gain**2 * noise + added(schedule, x0, i)]
         wanted += [schedule.alpha_bar(x0, i - 1).sqrt() * x0, schedule.noise_variance(x0, i - 1)]
     # Absolute: at i = 1 the variance must be 0, and rounding leaves a little.
-    worst = max((f - w).abs().max().item() for f, w in zip(found, wanted, strict=True))
-    numbers = (Number("largest error of a mean or a variance", worst),)
+    worst = max((r - w).abs().max().item() for r, w in zip(reached, wanted, strict=True))
+    found = Found(Number("largest error of a mean or a variance", worst))
     if worst < 1e-6:
-        return Verdict(
-            HOLDS,
-            numbers,
+        return found.holds(
             "Where the network looks at x_i again before each step, one step takes the distribution of x_i exactly "
-            "to that of x_{i-1}. Algorithm 1 does not look again.",
+            "to that of x_{i-1}. Algorithm 1 does not look again."
         )
-    return Verdict(SLIP, numbers, "One step does not give the distribution of x_{i-1}.")
+    return found.slip("One step does not give the distribution of x_{i-1}.")

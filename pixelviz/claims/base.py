@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partialmethod
 from typing import Any, Literal
 
 import torch
@@ -41,6 +41,10 @@ class Number:
     value: float
     percent: bool = False
 
+    def __post_init__(self) -> None:
+        if isinstance(self.value, Tensor):
+            object.__setattr__(self, "value", self.value.item())
+
     @property
     def text(self) -> str:
         """The value, to read."""
@@ -66,6 +70,13 @@ class Plot:
     curves: tuple[Curve, ...]
     log: bool = False
 
+    @classmethod
+    def over(cls, label: str, axes: tuple[str, str], x: Any, curves: Mapping[str, Any], log: bool = False) -> Plot:
+        """Curves by name over the same x, tensors of n values or lists; axes: the labels of x and y."""
+        columns = (x, *curves.values())
+        x, *ys = (c.flatten().tolist() if isinstance(c, Tensor) else list(c) for c in columns)
+        return cls(label, *axes, tuple(Curve(name, x, y) for name, y in zip(curves, ys, strict=True)), log)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -75,6 +86,23 @@ class Verdict:
     numbers: tuple[Number, ...]
     text: str
     plot: Plot | None = None
+
+
+class Found:
+    """The numbers of a check, and its plot: `found.holds(text)` is the verdict that rests on them."""
+
+    def __init__(self, *numbers: Number, plot: Plot | None = None) -> None:
+        self.numbers, self.plot = numbers, plot
+
+    def __call__(self, verdict: Any, text: str) -> Verdict:
+        """The verdict, one of VERDICTS, with these numbers and this plot."""
+        return Verdict(verdict, self.numbers, text, self.plot)
+
+    holds = partialmethod(__call__, HOLDS)
+    where = partialmethod(__call__, WHERE)
+    slip = partialmethod(__call__, SLIP)
+    cannot = partialmethod(__call__, CANNOT)
+    unchecked = partialmethod(__call__, UNCHECKED)
 
 
 @dataclass(frozen=True)
@@ -171,15 +199,18 @@ class Register:
         title: str,
         statement: str,
         *,
-        code: str,
+        code: str = "",
         formula: Formula | None = None,
         needs: tuple[str, ...] = (),
         section: str | None = None,
     ) -> Callable:
-        """Decorate a check(context, formula)."""
+        """Decorate a check(context, formula); code: where the mathematics is, if not in its own file."""
 
         def add(check: Callable[[Context, Formula | None], Verdict]) -> Callable:
-            self.claims.append(Claim(id, section or self.section, where, title, statement, code, check, formula, needs))
+            place = code or f"{check.__module__.removeprefix('pixelviz.').replace('.', '/')}.py"
+            self.claims.append(
+                Claim(id, section or self.section, where, title, statement, place, check, formula, needs)
+            )
             return check
 
         return add

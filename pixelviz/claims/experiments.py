@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from pixelviz.claims.base import HOLDS, SLIP, WHERE, Context, Number, Register, Verdict
+from pixelviz.claims.base import HOLDS, SLIP, WHERE, Context, Found, Number, Register, Verdict
 from pixelviz.measure import report
 from pixelviz.measure.benchmark import BenchmarkError, read_results
 from pixelviz.paper import PARTS, TABLES, PaperRow
@@ -32,9 +32,9 @@ def _compared(text: str, rivals: dict[str, list[PaperRow]], good, numbers) -> Ve
         if (data, row) not in wins
         for name in (f"{row.model} {row.steps}",)
     )
-    numbers = (*numbers, Number("rows compared", len(pairs)), Number("rows where it is so", len(wins)))
+    found = Found(*numbers, Number("rows compared", len(pairs)), Number("rows where it is so", len(wins)))
     verdict = HOLDS if not losses else WHERE if wins else SLIP
-    return Verdict(verdict, numbers, f"{text} Not against {', '.join(losses)}." if losses else text)
+    return found(verdict, f"{text} Not against {', '.join(losses)}." if losses else text)
 
 
 @register(
@@ -42,7 +42,6 @@ def _compared(text: str, rivals: dict[str, list[PaperRow]], good, numbers) -> Ve
     "Abstract, Section 1",
     "At least four times faster",
     "“A generative model that is at least 4 times faster than conventional approaches.”",
-    code="claims/experiments.py",
     formula=4.0,
 )
 def four_times(context: Context, factor) -> Verdict:
@@ -66,7 +65,6 @@ def four_times(context: Context, factor) -> Verdict:
     "Section 4",
     "Four times faster than DDPM",
     "“Its execution time is at least 4 times lesser than that of vanilla DDPM (our 0.3 second against their 1.23).”",
-    code="claims/experiments.py",
     formula=(4.0, 1.23),
 )
 def four_times_ddpm(context: Context, quoted) -> Verdict:
@@ -74,15 +72,15 @@ def four_times_ddpm(context: Context, quoted) -> Verdict:
     factor, seconds = quoted
     ratios = {data: _rivals(rows, "DDPM")[0].seconds / _ours(rows).seconds for data, rows in TABLES.items()}
     table = _rivals(TABLES["CIFAR-10"], "DDPM")[0].seconds
-    numbers = (
+    found = Found(
         *(Number(f"seconds of DDPM over ours, {data}", ratio) for data, ratio in ratios.items()),
         Number("seconds of DDPM in the text, CIFAR-10", seconds),
         Number("seconds of DDPM in Table 1", table),
     )
     if min(ratios.values()) < factor:
-        return Verdict(SLIP, numbers, "Not by the tables' seconds.")
+        return found.slip("Not by the tables' seconds.")
     differs = "" if seconds == table else " The text and Table 1 give DDPM's seconds differently."
-    return Verdict(HOLDS, numbers, f"By the tables' seconds, for both data sets.{differs}")
+    return found.holds(f"By the tables' seconds, for both data sets.{differs}")
 
 
 @register(
@@ -90,7 +88,6 @@ def four_times_ddpm(context: Context, quoted) -> Verdict:
     "Section 4",
     "As fast as DDIM",
     "Its time is “comparable to DDIM even when more time-steps are used (our 500 vs their 100 steps)”.",
-    code="claims/experiments.py",
     formula=1.1,
 )
 def ddim_time(context: Context, comparable) -> Verdict:
@@ -111,7 +108,6 @@ def ddim_time(context: Context, comparable) -> Verdict:
     "Better than DDIM and DPM-Solver",
     "“Our models produce lower FID scores in comparison to DDIM models with 1000 steps … Same holds true for DPM "
     "Solver based outputs.”",
-    code="claims/experiments.py",
     formula=lambda ours, row: ours.fid < row.fid,
 )
 def ddim_fid(context: Context, better) -> Verdict:
@@ -129,7 +125,6 @@ def ddim_fid(context: Context, better) -> Verdict:
     "Sections 4, 6",
     "Quality is kept",
     "“The image quality of our model is competitive”; the time-steps shrink “without compromising image quality”.",
-    code="claims/experiments.py",
     formula=lambda ours, row: ours.fid <= row.fid,
 )
 def competitive(context: Context, better) -> Verdict:
@@ -144,7 +139,6 @@ def competitive(context: Context, better) -> Verdict:
     "Section 4",
     "More steps, better images",
     "“Generation quality is proportional to the number of time-steps”, evident from DDIM and DPM-Solver.",
-    code="claims/experiments.py",
     formula=TABLES,
 )
 def steps_and_quality(context: Context, tables) -> Verdict:
@@ -155,21 +149,19 @@ def steps_and_quality(context: Context, tables) -> Verdict:
             chain = sorted(_rivals(rows, model), key=lambda row: row.steps)
             falls += [a.fid > b.fid for a, b in pairwise(chain)]
             products.append(chain[-1].steps * chain[-1].fid / (chain[0].steps * chain[0].fid))
-    numbers = (
+    found = Found(
         Number("steps up, FID down: pairs of rows", sum(falls)),
         Number("of pairs", len(falls)),
         Number("FID times steps, most over fewest steps (1 if proportional): nearest to 1", min(products)),
         Number("the same, furthest", max(products)),
     )
     if not all(falls):
-        return Verdict(WHERE if any(falls) else SLIP, numbers, "Not for all of these rows.")
+        return found(WHERE if any(falls) else SLIP, "Not for all of these rows.")
     if max(products) < 2 and min(products) > 0.5:
-        return Verdict(HOLDS, numbers, "FID falls with every added step, in inverse proportion.")
-    return Verdict(
-        WHERE,
-        numbers,
+        return found.holds("FID falls with every added step, in inverse proportion.")
+    return found.where(
         "FID falls with every added step, but nowhere in proportion: from the fewest steps to the most, FID times "
-        f"steps, which proportion would leave as it is, grows {min(products):.0f} to {max(products):.0f} times.",
+        f"steps, which proportion would leave as it is, grows {min(products):.0f} to {max(products):.0f} times."
     )
 
 
@@ -178,19 +170,20 @@ def steps_and_quality(context: Context, tables) -> Verdict:
     "Section 3.2.3",
     "Half to three quarters fewer steps",
     "The forward trajectory is shortened, “reducing the diffusion process steps by 50–75 %”.",
-    code="claims/experiments.py",
     formula=(0.50, 0.75),
 )
 def step_saving(context: Context, printed) -> Verdict:
     """The share of DDPM's steps that the tables' rows save."""
     saved = sorted(1 - _ours(rows).steps / _rivals(rows, "DDPM")[0].steps for rows in TABLES.values())
-    numbers = tuple(
-        Number(f"{word} saving by the tables", s, percent=True)
-        for word, s in zip(("least", "largest"), saved, strict=True)
+    found = Found(
+        *(
+            Number(f"{word} saving by the tables", s, percent=True)
+            for word, s in zip(("least", "largest"), saved, strict=True)
+        )
     )
     if tuple(saved) == printed:
-        return Verdict(HOLDS, numbers, "By the tables' steps.")
-    return Verdict(SLIP, numbers, f"By the tables it is {100 * saved[0]:.0f} to {100 * saved[1]:.0f} %.")
+        return found.holds("By the tables' steps.")
+    return found.slip(f"By the tables it is {100 * saved[0]:.0f} to {100 * saved[1]:.0f} %.")
 
 
 @register(
@@ -199,25 +192,25 @@ def step_saving(context: Context, printed) -> Verdict:
     "Parameters add up",
     "30.3 + 41.2 = 71.5 million for CIFAR-10, 61.3 + 84.2 = 145.5 million for CelebA: a “slightly increased parameter "
     "complexity”.",
-    code="claims/experiments.py",
     formula=PARTS,
 )
 def sizes(context: Context, parts) -> Verdict:
     """The sums of the parts beside the tables' totals and DDPM's."""
-    numbers, sums = [], []
-    for data, rows in TABLES.items():
-        total = sum(parts[data])
-        sums.append(abs(total - _ours(rows).parameters) < 0.05)
-        numbers.append(Number(f"sum of the two parts, {data}, millions", total))
-        numbers.append(Number(f"times DDPM's, {data}", total / _rivals(rows, "DDPM")[0].parameters))
-    if not all(sums):
-        return Verdict(SLIP, tuple(numbers), "The parts do not add up to the tables' totals.")
-    most = max(n.value for n in numbers[1::2])
-    if most < 1.1:
-        return Verdict(HOLDS, tuple(numbers), "The sums are right, and the increase is slight.")
-    return Verdict(
-        WHERE, tuple(numbers), f"The sums are right. But it is up to {most:.1f} times DDPM's, not slightly more."
+    totals = {data: sum(parts[data]) for data in TABLES}
+    times = {data: totals[data] / _rivals(rows, "DDPM")[0].parameters for data, rows in TABLES.items()}
+    found = Found(
+        *(
+            Number(f"{what}, {data}{unit}", values[data])
+            for data in TABLES
+            for what, unit, values in (("sum of the two parts", ", millions", totals), ("times DDPM's", "", times))
+        )
     )
+    if any(abs(totals[data] - _ours(rows).parameters) >= 0.05 for data, rows in TABLES.items()):
+        return found.slip("The parts do not add up to the tables' totals.")
+    most = max(times.values())
+    if most < 1.1:
+        return found.holds("The sums are right, and the increase is slight.")
+    return found.where(f"The sums are right. But it is up to {most:.1f} times DDPM's, not slightly more.")
 
 
 @register(
@@ -225,7 +218,6 @@ def sizes(context: Context, parts) -> Verdict:
     "Section 4, Tables 1, 2, App. C",
     "The seconds compare like with like",
     "“The same GPU was used to compare execution time”; DDIM and DPM-Solver run DDPM's own network, once a step.",
-    code="claims/experiments.py",
     formula=TABLES,
 )
 def seconds_per_evaluation(context: Context, tables) -> Verdict:
@@ -241,15 +233,12 @@ def seconds_per_evaluation(context: Context, tables) -> Verdict:
                 for word, pick in (("least", min), ("most", max))[: len(own)]
             ]
     slow = 100 * _rivals(tables["CelebA"], "DDPM")[0].seconds / 1000
-    numbers.append(Number("seconds of DDIM with 100 steps at DDPM's price, CelebA", slow))
+    found = Found(*numbers, Number("seconds of DDIM with 100 steps at DDPM's price, CelebA", slow))
     if all(even):
-        return Verdict(
-            HOLDS, tuple(numbers), "One evaluation of one network takes as long in every row, to a factor 2."
-        )
+        return found.holds("One evaluation of one network takes as long in every row, to a factor 2.")
     ours = _ours(tables["CelebA"]).seconds
-    return Verdict(
+    return found(
         WHERE if any(even) else SLIP,
-        tuple(numbers),
         "One network of one size on one GPU, and yet an evaluation differs by more than a factor 2 between rows of a "
         f"table. At DDPM's price DDIM with 100 steps would take {slow:.2f} s on CelebA, "
         f"{'less' if slow < ours else 'not less'} than the {ours:g} s of the paper's model.",
@@ -261,7 +250,6 @@ def seconds_per_evaluation(context: Context, tables) -> Verdict:
     "Section 6",
     "Up to ten times faster",
     "The reverse process is accelerated “by up to 10 times compared to existing models”.",
-    code="claims/experiments.py",
     formula=10.0,
 )
 def ten_times(context: Context, factor) -> Verdict:
@@ -272,22 +260,20 @@ def ten_times(context: Context, factor) -> Verdict:
         for row in _rivals(rows)
     }
     most, least = max(ratios, key=ratios.get), min(ratios, key=ratios.get)
-    numbers = (
+    found = Found(
         Number(f"largest ratio of seconds: {most}", ratios[most]),
         Number(f"least: {least}", ratios[least]),
         Number(f"rows with at least {factor:g}", sum(ratio >= factor for ratio in ratios.values())),
         Number("rows in all", len(ratios)),
     )
     if ratios[most] < factor:
-        return Verdict(SLIP, numbers, "No row of either table is that much slower.")
+        return found.slip("No row of either table is that much slower.")
     if ratios[most] < 1.1 * factor:
-        return Verdict(HOLDS, numbers, "The slowest row is that much slower.")
+        return found.holds("The slowest row is that much slower.")
     reached = ", ".join(name for name, ratio in ratios.items() if ratio >= factor)
-    return Verdict(
-        WHERE,
-        numbers,
+    return found.where(
         f"“Up to” is {ratios[most]:.0f} by the tables, and {ratios[least]:.2f} at the other end. {factor:g} times and "
-        f"more: {reached}.",
+        f"more: {reached}."
     )
 
 
@@ -297,24 +283,22 @@ def ten_times(context: Context, factor) -> Verdict:
     "The SDE needs orders of magnitude more steps",
     "“The SDE based model effectively requires orders of magnitude more steps as a result of correction required due "
     "to MCMC subsampling.”",
-    code="claims/experiments.py",
     formula=100.0,  # two orders, the fewest that are several
 )
 def sde_steps(context: Context, orders) -> Verdict:
     """The tables' steps of the SDE, its corrector's counted, over ours."""
     pairs = {data: (_rivals(rows, "SDE")[0], _ours(rows)) for data, rows in TABLES.items()}
     ratios = [2 * sde.steps / ours.steps for sde, ours in pairs.values()]  # predictor and corrector: two a step
-    numbers = (
+    found = Found(
         *(Number(f"steps of the SDE in the table, {data} (ours {o.steps})", s.steps) for data, (s, o) in pairs.items()),
         *(Number(f"with its corrector, times ours, {data}", r) for data, r in zip(pairs, ratios, strict=True)),
         *(Number(f"its seconds over ours, {data}", s.seconds / o.seconds) for data, (s, o) in pairs.items()),
     )
     good = [ratio >= orders for ratio in ratios]
     if all(good):
-        return Verdict(HOLDS, numbers, "By the tables' steps, the corrector's counted.")
-    return Verdict(
+        return found.holds("By the tables' steps, the corrector's counted.")
+    return found(
         WHERE if any(good) else SLIP,
-        numbers,
         "By the tables it has 1000 steps, as many as DDPM, and 2000 with the corrector's: "
         f"{min(ratios):g} and {max(ratios):g} times the paper's. Orders of magnitude lie in the seconds alone.",
     )
@@ -344,24 +328,24 @@ def _is_ours(method: str) -> bool:
     "No correction by MCMC is needed",
     "The model “eliminates the need for MCMC-based sub-sampling correction for safeguarding and improving image "
     "quality”.",
-    code="claims/experiments.py",
     formula=lambda ours, corrected: ours <= corrected,
 )
 def mcmc(context: Context, better) -> Verdict:
     """FID without a corrector and with one: the tables', and those measured here."""
     pairs = {f"{data}, paper": (_ours(rows).fid, _rivals(rows, "SDE")[0].fid) for data, rows in TABLES.items()}
     pairs |= _measured_pairs()
-    numbers = tuple(
-        Number(f"FID of {whose}, {where}", fid)
-        for where, pair in pairs.items()
-        for whose, fid in zip(("ours", "the predictor-corrector"), pair, strict=True)
+    found = Found(
+        *(
+            Number(f"FID of {whose}, {where}", fid)
+            for where, pair in pairs.items()
+            for whose, fid in zip(("ours", "the predictor-corrector"), pair, strict=True)
+        )
     )
     lost = [f"{where} ({pair[0]:.3g} for {pair[1]:.3g})" for where, pair in pairs.items() if not better(*pair)]
     if not lost:
-        return Verdict(HOLDS, numbers, "Without a corrector the FID is at least as good everywhere.")
-    return Verdict(
+        return found.holds("Without a corrector the FID is at least as good everywhere.")
+    return found(
         WHERE if len(lost) < len(pairs) else SLIP,
-        numbers,
         f"It does without one, and is faster for it. But the corrected sampler's images have the better FID: "
         f"{'; '.join(lost)}.",
     )

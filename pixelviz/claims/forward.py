@@ -12,10 +12,9 @@ from pixelviz.claims.base import (
     GONE,
     HOLDS,
     SLIP,
-    UNCHECKED,
     WHERE,
     Context,
-    Curve,
+    Found,
     Number,
     Plot,
     Register,
@@ -45,14 +44,14 @@ def eq7(context: Context, scale) -> Verdict:
     """The scale of the image's values, and whether a logarithm gives them back."""
     x_delta = scale(context.gamma, context.levels)
     back = -torch.log(x_delta) / context.gamma
-    numbers = (
-        Number("least scale in the image", x_delta.min().item()),
-        Number("largest scale in the image", x_delta.max().item()),
+    found = Found(
+        Number("least scale in the image", x_delta.min()),
+        Number("largest scale in the image", x_delta.max()),
         Number("gamma / T (the paper keeps 0.1)", context.gamma / context.T),
     )
     verdict = exact_or_slip(back, context.levels)
     text = "A definition; −log(x_delta)/gamma gives the image back." if verdict == HOLDS else "It cannot be inverted."
-    return Verdict(verdict, numbers, text)
+    return found(verdict, text)
 
 
 @register(
@@ -68,19 +67,17 @@ def scale_detail(context: Context, scale) -> Verdict:
     x_delta = scale(context.gamma, context.levels)
     shown = ((x_delta - x_delta.min()) / (x_delta.max() - x_delta.min()).clamp(min=1e-300) * 255).round()
     left, there = len(shown.unique()), len((context.levels * 255).round().unique())
-    numbers = (
+    found = Found(
         Number("brightnesses in the image, shown with 8 bits", there),
         Number("left when x_delta is shown with 8 bits", left),
         Number("error of −log(x_delta)/gamma as an image", error(-torch.log(x_delta) / context.gamma, context.levels)),
     )
     if left < there:
-        return Verdict(
-            WHERE,
-            numbers,
+        return found.where(
             "True of the picture one sees: bright parts all look black. As numbers x_delta is the whole image: a "
-            "logarithm brings every detail back, and a network can learn to take it.",
+            "logarithm brings every detail back, and a network can learn to take it."
         )
-    return Verdict(SLIP, numbers, "At these settings the scale shows as many brightnesses as the image.")
+    return found.slip("At these settings the scale shows as many brightnesses as the image.")
 
 
 @register(
@@ -96,16 +93,14 @@ def eq8(context: Context, alpha) -> Verdict:
     x_delta = image_scale(context.picked, context.gamma)
     each = alpha(x_delta, context.T)
     product = each.expand(context.T, -1).prod(0)
-    numbers = (
-        Number("alpha of the darkest picked pixel", each[0].item()),
-        Number("alpha of the brightest", each[-1].item()),
+    found = Found(
+        Number("alpha of the darkest picked pixel", each[0]),
+        Number("alpha of the brightest", each[-1]),
         Number("relative difference of the product of T alphas from x_delta", error(product, x_delta)),
     )
     good = error(product, x_delta) < 1e-7 and bool(((each > 0) & (each < 1)).all())
-    return Verdict(
-        HOLDS if good else SLIP,
-        numbers,
-        f"The product of {context.T} equal alphas {'is' if good else 'is not'} the scale.",
+    return found(
+        HOLDS if good else SLIP, f"The product of {context.T} equal alphas {'is' if good else 'is not'} the scale."
     )
 
 
@@ -121,19 +116,15 @@ def markov(context: Context, alpha) -> Verdict:
     """The alphas at gamma = 2T: do they stay in (0, 1)?"""
     gamma = 2.0 * context.T
     each = alpha(gamma, context.T, context.levels)
-    numbers = (
-        Number("gamma tried, twice T", gamma),
-        Number("least alpha", each.min().item()),
-        Number("largest alpha", each.max().item()),
+    found = Found(
+        Number("gamma tried, twice T", gamma), Number("least alpha", each.min()), Number("largest alpha", each.max())
     )
     if bool(((each > 0) & (each < 1)).all()):
-        return Verdict(
-            SLIP,
-            numbers,
+        return found.slip(
             "Every alpha still lies in (0, 1), so every step is a proper Gaussian one and the chain is Markov. It only "
-            "becomes coarse: one step takes 63 % of a white pixel's amplitude.",
+            "becomes coarse: one step takes 63 % of a white pixel's amplitude."
         )
-    return Verdict(HOLDS, numbers, "Some alpha leaves (0, 1): that step does not exist.")
+    return found.holds("Some alpha leaves (0, 1): that step does not exist.")
 
 
 @register(
@@ -152,15 +143,15 @@ def eq9(context: Context, alpha_bar) -> Verdict:
     for _ in range(context.T):
         amplitude.append(amplitude[-1] * alpha.sqrt())
         variance.append(variance[-1] * alpha + (1 - alpha))
-    found = alpha_bar(context.gamma, context.T, torch.arange(context.T + 1)[:, None], context.picked)
+    printed = alpha_bar(context.gamma, context.T, torch.arange(context.T + 1)[:, None], context.picked)
     worst = max(
-        (found.sqrt() - torch.stack(amplitude)).abs().max().item(),
-        (1 - found - torch.stack(variance)).abs().max().item(),
+        (printed.sqrt() - torch.stack(amplitude)).abs().max().item(),
+        (1 - printed - torch.stack(variance)).abs().max().item(),
     )
-    numbers = (Number("largest difference from the chain of Eq. 1, step by step", worst),)
+    found = Found(Number("largest difference from the chain of Eq. 1, step by step", worst))
     if worst < 1e-9:
-        return Verdict(HOLDS, numbers, f"Amplitude and variance of all {context.T} steps agree.")
-    return Verdict(SLIP, numbers, "Amplitude or variance differ from those of the chain.")
+        return found.holds(f"Amplitude and variance of all {context.T} steps agree.")
+    return found.slip("Amplitude or variance differ from those of the chain.")
 
 
 @register(
@@ -174,30 +165,26 @@ def terminal(context: Context, _) -> Verdict:
     """KL of x_T to N(0, 1) and the variance of x_T, over the image, beside DDPM's."""
     ours, theirs = (theory.terminal_gap(s, context.x0) for s in (context.ours, context.theirs))
     variance = context.ours.noise_variance(context.levels, context.T)
-    numbers = (
+
+    plot = Plot.over(
+        "Variance of x_T over the pixel's value: 1 would be pure noise",
+        ("x0", "variance of x_T"),
+        context.levels,
+        {"pixel-aware": variance, "N(0, 1)": torch.ones_like(variance)},
+    )
+    found = Found(
         Number("mean KL of x_T to N(0, 1), nats", ours.mean),
         Number("the same of DDPM", theirs.mean),
         Number("least variance of x_T", ours.least_variance),
         Number("share of values with variance below 0.9", ours.share_barely_noisy, percent=True),
-    )
-    plot = Plot(
-        "Variance of x_T over the pixel's value: 1 would be pure noise",
-        "x0",
-        "variance of x_T",
-        (
-            Curve("pixel-aware", context.levels.tolist(), variance.tolist()),
-            Curve("N(0, 1)", [context.levels[0].item(), context.levels[-1].item()], [1.0, 1.0]),
-        ),
+        plot=plot,
     )
     if ours.least_variance >= 0.99 and ours.mean <= GONE:
-        return Verdict(HOLDS, numbers, "At this gamma and floor every pixel does.", plot)
+        return found.holds("At this gamma and floor every pixel does.")
     rest = "so x_T still shows the image. Raise the floor or gamma" if ours.share_barely_noisy else "which is close"
-    return Verdict(
-        WHERE,
-        numbers,
+    return found.where(
         f"Only where gamma x0 is large: {percent(context.share(variance >= 0.99))} of the values have a variance of "
-        f"at least 0.99. The darkest pixel ends with variance {ours.least_variance:.3g}, {rest}.",
-        plot,
+        f"at least 0.99. The darkest pixel ends with variance {ours.least_variance:.3g}, {rest}."
     )
 
 
@@ -214,24 +201,23 @@ def eq10(context: Context, alpha_bar) -> Verdict:
     alpha = context.ours.alpha(context.picked, torch.arange(1, context.T + 1)[:, None])
     product, t = alpha.cumprod(0), torch.arange(1, context.T + 1)[:, None].double() / context.T
     printed = alpha_bar(context.gamma, context.T, t, context.picked)
-    numbers = (
-        Number("printed, t = 1, brightest picked pixel", printed[-1, -1].item()),
-        Number("product of its T alphas", product[-1, -1].item()),
-    )
-    plot = Plot(
+
+    plot = Plot.over(
         "Signal left of the brightest picked pixel: as printed, and as the product of the alphas",
-        "t",
-        "alpha_bar",
-        (
-            Curve("as printed", t[:, 0].tolist(), printed[:, -1].tolist()),
-            Curve("product of the alphas", t[:, 0].tolist(), product[:, -1].tolist()),
-        ),
+        ("t", "alpha_bar"),
+        t,
+        {"as printed": printed[:, -1], "product of the alphas": product[:, -1]},
+    )
+    found = Found(
+        Number("printed, t = 1, brightest picked pixel", printed[-1, -1]),
+        Number("product of its T alphas", product[-1, -1]),
+        plot=plot,
     )
     verdict = exact_or_slip(printed, product)
     text = "It is the product of the alphas at t = i/T."
     if verdict == SLIP:
         text = "With t = i/T the 1/T has been used already: exp(−gamma t x0) is meant, as Eq. 11 has it."
-    return Verdict(verdict, numbers, text, plot)
+    return found(verdict, text)
 
 
 @register(
@@ -253,13 +239,10 @@ def eq11(context: Context, snr) -> Verdict:
         amplitude, variance = amplitude * alpha[k], variance * alpha[k] + (1 - alpha[k])
         ratios.append(amplitude * context.picked**2 / variance)
     wrong = error(snr(context.gamma, i.double() / context.T, context.picked), torch.stack(ratios))
-    return Verdict(
-        HOLDS if wrong < 1e-8 else SLIP,
-        (Number("largest relative difference from the chain's own ratio", wrong),),
-        "It is mean² over variance of the chain at every step."
-        if wrong < 1e-8
-        else "It is not mean² over variance of the chain.",
-    )
+    found = Found(Number("largest relative difference from the chain's own ratio", wrong))
+    if wrong < 1e-8:
+        return found.holds("It is mean² over variance of the chain at every step.")
+    return found.slip("It is not mean² over variance of the chain.")
 
 
 @register(
@@ -277,21 +260,19 @@ def snr_exponential(context: Context, snr) -> Verdict:
     late = context.gamma * x0  # the rate of e^(-gamma x0 t)
     share = context.share((decay / late - 1).abs() < CLOSE)
     first = decay[0] / late
-    numbers = (
+    found = Found(
         Number("share of values and times with that rate, to 5 %", share, percent=True),
-        Number("first step: rate of the brightest, in units of gamma x0", first[-1].item()),
-        Number("first step: rate of the darkest, in units of gamma x0", first[0].item()),
+        Number("first step: rate of the brightest, in units of gamma x0", first[-1]),
+        Number("first step: rate of the darkest, in units of gamma x0", first[0]),
     )
     if share > 0.99:
-        return Verdict(HOLDS, numbers, "The rate is gamma x0 throughout.")
+        return found.holds("The rate is gamma x0 throughout.")
     if share > 0:
-        return Verdict(
-            WHERE,
-            numbers,
+        return found.where(
             f"Only once gamma t x0 is above {math.log1p(1 / CLOSE):.3g}. While gamma t x0 is small SNR is about "
-            "x0/(gamma t) and falls like 1/t, at first much faster than any exponential.",
+            "x0/(gamma t) and falls like 1/t, at first much faster than any exponential."
         )
-    return Verdict(SLIP, numbers, "The rate is nowhere that of an exponential.")
+    return found.slip("The rate is nowhere that of an exponential.")
 
 
 @register(
@@ -306,13 +287,15 @@ def gamma_small(context: Context, variance) -> Verdict:
     """The share of values that keep their signal at gamma, half and a quarter of it."""
     smaller = [variance(context.gamma / k, context.T, context.levels) for k in (1, 2, 4)]
     shares = [context.share(v < theory.BARELY_NOISY) for v in smaller]
-    numbers = tuple(
-        Number(f"share with variance below 0.9 at gamma {context.gamma / k:g}", share, percent=True)
-        for k, share in zip((1, 2, 4), shares, strict=True)
+    found = Found(
+        *(
+            Number(f"share with variance below 0.9 at gamma {context.gamma / k:g}", share, percent=True)
+            for k, share in zip((1, 2, 4), shares, strict=True)
+        )
     )
     if shares == sorted(shares) and shares[-1] > 0:
-        return Verdict(HOLDS, numbers, "The smaller gamma, the more pixels keep their signal; the darkest are first.")
-    return Verdict(SLIP if shares[0] > shares[-1] else WHERE, numbers, "Not at these settings.")
+        return found.holds("The smaller gamma, the more pixels keep their signal; the darkest are first.")
+    return found(SLIP if shares[0] > shares[-1] else WHERE, "Not at these settings.")
 
 
 @register(
@@ -333,7 +316,7 @@ def resolution(context: Context, log_bar) -> Verdict:
         for name, x0 in (("full", context.x0), ("half", small))
     }
     same = error(log_bar(context, context.x0[:, :1, :1], i[1]), log_bar(context, context.x0, i[1])[:, :1, :1])
-    numbers = (
+    found = Found(
         Number("difference of one pixel's process by itself and in the whole image", same),
         *(
             Number(f"mean KL to N(0, 1) at i = {k}, {name} resolution", value)
@@ -343,11 +326,10 @@ def resolution(context: Context, log_bar) -> Verdict:
         Number("rate of a white pixel over t: the paper's CelebA setting over CIFAR-10's (gamma 50 over 20)", 50 / 20),
     )
     if same > EXACT:
-        return Verdict(HOLDS, numbers, "A pixel's process depends on the image's size.")
+        return found.holds("A pixel's process depends on the image's size.")
     lifted = all(half <= full / 2 for half, full in zip(left["half"], left["full"], strict=True))
-    return Verdict(
+    return found(
         WHERE if lifted else SLIP,
-        numbers,
         "Eq. 9 knows a pixel's value and nothing of its neighbours, so no pixel is faster in a smaller image. At half "
         f"the resolution this picture {'is sooner' if lifted else 'is not much sooner'} at noise: averaging lifts dark "
         "pixels beside bright ones. The paper's own settings run CelebA's process faster than CIFAR-10's.",
@@ -365,32 +347,35 @@ def resolution(context: Context, log_bar) -> Verdict:
 )
 def gamma_ratio(context: Context, ratio) -> Verdict:
     """The energy at the printed gamma, T / 10, over its least by the error that a bundled network was measured at."""
-    found, T = residuals.bundled(), context.T
+    measured, T = residuals.bundled(), context.T
     tried = [gamma for gamma in residuals.GAMMAS if gamma < T]
-    if found is None or not tried:
-        return Verdict(UNCHECKED, (), "No error of a network is at hand to measure this by, or T is 1.")
+    if measured is None or not tried:
+        return Found().unchecked("No error of a network is at hand to measure this by, or T is 1.")
     places = (torch.arange(24, dtype=torch.float64) + 0.5) / 24
     printed = min(ratio(T), theory.LARGEST_GAMMA)
-    all_of = energy_over(found[0], [*tried, printed], T, torch.quantile(context.x0.flatten(), places))
+    all_of = energy_over(measured[0], [*tried, printed], T, torch.quantile(context.x0.flatten(), places))
     total, k = all_of.total, int(all_of.total[:-1].argmin())
     excess = (total[-1] - total[k]).item()
-    numbers = (
-        Number(f"energy at the paper's gamma, {printed:g}, nats per value", total[-1].item()),
-        Number("of it the terminal gap", all_of.gap[-1].item()),
-        Number("gamma with the least energy, of those up to 60", tried[k]),
-        Number("energy there", total[k].item()),
-        Number("of it the terminal gap", all_of.gap[k].item()),
-    )
-    plot = Plot(
+
+    plot = Plot.over(
         "Energy KL_T + sum of (SNR_{j-1} - SNR_j)/2 MMSE_j over gamma, with the error of the bundled R_phi",
-        "gamma",
-        "nats per value",
-        (Curve("energy", tried, total[:-1].tolist()), Curve("terminal gap", tried, all_of.gap[:-1].tolist())),
+        ("gamma", "nats per value"),
+        tried,
+        {"energy": total[:-1], "terminal gap": all_of.gap[:-1]},
     )
+    found = Found(
+        Number(f"energy at the paper's gamma, {printed:g}, nats per value", total[-1]),
+        Number("of it the terminal gap", all_of.gap[-1]),
+        Number("gamma with the least energy, of those up to 60", tried[k]),
+        Number("energy there", total[k]),
+        Number("of it the terminal gap", all_of.gap[k]),
+        plot=plot,
+    )
+    least = measured[0].u[0]
     words = (
-        f"By the variational bound with the measured error of {found[1]['checkpoint']}'s R_phi this picture wants "
+        f"By the variational bound with the measured error of {measured[1]['checkpoint']}'s R_phi this picture wants "
         f"gamma = {tried[k]:.3g} at T = {T}; the paper's {printed:g} costs {excess:.2g} nats per value more. Nothing "
-        f"was measured before gamma t = {found[0].u[0]:.2g}: a gamma below {found[0].u[0] * T:.3g} rests on the error "
-        "going on there as a Gaussian's."
+        f"was measured before gamma t = {least:.2g}: a gamma below {least * T:.3g} rests on the error going on there "
+        "as a Gaussian's."
     )
-    return Verdict(HOLDS if excess <= CLOSE / 5 else WHERE if excess <= 2 * CLOSE else SLIP, numbers, words, plot)
+    return found(HOLDS if excess <= CLOSE / 5 else WHERE if excess <= 2 * CLOSE else SLIP, words)

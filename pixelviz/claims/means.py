@@ -5,21 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pixelviz.claims.base import (
-    GONE,
-    HOLDS,
-    SLIP,
-    WHERE,
-    Context,
-    Curve,
-    Number,
-    Plot,
-    Register,
-    Verdict,
-    error,
-    integrate,
-    percent,
-)
+from pixelviz.claims.base import GONE, Context, Found, Number, Plot, Register, Verdict, error, integrate, percent
 from pixelviz.process import theory
 from pixelviz.process.forward import closed_form, noise
 from pixelviz.process.schedules import DDPM_STEPS, GeneralisedRate, LinearBeta, Schedule
@@ -80,13 +66,13 @@ def _sde(context: Context, terms, schedule: Schedule, whose: str) -> Verdict:
     mean, variance = integrate(moments, torch.stack([x0, torch.zeros_like(x0)]), t)
     wanted = schedule.alpha_bar(x0, t * schedule.T)
     worst = max((mean - wanted.sqrt() * x0).abs().max().item(), (variance - (1 - wanted)).abs().max().item())
-    numbers = (
-        Number("rate at t = 0.5, brightest picked pixel", schedule.rate(x0, t * schedule.T)[-1].item()),
+    found = Found(
+        Number("rate at t = 0.5, brightest picked pixel", schedule.rate(x0, t * schedule.T)[-1]),
         Number("largest error of mean or variance at t = 0.5", worst),
     )
     if worst < AGREES:
-        return Verdict(HOLDS, numbers, f"Solved numerically, its mean and variance are those of {whose}.")
-    return Verdict(SLIP, numbers, f"Its mean or variance is not that of {whose}.")
+        return found.holds(f"Solved numerically, its mean and variance are those of {whose}.")
+    return found.slip(f"Its mean or variance is not that of {whose}.")
 
 
 @register(
@@ -102,19 +88,17 @@ def eq22(context: Context, mean) -> Verdict:
     a = context.a
     solved, printed = _mean_of(context, lambda s, x0: a * s + 0 * x0, 1.0), mean(a, 1.0, context.picked)
     bar = context.theirs.alpha_bar(1.0, context.T).item()
-    numbers = (
+    found = Found(
         Number("a of DDPM's range here", a),
-        Number("printed, t = 1, share of x0", (printed / context.picked)[0].item()),
-        Number("Eq. 21 solved, share of x0", (solved / context.picked)[0].item()),
+        Number("printed, t = 1, share of x0", (printed / context.picked)[0]),
+        Number("Eq. 21 solved, share of x0", (solved / context.picked)[0]),
         Number("DDPM's own chain, share of x0", bar**0.5),
     )
     if error(printed, solved) < AGREES:
-        return Verdict(HOLDS, numbers, "It solves Eq. 21.")
-    return Verdict(
-        SLIP,
-        numbers,
+        return found.holds("It solves Eq. 21.")
+    return found.slip(
         "The half in Eq. 21 is lost: its solution is x0 exp(−a t²/4). So the printed DDPM falls faster than the real "
-        "one, and the comparison of Proposition 2 is harder on the paper's method than it need be.",
+        "one, and the comparison of Proposition 2 is harder on the paper's method than it need be."
     )
 
 
@@ -133,10 +117,10 @@ def eq26(context: Context, mean) -> Verdict:
     solved = integrate(lambda s, x: -gamma * a * s / 2 * context.picked * x, context.picked.clone(), t, atol=0.0)
     printed = mean(gamma, a, t, context.picked)
     built = GeneralisedRate(context.T, gamma, context.ddpm).alpha_bar(context.picked, context.T * t).sqrt()
-    numbers = (
-        Number("printed, t = 0.5, darkest picked pixel, share of x0", (printed / context.picked)[0].item()),
-        Number("solved", (solved / context.picked)[0].item()),
-        Number("this app's schedule of that rate", built[0].item()),
+    found = Found(
+        Number("printed, t = 0.5, darkest picked pixel, share of x0", (printed / context.picked)[0]),
+        Number("solved", (solved / context.picked)[0]),
+        Number("this app's schedule of that rate", built[0]),
         Number(
             "share of the image it is faster for than DDPM (gamma x0 > 1)",
             context.share(gamma * context.levels > 1),
@@ -144,12 +128,10 @@ def eq26(context: Context, mean) -> Verdict:
         ),
     )
     if error(printed, solved) < AGREES:
-        return Verdict(HOLDS, numbers, "It solves the equation of its drift.")
-    return Verdict(
-        SLIP,
-        numbers,
+        return found.holds("It solves the equation of its drift.")
+    return found.slip(
         "The half is lost again: this drift gives exp(−gamma a x0 t²/4). (The drift itself should read −Gamma x_t, "
-        "not −Gamma x_0.)",
+        "not −Gamma x_0.)"
     )
 
 
@@ -169,38 +151,29 @@ def prop2(context: Context, theirs) -> Verdict:
     until = theory.ahead_until(context.ours, theirs(context.T, context.a), context.levels)
     real = theory.ahead_until(context.ours, context.theirs, context.levels)
     rate_until = until.rate[chosen]
-    numbers = [
-        Number("share of the image with gamma x0 > a", context.share(chosen), percent=True),
-        Number("of DDPM itself: share whose mean is ahead at t = 1", context.share(real.mean >= 1), percent=True),
-        Number("of DDPM itself: mean t up to which our rate is ahead", context.mean(real.rate).item()),
-    ]
-    plot = Plot(
+    least = rate_until.min().item() if len(rate_until) else None
+    plot = Plot.over(
         "Up to which t the pixel-aware mean is ahead of DDPM's, over the pixel's value: by its mean and by its rate",
-        "x0",
-        "ahead until t",
-        (
-            Curve("mean", context.levels.tolist(), real.mean.tolist()),
-            Curve("rate (Eq. 13)", context.levels.tolist(), real.rate.tolist()),
-        ),
+        ("x0", "ahead until t"),
+        context.levels,
+        {"mean": real.mean, "rate (Eq. 13)": real.rate},
     )
-    if not bool(chosen.any()):
-        return Verdict(
-            WHERE,
-            tuple(numbers),
-            f"No pixel here meets the condition: gamma x0 stays below a = {context.a:.3g}. Raise gamma.",
-            plot,
-        )
-    least, dark = rate_until.min().item(), bool((real.mean < 1).any())
-    numbers.insert(1, Number("of these: Eq. 13 holds up to t, at worst", least))
+    found = Found(
+        Number("share of the image with gamma x0 > a", context.share(chosen), percent=True),
+        *([] if least is None else [Number("of these: Eq. 13 holds up to t, at worst", least)]),
+        Number("of DDPM itself: share whose mean is ahead at t = 1", context.share(real.mean >= 1), percent=True),
+        Number("of DDPM itself: mean t up to which our rate is ahead", context.mean(real.rate)),
+        plot=plot,
+    )
+    if least is None:
+        return found.where(f"No pixel here meets the condition: gamma x0 stays below a = {context.a:.3g}. Raise gamma.")
     if least >= 1 and bool(chosen.all()):
-        return Verdict(HOLDS, tuple(numbers), "For every pixel of the image, at every t.", plot)
-    return Verdict(
-        WHERE,
-        tuple(numbers),
+        return found.holds("For every pixel of the image, at every t.")
+    dark = " Dark pixels keep more of it than with DDPM." if bool((real.mean < 1).any()) else ""
+    return found.where(
         f"The condition holds for {percent(context.share(chosen))} of the image. Even there the rate is ahead only "
         f"up to t = {least:.3g}: chi_C falls by the share a t per unit of time, which grows, ours by gamma x0/2, and "
-        f"ours has less left to lose.{' Dark pixels keep more of it than with DDPM.' if dark else ''}",
-        plot,
+        f"ours has less left to lose.{dark}"
     )
 
 
@@ -245,30 +218,29 @@ def faster(context: Context, log_bar) -> Verdict:
     when = {name: _first(true, t) for name, true in gone.items()}
     ours = when["pixel-aware"]
     sooner = {name: context.share(ours < other) for name, other in when.items() if name != "pixel-aware"}
-    numbers = (
+
+    plot = Plot.over(
+        f"Share of the image's values within {GONE:g} nats of N(0, 1), over time",
+        ("t", "share at noise"),
+        t,
+        {name: context.mean(true.double()) for name, true in gone.items()},
+    )
+    found = Found(
         *(
             Number(f"share of the image that is sooner there than {name}", v, percent=True)
             for name, v in sooner.items()
         ),
         Number("share that gets there by t = 1", context.share(ours <= 1), percent=True),
-    )
-    plot = Plot(
-        f"Share of the image's values within {GONE:g} nats of N(0, 1), over time",
-        "t",
-        "share at noise",
-        tuple(Curve(name, t[:, 0].tolist(), context.mean(true.double()).tolist()) for name, true in gone.items()),
+        plot=plot,
     )
     if min(sooner.values()) > 1 - 1e-9:
-        return Verdict(HOLDS, numbers, "Every pixel of this image is there sooner, whichever range DDPM has.", plot)
+        return found.holds("Every pixel of this image is there sooner, whichever range DDPM has.")
     if max(sooner.values()) > 0:
-        return Verdict(
-            WHERE,
-            numbers,
+        return found.where(
             "Bright pixels are sooner there, dark ones later. The paper compares with DDPM's 1000-step range run in T "
-            f"steps; with the range that fits T, our process is ahead for {percent(sooner['DDPM, range rescaled'])}.",
-            plot,
+            f"steps; with the range that fits T, our process is ahead for {percent(sooner['DDPM, range rescaled'])}."
         )
-    return Verdict(SLIP, numbers, "No pixel is there sooner.", plot)
+    return found.slip("No pixel is there sooner.")
 
 
 @register(
@@ -297,28 +269,22 @@ def fig2(context: Context, log_bar) -> Verdict:
         for name in bars
     }
     ours, printed, rescaled = arrive.values()
-    numbers = (
-        Number("mean at t = 1, pixel-aware", means["pixel-aware"][-1].item()),
-        Number("mean at t = 1, DDPM's range as printed", means["DDPM, range as printed"][-1].item()),
-        Number("variance at t = 1, pixel-aware", variances["pixel-aware"][-1].item()),
-        Number("variance at t = 1, DDPM's range as printed", variances["DDPM, range as printed"][-1].item()),
+
+    plot = Plot.over("Variance over the image's pixels, expected, over time", ("t", "variance"), t, variances)
+    found = Found(
+        Number("mean at t = 1, pixel-aware", means["pixel-aware"][-1]),
+        Number("mean at t = 1, DDPM's range as printed", means["DDPM, range as printed"][-1]),
+        Number("variance at t = 1, pixel-aware", variances["pixel-aware"][-1]),
+        Number("variance at t = 1, DDPM's range as printed", variances["DDPM, range as printed"][-1]),
         *(Number(f"both within 5 % from t = ({name})", when) for name, when in arrive.items() if when <= 1),
-    )
-    plot = Plot(
-        "Variance over the image's pixels, expected, over time",
-        "t",
-        "variance",
-        tuple(Curve(n, t[:, 0].tolist(), v.tolist()) for n, v in variances.items()),
+        plot=plot,
     )
     if ours < min(printed, rescaled):
-        return Verdict(HOLDS, numbers, "Sooner than DDPM with either range.", plot)
+        return found.holds("Sooner than DDPM with either range.")
     if ours < printed:
-        return Verdict(
-            WHERE,
-            numbers,
+        return found.where(
             "Against DDPM's 1000-step range squeezed into T steps, as in the paper. With the range that fits T, DDPM "
-            "is sooner.",
-            plot,
+            "is sooner."
         )
     lower = " and ".join(
         f"{_until(means['pixel-aware'] < mean, t[:, 0])} with the {name.removeprefix('DDPM, ')}"
@@ -329,7 +295,7 @@ def fig2(context: Context, log_bar) -> Verdict:
     theirs = {"printed": printed, "rescaled": rescaled}
     others = [f"DDPM's, {name}, does from t = {when:.3g}" for name, when in theirs.items() if when <= 1]
     text = f"Our mean is below DDPM's {lower}, but the process {ends}; {', '.join(others) or 'nor does that of DDPM'}."
-    return Verdict(WHERE, numbers, text, plot)
+    return found.where(text)
 
 
 @register(
@@ -353,25 +319,23 @@ def law_of_large_numbers(context: Context, alpha_bar) -> Verdict:
     variance_error = ((2 * spread**2 + 4 * spread * (centre - mean) ** 2).mean() / n).sqrt().item()
     drawn = (x.mean(), (x - mean).square().mean())
     off = max(abs((drawn[0] - mean).item()) / mean_error, abs((drawn[1] - variance).item()) / variance_error)
-    numbers = (
+    found = Found(
         Number(f"values in this image, drawn at i = {i}", n),
-        Number("mean of the draw", drawn[0].item()),
-        Number("mean expected", mean.item()),
+        Number("mean of the draw", drawn[0]),
+        Number("mean expected", mean),
         Number("its standard error", mean_error),
-        Number("variance of the draw", drawn[1].item()),
-        Number("variance expected", variance.item()),
+        Number("variance of the draw", drawn[1]),
+        Number("variance expected", variance),
         Number("its standard error", variance_error),
         Number("larger difference, in standard errors", off),
     )
     if off >= 4:
-        return Verdict(SLIP, numbers, "The difference is too large for chance.")
+        return found.slip("The difference is too large for chance.")
     if max(mean_error, variance_error) <= NEAR:
-        return Verdict(HOLDS, numbers, "The differences are what chance leaves of this many pixels, and small.")
-    return Verdict(
-        WHERE,
-        numbers,
+        return found.holds("The differences are what chance leaves of this many pixels, and small.")
+    return found.where(
         f"This image has too few pixels: chance alone moves its mean by {mean_error:.2g} and its variance by "
-        f"{variance_error:.2g}.",
+        f"{variance_error:.2g}."
     )
 
 
@@ -388,19 +352,19 @@ def fewer_steps(context: Context, schedule) -> Verdict:
     ours = theory.terminal_gap(schedule(context), context.x0).mean
     long = theory.terminal_gap(LinearBeta(DDPM_STEPS), context.x0).mean
     short = theory.terminal_gap(LinearBeta(context.T, "rescaled"), context.x0).mean
-    numbers = (
+    found = Found(
         Number(f"KL of x_T to N(0, 1): pixel-aware, {context.T} steps", ours),
         Number("DDPM, 1000 steps", long),
         Number(f"DDPM, {context.T} steps, range rescaled", short),
     )
     if ours <= min(long, short):
-        return Verdict(HOLDS, numbers, "In T steps it ends closer to noise than DDPM does, with 1000 steps or with T.")
+        return found.holds("In T steps it ends closer to noise than DDPM does, with 1000 steps or with T.")
     if ours <= long:
-        return Verdict(WHERE, numbers, "It ends as close as DDPM's 1000 steps; so does DDPM in T steps, rescaled.")
+        return found.where("It ends as close as DDPM's 1000 steps; so does DDPM in T steps, rescaled.")
     text = "x_T is further from noise than DDPM's, because gamma x0 is too small in the darkest pixels."
     if short <= 2 * long:
         text += (
             " And DDPM with its range rescaled to T steps ends as near as with 1000: fewer forward steps do not need "
             "each pixel's own rate."
         )
-    return Verdict(WHERE, numbers, text)
+    return found.where(text)

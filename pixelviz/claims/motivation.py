@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pixelviz.claims.base import CLOSE, GONE, HOLDS, SLIP, WHERE, Context, Curve, Number, Plot, Register, Verdict, error
+from pixelviz.claims.base import CLOSE, GONE, Context, Found, Number, Plot, Register, Verdict, error
 from pixelviz.process import theory, water
 
 register = Register("3.1 Motivation: water pouring")
@@ -38,17 +38,15 @@ def water_power(context: Context, allocate) -> Verdict:
     amounts = allocate(noise, power)
     order = _concordance(noise, amounts)
     cleanest, noisiest = amounts[noise.argmin()].item(), amounts[noise.argmax()].item()
-    numbers = (
+    found = Found(
         Number("share of power of the cleanest picked pixel", cleanest / power, percent=True),
         Number("share of power of the noisiest picked pixel", noisiest / power, percent=True),
         Number("does power rise with noise? (1 always, −1 never)", order),
     )
     if order == 1:
-        return Verdict(HOLDS, numbers, "The noisier a channel, the more power it gets.")
-    return Verdict(
-        SLIP,
-        numbers,
-        "Gallager's water-filling does the opposite: P_k = max(0, level − N_k), so the cleaner channels get more.",
+        return found.holds("The noisier a channel, the more power it gets.")
+    return found.slip(
+        "Gallager's water-filling does the opposite: P_k = max(0, level − N_k), so the cleaner channels get more."
     )
 
 
@@ -70,22 +68,20 @@ def water_dual(context: Context, noise_variance) -> Verdict:
     poured = water.reverse_water_filling(x0**2, total).amounts
     forward, reverse = _concordance(x0, added), _concordance(x0, poured)
     apart = error(added / added.sum(), poured / poured.sum())
-    numbers = (
+    found = Found(
         Number("step i looked at", i),
         Number("does the process's noise rise with x0? (1 always)", forward),
         Number("does reverse water-filling's? (0 where all are equal)", reverse),
         Number("largest relative difference of the two shares", apart),
     )
     if apart < CLOSE:
-        return Verdict(HOLDS, numbers, "The process adds noise as reverse water-filling does.")
+        return found.holds("The process adds noise as reverse water-filling does.")
     if forward > 0 and reverse >= 0:
-        return Verdict(
-            WHERE,
-            numbers,
+        return found.where(
             "An analogy, in its order only: like reverse water-filling, the process adds at least as much noise to "
-            "brighter pixels. But the amounts differ: reverse water-filling gives every strong component the same.",
+            "brighter pixels. But the amounts differ: reverse water-filling gives every strong component the same."
         )
-    return Verdict(SLIP, numbers, "Not even the order is that of reverse water-filling.")
+    return found.slip("Not even the order is that of reverse water-filling.")
 
 
 @register(
@@ -107,31 +103,25 @@ def fig1(context: Context, snr) -> Verdict:
     ordered = _concordance(x0, snr(gamma, torch.tensor(1e-3 / gamma).double(), x0)) == 1
     peak = min(1.0, theory.U_SNR_PEAK / gamma)
     share = context.share(snr(gamma, torch.ones(1).double(), context.levels) <= GONE)
-    numbers = (
+
+    shown = {f"x0 = {v:.3g}": curves[::20, k] for k, v in enumerate(x0[:6])}
+    plot = Plot.over("SNR of the picked pixels over time, on a log axis", ("t", "SNR"), t[::20], shown, log=True)
+    found = Found(
         *(
-            Number(f"t at which SNR is {GONE:g}, x0 = {v:.3g}", w.item())
+            Number(f"t at which SNR is {GONE:g}, x0 = {v:.3g}", w)
             for v, w, r in zip(x0, when, reached, strict=True)
             if r
         ),
         Number(f"share of the image with SNR below {GONE:g} at t = 1", share, percent=True),
         Number("x0 with the highest SNR at t = 1", peak),
-    )
-    plot = Plot(
-        "SNR of the picked pixels over time, on a log axis",
-        "t",
-        "SNR",
-        tuple(Curve(f"x0 = {v:.3g}", t[::20, 0].tolist(), curves[::20, k].tolist()) for k, v in enumerate(x0[:6])),
-        log=True,
+        plot=plot,
     )
     if not ordered or not bool(reached.any()):
-        return Verdict(SLIP, numbers, f"No picked pixel falls below {GONE:g}, or the brightest does not start highest.")
+        return found.slip(f"No picked pixel falls below {GONE:g}, or the brightest does not start highest.")
     if bool(reached.all()) and when.max() <= (1 + CLOSE) * when.min():
-        return Verdict(HOLDS, numbers, "The picked pixels reach it within 5 % of the same time.", plot)
+        return found.holds("The picked pixels reach it within 5 % of the same time.")
     late = "" if bool(reached.all()) else " Some picked pixels never do."
-    return Verdict(
-        WHERE,
-        numbers,
+    return found.where(
         f"The brightest does start highest, but the pixels get there at different times.{late} Late in the process "
-        f"SNR peaks at x0 = {peak:.3g}: brighter pixels then have less of it left.",
-        plot,
+        f"SNR peaks at x0 = {peak:.3g}: brighter pixels then have less of it left."
     )

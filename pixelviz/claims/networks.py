@@ -8,20 +8,7 @@ import time
 import torch
 
 from pixelviz import paper
-from pixelviz.claims.base import (
-    CANNOT,
-    HOLDS,
-    SLIP,
-    UNCHECKED,
-    WHERE,
-    Bench,
-    Context,
-    Curve,
-    Number,
-    Plot,
-    Register,
-    Verdict,
-)
+from pixelviz.claims.base import SLIP, WHERE, Bench, Context, Found, Number, Plot, Register, Verdict
 from pixelviz.measure.estimate import ScalePoint, ask, image_similarity, noised, similarities, similarity
 from pixelviz.process.schedules import image_scale
 from pixelviz.process.theory import BARELY_NOISY
@@ -46,12 +33,12 @@ def _on(bench: Bench) -> str:
 
 
 def _against_paper(values: list[float], numbers, text: str, plot: Plot | None = None) -> Verdict:
-    low = paper.SSIM[0]
+    low, found = paper.SSIM[0], Found(*numbers, plot=plot)
     if min(values) >= low:
-        return Verdict(HOLDS, numbers, f"{text} it is at least {low:g} everywhere.", plot)
+        return found.holds(f"{text} it is at least {low:g} everywhere.")
     reached = sum(value >= low for value in values)
-    found = f"{low:g} is reached in {reached} of {len(values)} cases" if reached else f"{low:g} is nowhere reached"
-    return Verdict(WHERE if reached else SLIP, numbers, f"{text} {found}; the least is {min(values):.3f}.", plot)
+    where = f"reached in {reached} of {len(values)} cases" if reached else "nowhere reached"
+    return found(WHERE if reached else SLIP, f"{text} {low:g} is {where}; the least is {min(values):.3f}.")
 
 
 @scale(
@@ -70,7 +57,7 @@ def fig3(context: Context, network) -> Verdict:
     variance = bench.model.schedule.noise_variance(bench.x0, config.T)
     numbers = (
         Number("SSIM of x_delta_hat from x_T", found),
-        Number("least variance of x_T in this image (1: pure noise)", variance.min().item()),
+        Number("least variance of x_T in this image (1: pure noise)", variance.min()),
     )
     leans = variance.min() < BARELY_NOISY
     why = "whose dark pixels never become noise in x_T," if leans else "whose x_T is nearly pure noise,"
@@ -98,14 +85,11 @@ def ssim_across_i(context: Context, network) -> Verdict:
         Number("least SSIM of alpha_bar_i", min(bars)),
         Number("largest SSIM of alpha_bar_i", max(bars)),
     )
-    plot = Plot(
+    plot = Plot.over(
         "SSIM of the estimated scale and of alpha_bar_i over the step i",
-        "step i",
-        "SSIM",
-        (
-            Curve("x_delta_hat", steps, scales),
-            Curve("alpha_bar_i", steps, bars),
-        ),
+        ("step i", "SSIM"),
+        steps,
+        {"x_delta_hat": scales, "alpha_bar_i": bars},
     )
     return _against_paper(scales + bars, numbers, f"{_on(bench)}, for this picture,", plot)
 
@@ -146,7 +130,7 @@ def fig6(context: Context, twin) -> Verdict:
     through = image_similarity(config, bench.x0, bench.model.rate_x0(x_delta_hat))
     straight = image_similarity(config, bench.x0, x0_hat)
     ours, theirs = (bench.images_seen.get(part, 0) for part in ("scale_vae", "twin"))
-    numbers = (
+    found = Found(
         Number("SSIM of x_delta_hat, as scales", as_scale),
         Number("SSIM of the same as an image, −log(x_delta_hat)/gamma", through),
         Number("SSIM of the twin's x0", straight),
@@ -155,22 +139,18 @@ def fig6(context: Context, twin) -> Verdict:
     if through > straight:
         better = f"{_on(bench)}: better also when both are compared as images"
         if ours and ours == theirs:
-            return Verdict(HOLDS, numbers, f"{better}, after as many images of training.")
+            return found.holds(f"{better}, after as many images of training.")
         seen = f"have seen {ours:,} and {theirs:,} images" if ours and theirs else "have no record of their images"
-        return Verdict(
-            WHERE,
-            numbers,
+        return found.where(
             f"{better}. But G_theta and its twin {seen}: they were not trained alike (the card says what else "
-            "differed), so this control does not decide.",
+            "differed), so this control does not decide."
         )
     if as_scale > straight:
-        return Verdict(
-            WHERE,
-            numbers,
+        return found.where(
             f"{_on(bench)}: the scale looks better because it hides bright detail. Compared as images, "
-            "−log(x_delta_hat)/gamma is no better than the twin's x0.",
+            "−log(x_delta_hat)/gamma is no better than the twin's x0."
         )
-    return Verdict(SLIP, numbers, f"{_on(bench)}: the twin does better.")
+    return found.slip(f"{_on(bench)}: the twin does better.")
 
 
 @register(
@@ -191,14 +171,14 @@ def eq14(context: Context, run) -> Verdict:
     with torch.inference_mode(), bench.compute.autocast():
         heads = run(bench.model, x, x_delta, bench.model.step_tensor(i, 1))[0].float().cpu()
     size = heads.square().flatten(1).mean(1).sqrt()
-    numbers = (
+    found = Found(
         Number(f"heads of one run at i = {i}", len(heads)),
         Number("of these not zero, j ≤ i", int((size[:i] > 0).sum())),
         Number("of these not zero, j > i", int((size[i:] > 0).sum())),
     )
     if len(heads) == config.T and bool((size[:i] > 0).all()) and not bool((size[i:] > 0).any()):
-        return Verdict(HOLDS, numbers, f"{_on(bench)}: one run gives them all, and the mask is as printed.")
-    return Verdict(SLIP, numbers, f"{_on(bench)}: the mask is not as printed.")
+        return found.holds(f"{_on(bench)}: one run gives them all, and the mask is as printed.")
+    return found.slip(f"{_on(bench)}: the mask is not as printed.")
 
 
 @register(
@@ -225,28 +205,24 @@ def start(context: Context, way) -> Verdict:
     x_T = noised(bench.model.schedule, bench.x0, [config.T], context.seed)
     shown = bench.model.rate_x0(ask(bench.model, bench.compute, x_T, config.T))
     near, far = ((one - bench.x0).square().mean().sqrt().item() for one in (shown, images[way]))
-    numbers = (
+    found = Found(
         Number("spread of the images behind the scales, from N(0, I)", spread),
         Number("the same, a scale decoded from the prior", wanted),
         Number("error of the image behind the scale, from this picture's own x_T", near),
         Number("the same, from N(0, I)", far),
     )
     if spread >= AVERAGE * wanted:
-        return Verdict(HOLDS, numbers, f"{_on(bench)}: the starts differ as images do.")
+        return found.holds(f"{_on(bench)}: the starts differ as images do.")
     average = f"{_on(bench)}: pure noise holds no image, so every start from it gives nearly the same average one."
     if near < NEARER * far:
-        return Verdict(
-            WHERE,
-            numbers,
+        return found.where(
             f"{average} As printed the input is a noised image, and what its x_T still shows brings the scale nearer "
             "to it: the algorithm then denoises a picture that one has. To generate, the app decodes a scale from the "
-            "prior first.",
+            "prior first."
         )
-    return Verdict(
-        CANNOT,
-        numbers,
+    return found.cannot(
         f"{average} Nor does the x_T of a real image, the printed input, tell more. The app also offers a consistent "
-        "start: a scale from the prior, then its x_T.",
+        "start: a scale from the prior, then its x_T."
     )
 
 
@@ -280,7 +256,7 @@ def one_pass(context: Context, passes) -> Verdict:
         change.append((images - first).square().mean().sqrt().item())
     measured = _fids(bench.figures.get("generation", ()))
     by_eq15 = _fids(bench.figures.get("before_distillation", ()))
-    numbers = (
+    found = Found(
         *(
             Number(f"FID of {k} passes{when}, in the checkpoint's record", fids[k])
             for when, fids in ((" by Eq. 15 alone", by_eq15), ("", measured))
@@ -293,33 +269,27 @@ def one_pass(context: Context, passes) -> Verdict:
         Number(f"seconds per image, {many} passes", seconds[1]),
     )
     if passes not in measured:
-        return Verdict(
-            UNCHECKED,
-            numbers,
+        return found.unchecked(
             f"{_on(bench)}: its record has no FID of one pass to judge by, and how far an image moves says nothing of "
-            "its quality. `python -m pixelviz evaluate --write` measures it.",
+            "its quality. `python -m pixelviz evaluate --write` measures it."
         )
 
     def enough(fids: dict[int, float]) -> bool:
         return fids.get(passes, math.inf) <= 1.1 * min(fids.values())
 
     if enough(by_eq15 or measured):
-        return Verdict(HOLDS, numbers, f"{_on(bench)}: more passes gain less than a tenth.")
+        return found.holds(f"{_on(bench)}: more passes gain less than a tenth.")
     if enough(measured):
         plain = " and ".join(f"{fid:.3g} at {k}" for k, fid in by_eq15.items() if k in (passes, many))
-        return Verdict(
-            WHERE,
-            numbers,
+        return found.where(
             f"{_on(bench)}: only after distillation, which the paper does not have. Trained by Eq. 15 alone it had FID "
-            f"{plain} passes; distilled from its own many passes, {measured[passes]:.3g} at {passes}.",
+            f"{plain} passes; distilled from its own many passes, {measured[passes]:.3g} at {passes}."
         )
     if measured[passes] >= bench.figures.get("prior_fid", {}).get(STARTS.first, math.inf):
-        return Verdict(SLIP, numbers, f"{_on(bench)}: one run adds nothing to the image that its scale already was.")
-    return Verdict(
-        WHERE,
-        numbers,
+        return found.slip(f"{_on(bench)}: one run adds nothing to the image that its scale already was.")
+    return found.where(
         f"{_on(bench)}: one run does give an image, but it stays near the one that its scale already was; more runs "
-        "add what one cannot.",
+        "add what one cannot."
     )
 
 
@@ -347,7 +317,7 @@ def one_pass_cost(context: Context, factor) -> Verdict:
             model.parallel_unet(x, x_delta, i, heads, drift=drift).cpu()
         seconds.append(time.perf_counter() - began)
     whole, one = seconds[2:]
-    numbers = (
+    found = Found(
         Number("seconds per image, one run with all heads", whole / IMAGES),
         Number("seconds per image, one run with one head", one / IMAGES),
         Number("runs with one head that cost as much", whole / one),
@@ -357,5 +327,5 @@ def one_pass_cost(context: Context, factor) -> Verdict:
         text = f"{_on(bench)}: against a network that runs at all {config.T} steps."
         if (runs := round(whole / one)) >= 2:
             text += f" A fast solver that makes do with fewer than {runs} runs is cheaper."
-        return Verdict(HOLDS, numbers, text)
-    return Verdict(SLIP, numbers, f"{_on(bench)}: the heads cost too much.")
+        return found.holds(text)
+    return found.slip(f"{_on(bench)}: the heads cost too much.")

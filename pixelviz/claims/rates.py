@@ -5,20 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pixelviz.claims.base import (
-    HOLDS,
-    SLIP,
-    WHERE,
-    Context,
-    Curve,
-    Number,
-    Plot,
-    Register,
-    Verdict,
-    error,
-    percent,
-    slope,
-)
+from pixelviz.claims.base import SLIP, WHERE, Context, Found, Number, Plot, Register, Verdict, error, percent, slope
 from pixelviz.process import theory
 
 register = Register("3.2.2 Proposition 1 and Appendix A")
@@ -64,32 +51,29 @@ def prop1(context: Context, rate) -> Verdict:
 
     before = all(brighter_is_faster(crossing * k) for k in (0.01, 0.1, 0.5, 0.99))
     faster = rate(context, torch.ones(1).double(), values).diff() > 0
-    numbers = (
-        Number(f"t_delta of x0 = {dark:.3g} and {bright:.3g}", crossing.item()),
-        Number("all pairs of this image: up to t", min(1.0, everyone)),
-        Number(
-            "neighbouring brightnesses of which the brighter is faster at t = 1", faster.double().mean().item(), True
-        ),
-    )
+
     t = torch.logspace(-3, 0, 80, dtype=torch.float64)
-    plot = Plot(
+    plot = Plot.over(
         "Rate at which SNR falls, darkest and brightest picked pixel, on a log axis; the curves cross at t_delta",
-        "t",
-        "|dSNR/dt|",
-        tuple(Curve(f"x0 = {x:.3g}", t.tolist(), rate(context, t, x).tolist()) for x in (dark, bright)),
+        ("t", "|dSNR/dt|"),
+        t,
+        {f"x0 = {x:.3g}": rate(context, t, x) for x in (dark, bright)},
         log=True,
     )
+    found = Found(
+        Number(f"t_delta of x0 = {dark:.3g} and {bright:.3g}", crossing),
+        Number("all pairs of this image: up to t", min(1.0, everyone)),
+        Number("neighbouring brightnesses of which the brighter is faster at t = 1", faster.double().mean(), True),
+        plot=plot,
+    )
     if not before:
-        return Verdict(SLIP, numbers, "The darker pixel is faster even before the crossing.", plot)
+        return found.slip("The darker pixel is faster even before the crossing.")
     if everyone >= 1:
-        return Verdict(HOLDS, numbers, "For every pair of this image, over the whole way.", plot)
+        return found.holds("For every pair of this image, over the whole way.")
     after = "after it the darker one is the faster" if crossing < 1 else "for this pair that is the whole way"
-    return Verdict(
-        WHERE,
-        numbers,
+    return found.where(
         f"There is one for every pair: t_delta = {crossing:.3g} for the darkest and the brightest picked pixel; "
-        f"{after}. For all pairs of the image at once it is only the first {percent(min(1.0, everyone))} of the way.",
-        plot,
+        f"{after}. For all pairs of the image at once it is only the first {percent(min(1.0, everyone))} of the way."
     )
 
 
@@ -109,24 +93,23 @@ def eq17(context: Context, derivative) -> Verdict:
     u = torch.ones(1).double()  # where the brightest picked pixel has u = 1
     at = derivative(context.gamma, x0[-1:], u / (context.gamma * x0[-1:]))
     real = -_true_rate(context, u / (context.gamma * x0[-1:]), x0[-1:])
-    numbers = (
-        Number("printed, brightest picked pixel at gamma t x0 = 1", at.item()),
-        Number("finite differences of Eq. 11 there", real.item()),
-        Number("missing factor there (e = 2.718…)", (real / at).item()),
-    )
-    plot = Plot(
+
+    plot = Plot.over(
         "Rate of SNR of the brightest picked pixel: as printed, and by finite differences; on a log axis",
-        "t",
-        "|dSNR/dt|",
-        (
-            Curve("as printed", t[:, -1].tolist(), printed[:, -1].abs().tolist()),
-            Curve("finite differences", t[:, -1].tolist(), true[:, -1].abs().tolist()),
-        ),
+        ("t", "|dSNR/dt|"),
+        t[:, -1],
+        {"as printed": printed[:, -1].abs(), "finite differences": true[:, -1].abs()},
         log=True,
     )
+    found = Found(
+        Number("printed, brightest picked pixel at gamma t x0 = 1", at),
+        Number("finite differences of Eq. 11 there", real),
+        Number("missing factor there (e = 2.718…)", real / at),
+        plot=plot,
+    )
     if wrong < 1e-6:
-        return Verdict(HOLDS, numbers, "It is the derivative of Eq. 11.", plot)
-    return Verdict(SLIP, numbers, "A factor e^(gamma t x0) is missing in the numerator.", plot)
+        return found.holds("It is the derivative of Eq. 11.")
+    return found.slip("A factor e^(gamma t x0) is missing in the numerator.")
 
 
 @register(
@@ -134,7 +117,6 @@ def eq17(context: Context, derivative) -> Verdict:
     "Appendix A",
     "An inequality of the exponential",
     r"$0<x e^{x/2}<e^x-1<x e^x$ for small $x>0$.",
-    code="claims/rates.py",
     formula=lambda x: (x * torch.exp(x / 2), x * torch.exp(x)),
 )
 def taylor(context: Context, bounds) -> Verdict:
@@ -143,10 +125,10 @@ def taylor(context: Context, bounds) -> Verdict:
     low, high = bounds(x)
     inside = (low > 0) & (low < torch.expm1(x)) & (torch.expm1(x) < high)
     share = inside.double().mean().item()
-    numbers = (Number("share of x from 0.03 to 100 where it holds", share, percent=True),)
+    found = Found(Number("share of x from 0.03 to 100 where it holds", share, percent=True))
     if share == 1:
-        return Verdict(HOLDS, numbers, "Not only for small x: sinh(x/2) > x/2 for every x > 0.")
-    return Verdict(WHERE if share else SLIP, numbers, "Not for all of these x.")
+        return found.holds("Not only for small x: sinh(x/2) > x/2 for every x > 0.")
+    return found(WHERE if share else SLIP, "Not for all of these x.")
 
 
 def _inside(low: Tensor, value: Tensor, high: Tensor) -> float:
@@ -170,10 +152,10 @@ def eq18(context: Context, bounds) -> Verdict:
     t, x0 = _grid(context)
     low, high = bounds(context.gamma, t, x0)
     share = _inside(low, snr(context.gamma, t, x0), high)
-    numbers = (Number("share of the grid inside the bounds", share, percent=True),)
+    found = Found(Number("share of the grid inside the bounds", share, percent=True))
     if share == 1:
-        return Verdict(HOLDS, numbers, "SNR lies between the two on the whole grid of pixels and times.")
-    return Verdict(SLIP, numbers, "SNR leaves these bounds.")
+        return found.holds("SNR lies between the two on the whole grid of pixels and times.")
+    return found.slip("SNR leaves these bounds.")
 
 
 @register(
@@ -195,34 +177,27 @@ def eq19(context: Context, bounds) -> Verdict:
     true = _true_rate(context, t, x0)
     share = _inside(low, true, high)
     printed = _inside(low, -theory.printed_snr_derivative(context.gamma, x0, t), high)
-    numbers = (
-        Number("share of the grid where the true rate is inside", share, percent=True),
-        Number("share where Eq. 17 as printed is inside", printed, percent=True),
-    )
-    plot = Plot(
+
+    rates = {"lower bound": low, "true rate": true, "upper bound": high}
+    plot = Plot.over(
         "The rate of SNR over its value 1/u² scaled, with the bounds: the true rate lies above the upper one",
-        "gamma t x0",
-        "rate × gamma t² / x0",
-        tuple(
-            Curve(
-                name,
-                (context.gamma * t * x0)[:45, -1].tolist(),
-                (y * context.gamma * t**2 / x0)[:45, -1].tolist(),
-            )
-            for name, y in (("lower bound", low), ("true rate", true), ("upper bound", high))
-        ),
+        ("gamma t x0", "rate × gamma t² / x0"),
+        (context.gamma * t * x0)[:45, -1],
+        {name: (y * context.gamma * t**2 / x0)[:45, -1] for name, y in rates.items()},
         log=True,
     )
+    found = Found(
+        Number("share of the grid where the true rate is inside", share, percent=True),
+        Number("share where Eq. 17 as printed is inside", printed, percent=True),
+        plot=plot,
+    )
     if share == 1:
-        return Verdict(HOLDS, numbers, "The true rate lies between the two on the whole grid.", plot)
-    return Verdict(
-        SLIP,
-        numbers,
+        return found.holds("The true rate lies between the two on the whole grid.")
+    return found.slip(
         "These bound Eq. 17 as printed. The true rate is above the “upper” bound everywhere, which is in fact its "
         "lower one; above it lies x0/(gamma t²)."
         if bool((true > high).all())
-        else "The true rate leaves these bounds.",
-        plot,
+        else "The true rate leaves these bounds."
     )
 
 
@@ -247,17 +222,16 @@ def power_law(context: Context, ratio) -> Verdict:
     rate_power = slope(lambda t: torch.log(rate(t)), t, 1e-3) * t
     fits = ((rate_power + 2).abs() < POWER).all(1)
     until = u[fits.double().argmin() - 1].item() if bool(fits[0]) else 0.0
-    numbers = (
-        Number("power of t of SNR itself, at first", value_power[0].mean().item()),
-        Number("power of t of its rate, at first", rate_power[0].mean().item()),
+    at_first = value_power[0].mean()
+    found = Found(
+        Number("power of t of SNR itself, at first", at_first),
+        Number("power of t of its rate, at first", rate_power[0].mean()),
         Number("the rate keeps that power, to 0.05, up to gamma t x0 =", until),
     )
-    if abs(numbers[0].value + 2) < POWER:
-        return Verdict(HOLDS, numbers, "SNR itself falls like 1/t².")
+    if abs(at_first + 2) < POWER:
+        return found.holds("SNR itself falls like 1/t².")
     if until:
-        return Verdict(
-            WHERE,
-            numbers,
-            "True of the rate: |dSNR/dt| = x0/(gamma t²) while gamma t x0 is small. SNR itself falls like 1/t.",
+        return found.where(
+            "True of the rate: |dSNR/dt| = x0/(gamma t²) while gamma t x0 is small. SNR itself falls like 1/t."
         )
-    return Verdict(SLIP, numbers, "Neither SNR nor its rate follows that power.")
+    return found.slip("Neither SNR nor its rate follows that power.")

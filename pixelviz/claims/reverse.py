@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pixelviz.claims.base import CANNOT, HOLDS, SLIP, WHERE, Context, Curve, Number, Plot, Register, Verdict
+from pixelviz.claims.base import SLIP, WHERE, Context, Found, Number, Plot, Register, Verdict
 from pixelviz.numerals import in_words
 from pixelviz.process import reverse, theory
 from pixelviz.process.open_loop import FORMS, FormName, known_noise_errors, open_loop_errors
@@ -49,38 +49,34 @@ def algorithm1(context: Context, form: FormName) -> Verdict:
     mid = (_pixels(context) - 0.5).abs().argmin()
     x_mid = _pixels(context)[mid].item()
     amplification = theory.amplification(context.ours, torch.tensor([x_mid, 1.0]).double(), context.T)
-    numbers = (
-        Number("root mean square error of x_0, white pixel", printed[-1].item()),
-        Number(f"the same, x0 = {x_mid:g}", printed[mid].item()),
-        Number("without the fresh noise, white pixel", quiet[-1].item()),
-        Number("the v-form, white pixel, the same head error", stable[-1].item()),
-        Number("the same with line 8's noise", stable_fresh[-1].item()),
-        Number("amplification e^(gamma/2) of a white pixel's error", amplification[1].item()),
-    )
+
     made = range(0, context.T, max(1, context.T // 100))[::-1]  # of i, about 100 points
-    plot = Plot(
+    plot = Plot.over(
         "Error of a white pixel over the reverse steps made, on a log axis: Algorithm 1 and the v-form",
-        "reverse steps",
-        "error",
-        tuple(
-            Curve(name, [context.T - i for i in made], one[list(made), -1].tolist())
-            for name, one in (("Algorithm 1", way), ("v-form", stable_way))
-        ),
+        ("reverse steps", "error"),
+        [context.T - i for i in made],
+        {"Algorithm 1": way[list(made), -1], "v-form": stable_way[list(made), -1]},
         log=True,
+    )
+    found = Found(
+        Number("root mean square error of x_0, white pixel", printed[-1]),
+        Number(f"the same, x0 = {x_mid:g}", printed[mid]),
+        Number("without the fresh noise, white pixel", quiet[-1]),
+        Number("the v-form, white pixel, the same head error", stable[-1]),
+        Number("the same with line 8's noise", stable_fresh[-1]),
+        Number("amplification e^(gamma/2) of a white pixel's error", amplification[1]),
+        plot=plot,
     )
     setting = f"With the best possible heads, off by {HEAD_ERROR:g}, and line 8's fresh noise"
     if bool((printed <= FINE).all()):
-        return Verdict(HOLDS, numbers, f"{setting} every pixel comes back to within {FINE:g}.", plot)
+        return found.holds(f"{setting} every pixel comes back to within {FINE:g}.")
     if printed.max() < 1:
-        return Verdict(WHERE, numbers, f"{setting} some pixels come back to within {FINE:g}; bright ones do not.", plot)
-    return Verdict(
-        CANNOT,
-        numbers,
+        return found.where(f"{setting} some pixels come back to within {FINE:g}; bright ones do not.")
+    return found.cannot(
         f"{setting} a white pixel is off by {in_words(printed[-1].item())}, where 1 is the whole range; without that "
         f"noise by {in_words(quiet[-1].item())}. Nothing looks at x_j again, so each step multiplies every error by "
         f"1/sqrt(alpha). The v-form shrinks that of the heads to {in_words(stable[-1].item())}; noise after the one "
-        f"run would hurt it too ({in_words(stable_fresh[-1].item())}), so inside a pass it has none.",
-        plot,
+        f"run would hurt it too ({in_words(stable_fresh[-1].item())}), so inside a pass it has none."
     )
 
 
@@ -95,19 +91,21 @@ def algorithm1(context: Context, form: FormName) -> Verdict:
 )
 def toy(context: Context, readings) -> Verdict:
     """The error of x_0 where the recursion gets the noise of its own forward way, by each reading of Z."""
-    found = {
+    errors_of = {
         (form, fresh): known_noise_errors(
             context.ours, _pixels(context), form, fresh_noise=fresh, copies=TRIALS, seed=context.seed
         )
         for form in readings
         for fresh in (FORMS[form].fresh, False)
     }
-    of_x_j, of_steps = ([found[form, fresh] for fresh in (FORMS[form].fresh, False)] for form in readings)
-    numbers = tuple(
-        Number(f"{whose}: error of {pixel} pixel{noise}", errors[k].item())
-        for whose, pair in (("Z the noise of x_j (Eq. 3, 4)", of_x_j), ("Z the step noises (Eq. 2)", of_steps))
-        for errors, noise in zip(pair, ("", ", without line 8's noise"), strict=True)
-        for k, pixel in ((-1, "a white"), (0, "the darkest"))
+    of_x_j, of_steps = ([errors_of[form, fresh] for fresh in (FORMS[form].fresh, False)] for form in readings)
+    found = Found(
+        *(
+            Number(f"{whose}: error of {pixel} pixel{noise}", errors[k])
+            for whose, pair in (("Z the noise of x_j (Eq. 3, 4)", of_x_j), ("Z the step noises (Eq. 2)", of_steps))
+            for errors, noise in zip(pair, ("", ", without line 8's noise"), strict=True)
+            for k, pixel in ((-1, "a white"), (0, "the darkest"))
+        )
     )
     best, quiet = (torch.stack([pair[k] for pair in (of_x_j, of_steps)]).amax(1).min().item() for k in (0, 1))
     letter = (
@@ -120,12 +118,12 @@ def toy(context: Context, readings) -> Verdict:
         "the recursion walks another way than the one that was walked, and nothing tells it."
     )
     if best <= FINE:
-        return Verdict(HOLDS, numbers, "The known noise brings the image back.")
+        return found.holds("The known noise brings the image back.")
     if quiet <= FINE:
-        return Verdict(WHERE, numbers, letter + eq4)
+        return found.where(letter + eq4)
     if best < 1:
-        return Verdict(WHERE, numbers, "It comes near for some pixels only.")
-    return Verdict(CANNOT, numbers, f"Under neither reading does the image come back.{eq4}")
+        return found.where("It comes near for some pixels only.")
+    return found.cannot(f"Under neither reading does the image come back.{eq4}")
 
 
 @register(
@@ -145,35 +143,32 @@ def last_step(context: Context, schedule_of) -> Verdict:
     ddpm = context.theirs.noise_variance(torch.ones(()).double(), 1).sqrt().item() / 2  # its images are in [-1, 1]
     enough = context.gamma / -math.log1p(-(FINE**2))
     i = torch.linspace(0, min(20, context.T), 81, dtype=torch.float64)
-    numbers = (
-        Number(
-            "deviation of a white pixel's noise at i = 1, which the last step must take away at once", left[-1].item()
-        ),
+
+    white = torch.ones(1).double()
+    plot = Plot.over(
+        "Deviation of a white pixel's noise over the first steps: the paper's process, and DDPM's",
+        ("i", "deviation"),
+        i,
+        {
+            "white pixel": schedule.noise_variance(white, i).sqrt(),
+            "DDPM": context.theirs.noise_variance(white, i).sqrt() / 2,
+        },
+    )
+    found = Found(
+        Number("deviation of a white pixel's noise at i = 1, which the last step must take away at once", left[-1]),
         Number("DDPM's, on the same range", ddpm),
         Number(f"share of the image with at most {FINE:g}", share, percent=True),
         Number(f"equal steps that would leave a white pixel {FINE:g}", math.ceil(enough)),
         Number(f"or the i between 0 and 1 that does, at T = {context.T}", min(1.0, context.T / enough)),
-    )
-    plot = Plot(
-        "Deviation of a white pixel's noise over the first steps: the paper's process, and DDPM's",
-        "i",
-        "deviation",
-        (
-            Curve("white pixel", i.tolist(), schedule.noise_variance(torch.ones(1).double(), i).sqrt().tolist()),
-            Curve(
-                "DDPM",
-                i.tolist(),
-                (context.theirs.noise_variance(torch.ones(1).double(), i).sqrt() / 2).tolist(),
-            ),
-        ),
+        plot=plot,
     )
     if bool((left <= FINE).all()):
-        return Verdict(HOLDS, numbers, f"The last step has at most {FINE:g} to take away, from any pixel.", plot)
+        return found.holds(f"The last step has at most {FINE:g} to take away, from any pixel.")
     text = (
         "The rest of the way back is one estimate E[x0 | x_1], a mean over all images within that noise, and blurred. "
         "Equal steps are coarse just where detail appears; steps between 0 and 1 (i_min) mend it."
     )
-    return Verdict(WHERE if share else SLIP, numbers, text, plot)
+    return found(WHERE if share else SLIP, text)
 
 
 @register(
@@ -197,26 +192,24 @@ def line9(context: Context, denominator) -> Verdict:
     of_x_j = (back(x_j, eps) - reverse.skip_posterior(schedule, x0, j, j - 1, x_j, x0).mean).abs().max().item()
     of_step = (back(alpha.sqrt() * x0 + (1 - alpha).sqrt() * xi, xi) - x0).abs().max().item()  # Eq. 2 from x_{j-1} = x0
     known = {z: reverse.known_share(schedule, x0[-1], T, j[:, 0], z) for z in ("eps", "xi")}
-    numbers = (
+    found = Found(
         Number("largest error of one step, Z the noise of x_j (Eq. 15)", of_x_j),
         Number("largest error of one step, Z the noise of that step (Eq. 2)", of_step),
         *(
-            Number(f"of {name}, brightest picked pixel, a network at x_T can know", known[z][T // 2].item(), True)
+            Number(f"of {name}, brightest picked pixel, a network at x_T can know", known[z][T // 2], True)
             for z, name in (("eps", f"the noise of x_{T // 2 + 1}"), ("xi", f"the noise of step {T // 2 + 1}"))
         ),
-        Number(f"of the {T} step noises it can know, all shares added", known["xi"].sum().item()),
+        Number(f"of the {T} step noises it can know, all shares added", known["xi"].sum()),
     )
     if of_x_j < 1e-7:
-        return Verdict(HOLDS, numbers, "One step with the true noise of x_j, which Eq. 15 teaches, gives Eq. 4's mean.")
+        return found.holds("One step with the true noise of x_j, which Eq. 15 teaches, gives Eq. 4's mean.")
     if of_step < 1e-7:
-        return Verdict(
-            WHERE,
-            numbers,
+        return found.where(
             "Where Z are the step noises of Eq. 2: then each step undoes one of the chain. But Eq. 15 teaches the "
             "noise of x_j, for which only Eq. 4's denominator gives the posterior's mean; and of step noises a network "
-            "at x_T knows one of T in all. So this reading serves the toy experiment alone; this app samples by Eq. 4.",
+            "at x_T knows one of T in all. So this reading serves the toy experiment alone; this app samples by Eq. 4."
         )
-    return Verdict(SLIP, numbers, "This denominator fits neither the noise of x_j nor that of a step.")
+    return found.slip("This denominator fits neither the noise of x_j nor that of a step.")
 
 
 @register(
@@ -241,24 +234,22 @@ def heads(context: Context, coefficients) -> Verdict:
     covariance = alpha ** ((T - k) / 2) * spread  # of x_j and x_T: what later steps keep of x_j
     pull = covariance / spread.sqrt() / spread[-1]  # regression of eps_j on x_T
     best = torch.stack([pull, -pull * alpha ** (T / 2)], 1)
-    found = torch.cat(tuple(coefficients(schedule, x0, T, k[:, None])), 1)
-    off = (best - found).abs().max().item()
-    first, *rest = torch.linalg.svdvals(found).tolist()  # T = 1 has one head, and nothing beside it
+    given = torch.cat(tuple(coefficients(schedule, x0, T, k[:, None])), 1)
+    off = (best - given).abs().max().item()
+    first, *rest = torch.linalg.svdvals(given).tolist()  # T = 1 has one head, and nothing beside it
     second = max(rest, default=0.0)
     known = (pull**2 * spread[-1])[[0, T // 2, -1]]  # of eps_j's variance, explained by x_T
-    numbers = (
+    found = Found(
         Number("images that the T best heads span: second singular value over the first", second / first),
-        Number("share of head 1's noise that x_T tells, given x0", known[0].item(), percent=True),
-        Number(f"of head {T // 2 + 1}'s", known[1].item(), percent=True),
+        Number("share of head 1's noise that x_T tells, given x0", known[0], percent=True),
+        Number(f"of head {T // 2 + 1}'s", known[1], percent=True),
         Number("largest difference of two derivations of the best heads", off),
     )
     if off > 1e-6:
-        return Verdict(SLIP, numbers, "These are not the conditional means that Eq. 15 asks for.")
+        return found.slip("These are not the conditional means that Eq. 15 asks for.")
     if second > 1e-6 * first:
-        return Verdict(HOLDS, numbers, "The best heads differ from each other by more than known factors.")
-    return Verdict(
-        WHERE,
-        numbers,
+        return found.holds("The best heads differ from each other by more than known factors.")
+    return found.where(
         "They can be predicted, but the best T heads are one image times known factors: they carry the estimate of "
-        "x0, and nothing else. A trajectory of T steps needs a target that is a function of x_T.",
+        "x0, and nothing else. A trajectory of T steps needs a target that is a function of x_T."
     )
