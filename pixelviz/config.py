@@ -83,7 +83,12 @@ class ModelConfig:
     attention_tokens: Size | None = Field(description="Keys and values are pooled to at most so many; else all.")
     head_target: Literal["v", "eps"] = Field("v", description="What heads predict: v, or eps (Eq. 15 as printed).")
     head_attention: HeadAttention = Field("off", description="Of the heads; full is the paper's.")
-    true_scale: bool = Field(False, description="As printed: train R_phi on the true x_delta, not on its estimate.")
+    true_scale: bool = Field(
+        False, description="As printed: R_phi learns from x_i of the true schedule; it reads the estimate all the same."
+    )
+    scale_from: Literal["code", "x_i"] = Field(
+        "code", description="The x_delta_hat that R_phi reads: its start's, or as printed G_theta(x_i, i) at every run."
+    )
     # With 1 it knows whole steps only, as printed; but there a step of gamma/T leaves noise of deviation 0.3 in a
     # white pixel at i = 1, which one run must then take away in one go.
     i_min: float = Field(1.0, gt=0, le=1, description="Least i that R_phi is trained at; below 1, between steps.")
@@ -239,13 +244,16 @@ class Watch:
     track: str | None = Field(None, description="Where losses go as well: tensorboard, trackio or wandb, if installed.")
 
 
+NEW_MODEL = TrainConfig(steps=20_000)
+
+
 @dataclass(frozen=True)
 class Preset:
     """A row: a model to begin with.
 
     counts: trainable numbers of G_theta and of R_phi, so that showing it needs no network to be built (None: nobody
     has counted them yet). paper: the data set for which the paper's model has these sizes (None: none has), and a
-    processor would take weeks.
+    processor would take weeks. training: how it is trained unless told otherwise; the paper's by Appendix C.
     """
 
     name: str
@@ -253,6 +261,7 @@ class Preset:
     config: ModelConfig
     counts: tuple[int, int] | None = None
     paper: str | None = None
+    training: TrainConfig = NEW_MODEL
 
     @property
     def parameters(self) -> dict[str, int] | None:
@@ -283,11 +292,13 @@ PRESETS: Table[Preset] = Table(
         Preset("cifar10", "CIFAR-10 as in the paper", ModelConfig(
             32, 3, 200, 20.0, 0.2, (128, 512, 768, 48),        1024, 4,
             (128, 256, 256, 384),            1, 512, None, head_attention="shared",
-            i_min=0.02, scale_error=0.08), (30_540_211, 41_470_840), paper="CIFAR-10"),
+            i_min=0.02, scale_error=0.08), (30_540_211, 41_470_840), paper="CIFAR-10",
+            training=TrainConfig(steps=1_500_000, batch=128, learning_rate=1e-4)),
         Preset("celeba", "CelebA as in the paper", ModelConfig(
             128, 3, 500, 50.0, 0.2, (64, 128, 384, 768, 992, 48), 1024, 4,
             (64, 128, 256, 384, 448, 512),   1, 512, 256, head_attention="shared",
-            i_min=0.02, scale_error=0.08), (61_229_811, 84_636_012), paper="CelebA"),
+            i_min=0.02, scale_error=0.08), (61_229_811, 84_636_012), paper="CelebA",
+            training=TrainConfig(steps=1_500_000, batch=16, learning_rate=2e-4)),
     ),
     ConfigError,
 )  # fmt: skip

@@ -1,7 +1,10 @@
 """Configurations: what cannot work is refused, in words."""
 
+from pathlib import Path
+
 import pytest
 
+from pixelviz.commands import learn
 from pixelviz.config import (
     ConfigError,
     ModelConfig,
@@ -85,3 +88,13 @@ def test_impossible_training_is_refused(changes):
 
 def test_one_step_processes_take_any_gamma():
     check_process(5.0, 1)
+
+
+def test_the_paper_s_presets_are_trained_as_appendix_c_says():
+    """Its learning rates, batches and iterations; what is given goes before them."""
+    printed = {"cifar10": (1e-4, 128, 1_500_000), "celeba": (2e-4, 16, 1_500_000)}
+    for name, (rate, batch, steps) in printed.items():
+        asked = learn._asked(Path("out"), name, None, False, {}, {}, {}, {}).training
+        assert (asked.learning_rate, asked.batch, asked.steps) == (rate, batch, steps)
+        own = learn._asked(Path("out"), name, None, False, {}, {}, {"batch": 2}, {}).training
+        assert (own.learning_rate, own.batch) == (rate, 2)

@@ -244,7 +244,7 @@ def test_the_loss_s_minimiser_is_the_conditional_mean(target, last):
     assert parts["head_i"][0] < 64 * 1e-8
     assert target == "eps" or losses.unet_loss(model, x0, draws._replace(i=i, heads=heads), 0.1)[0] < 1e-6
     if last == 8:
-        assert torch.equal(parts["head_T"], parts["head_i"])
+        torch.testing.assert_close(parts["head_T"], parts["head_i"])
     if target == "v":
         assert loss < 1e-8
         return
@@ -252,8 +252,53 @@ def test_the_loss_s_minimiser_is_the_conditional_mean(target, last):
     rate = x0[:, None].double()
     variance = schedule.noise_variance(rate, j) * (1 - schedule.alpha_bar(rate, 8) / schedule.alpha_bar(rate, j))
     variance = variance / schedule.noise_variance(rate, 8)
-    expected = (variance / schedule.noise_variance(rate, j)).mean()
+    times = torch.where(heads == 8, 3 / 8 + 1, 3 / 8)  # that a head is drawn, of four of which one is head 8
+    expected = ((variance / schedule.noise_variance(rate, j)).mean((2, 3, 4)) / times).sum(1).mean() / 8
     assert loss.item() == pytest.approx(expected.item(), rel=0.03)
+
+
+def test_every_head_as_printed_weighs_as_in_equation_15():
+    """Eq. 15 is a sum over j <= i of what every head errs: taken over all draws, each of these errors counts 1/T."""
+    T, i = 6, torch.tensor([1, 2, 4, 6]).repeat(40_000)
+    error = torch.linspace(1, 3, T)  # of head j
+    heads = losses.choose_heads(i, 3, torch.Generator().manual_seed(0))
+    weights = losses.even_weights(i, heads, T)
+    for last in (1, 2, 4, 6):
+        mine, chosen = weights[i == last], heads[i == last]
+        for j in range(1, T + 1):
+            share = (mine * (chosen == j)).mean() * 3  # the sum over the three that were drawn, over three
+            assert share.item() / 3 == pytest.approx((j <= last) / T, abs=0.005)
+    loss, _ = losses._over_heads(error[heads - 1], i == T, weights)
+    by_hand = np.mean([sum(error[:last].tolist()) / T for last in (1, 2, 4, 6)])
+    assert loss.item() == pytest.approx(by_hand, rel=0.01)
+
+
+@pytest.mark.parametrize(("true_scale", "scale_from"), [(True, "code"), (True, "x_i"), (False, "x_i")])
+def test_r_phi_reads_an_estimate_and_never_the_truth(monkeypatch, true_scale, scale_from):
+    """G_theta here says one number for a code and another for x_i, so that what is read tells where it comes from."""
+    model = tiny_model(T=8, true_scale=true_scale, scale_from=scale_from)
+    x0 = 0.1 + 0.9 * torch.rand(5, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    of_code, of_x_i = torch.full_like(x0, 0.3), torch.full_like(x0, 0.2)
+    monkeypatch.setattr(model.scale_vae, "decode", lambda z, i: of_code)
+    told, seen = [], {}
+    monkeypatch.setattr(model.scale_vae, "forward", lambda x, i: told.append((x, i)) or of_x_i)
+
+    def heads(x_i, x_delta, i, chosen, *, drift):
+        seen.update(x_i=x_i, x_delta=x_delta, i=i)
+        return torch.zeros(5, chosen.shape[1], *x0.shape[1:])
+
+    monkeypatch.setattr(model.parallel_unet, "forward", heads)
+    train = TrainConfig(parts=("parallel_unet",))
+    draws = draw_step(model.config, train, 5, torch.Generator().manual_seed(1))["parallel_unet"]
+    unet_loss(model, x0, draws)
+    rate = x0 if true_scale else -of_code.log() / 4
+    bar = torch.exp(-4 * rate * draws.i[:, None, None, None] / 8)
+    torch.testing.assert_close(seen["x_i"], bar.sqrt() * x0 + (1 - bar).sqrt() * draws.noise, rtol=1e-4, atol=1e-5)
+    assert torch.equal(seen["x_delta"], of_x_i if scale_from == "x_i" else of_code)
+    if scale_from == "x_i":
+        ((x, i),) = told
+        assert torch.equal(x, seen["x_i"])
+        assert torch.equal(i, seen["i"])
 
 
 def test_forward_noise_has_the_moments_of_equation_9():

@@ -276,3 +276,26 @@ def test_the_prior_alone_is_the_start_s_scale_read_as_an_image():
     assert (last.i, last.network_evaluations) == (0, 0)
     with pytest.raises(SamplerError, match="makes one pass"):
         next(draw(model, CPU, n=1, sampler="prior", passes=2))
+
+
+@pytest.mark.parametrize("name", ["parallel", "rotation", "multistep", "printed"])
+def test_r_phi_is_fed_g_theta_of_each_state_where_the_model_says_so(name, monkeypatch):
+    """As in Algorithm 1, line 1, at every run; the schedule stays that of the start, as do old checkpoints."""
+    row, read = SAMPLERS[name], []
+    passes = 3 if row.passes else 1
+    for scale_from in ("x_i", "code"):
+        model = tiny_model(scale_from=scale_from)
+        start = Start(torch.randn(2, 1, 16, 16), torch.full((2, 1, 16, 16), 0.4))
+        run = model.parallel_unet.forward
+
+        def watched(x, x_delta, i, *more, run=run, **how):
+            read.append((x, x_delta, i))
+            return run(x, x_delta, i, *more, **how)
+
+        monkeypatch.setattr(model.parallel_unet, "forward", watched)
+        read.clear()
+        with torch.inference_mode():
+            *_, last = row.run(model, start, ImageNoise(0, 2), passes=passes)
+            assert len(read) == passes == last.network_evaluations
+            for x, x_delta, i in read:
+                torch.testing.assert_close(x_delta, model.scale_vae(x, i) if scale_from == "x_i" else start.x_delta)

@@ -26,8 +26,9 @@ from pixelviz.store import checkpoints, runs
 from pixelviz.store.runs import Recipe
 
 FIRST = FASHION.name  # what a new model learns unless told otherwise
-STEPS = 20_000  # of a new model
 AGAIN = ("steps", "batch", "accumulate", "learning_rate", "warmup", "clip", "ema", "heads_per_step", "flips", "seed")
+
+BY_PRESET = ("steps", "batch", "learning_rate")  # in which their training differs
 
 DATA = Options(DataConfig, "Data", defaults={"data": f"{FIRST}, or as before"})
 SOURCE = Options(DataConfig, "Data")
@@ -37,7 +38,7 @@ MODEL = Options(
     names={"head_target": "--heads"},
     defaults=dict.fromkeys(fields_of(ModelConfig)),
 )
-TRAINING = Options(TrainConfig, "Training", defaults={"steps": STEPS})
+TRAINING = Options(TrainConfig, "Training", defaults=dict.fromkeys(BY_PRESET, "the preset's"))
 WATCH = Options(Watch, "On the way")
 HELD_OUT = 256  # images that are looked at on the way, at most
 SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between two saves on the way.")]
@@ -79,7 +80,8 @@ def _asked(
         raise typer.BadParameter("give --preset, or the --config of a run, whose model it is.")
     read = None if config is None else runs.read_run(config)
     if not resume:
-        base = read or Recipe(DataConfig(data=FIRST), preset(preset_name or PRESETS.first), TrainConfig(steps=STEPS))
+        row = PRESETS.find(preset_name or PRESETS.first)
+        base = read or Recipe(DataConfig(data=FIRST), row.config, row.training)
         if base.data is None and "data" not in source:
             raise typer.BadParameter(f"{config} does not say which data were learnt; give them with --data.")
         data = DataConfig(**source) if "data" in source else replace(base.data, **source)

@@ -251,9 +251,7 @@ def head_weight(schedule: Schedule, rate_x0: Tensor, i: Tensor, deviation: float
 
 @torch.no_grad()
 def estimated_scale(model: PixelAwareModel, x0: Tensor, draws: UNetDraws) -> Tensor:
-    """The x_delta, as x0 (B, C, H, W), that R_phi is trained with: decoded from a code drawn from q(z | x0, i = 0)."""
-    if model.config.true_scale:
-        return image_scale(x0, model.config.gamma)
+    """x_delta_hat, as x0 (B, C, H, W), as generation has it: decoded from a code drawn from q(z | x0, i = 0)."""
     vae, clean = model.scale_vae, torch.zeros_like(draws.i)
     return vae.decode(_code(vae.encode(x0, clean), draws.code), clean).float()
 
@@ -266,7 +264,8 @@ def unet_loss(
     "v" heads: the target is E[D^j | x_i, x0], the same for all j, which has the minimiser of V^j itself and less
     variance. Its square error times 1-abar_i is that of V^j times (1-abar_i)/(1-abar_j), the factor by which
     head j's V is smaller than head i's, so all heads count alike. `deviation`: see `head_weight`. "eps" heads: eps_j
-    of a simulated trajectory, unweighted, as printed.
+    of a simulated trajectory, and Eq. 15's sum over all j <= i (`even_weights`). The schedule is that of
+    x_delta_hat or, with `true_scale`, of x0, which R_phi itself never reads.
     """
     i, trajectory = draws.i, draws.trajectory
     with torch.no_grad():
@@ -275,16 +274,19 @@ def unet_loss(
             given = draws.pairs.given[:, None, None, None]
             x_delta = torch.where(given, draws.pairs.x_delta, x_delta)
         rate_x0 = model.rate_x0(x_delta)
+        if model.config.true_scale:
+            rate_x0 = x0 if draws.pairs is None else torch.where(given, rate_x0, x0)
         x_i = forward_noise(model, rate_x0, x0, i, draws.noise)
         if draws.pairs is not None:
             x_i = torch.where(given, draws.pairs.x_i, x_i)
+        x_delta = model.scale_read(x_i, i, x_delta)
     z = model.parallel_unet(x_i, x_delta, i, draws.heads, drift=trajectory is None)
     with torch.no_grad():
         first = i[:, None, None, None].float()
         if trajectory is None:  # "v"
             skip, out = drift_coefficients(model.schedule, rate_x0, first)
             wanted = (skip * x_i + out * x0)[:, None]
-            weight = head_weight(model.schedule, rate_x0, first, deviation)[:, None]
+            weight, share = head_weight(model.schedule, rate_x0, first, deviation)[:, None], None
         else:
             rate, wide = rate_x0[:, None], x_i[:, None]
             j = draws.heads[:, :, None, None, None].float()
@@ -293,15 +295,28 @@ def unet_loss(
             wanted = (x_j - model.schedule.alpha_bar(rate, j).sqrt() * x0[:, None]) / model.schedule.noise_variance(
                 rate, j
             ).sqrt()
-            weight = torch.ones(())
-    return _over_heads((weight * (z - wanted).square()).mean(dim=(2, 3, 4)), i == model.config.T)
+            weight, share = torch.ones(()), even_weights(i, draws.heads, model.config.T)
+    return _over_heads((weight * (z - wanted).square()).mean(dim=(2, 3, 4)), i == model.config.T, share)
 
 
-def _over_heads(error: Tensor, at_end: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The mean of errors (B, J), head i first; and tallies of head i, of all heads, and of head i where i = T, (B,)."""
+def even_weights(i: Tensor, heads: Tensor, T: int) -> Tensor:
+    """(B, J): with them the mean over chosen heads estimates 1/T times Eq. 15's sum over j <= i, without bias.
+
+    `choose_heads` draws head i for certain and J - 1 uniformly of 1..i, so head j is expected (J - 1)/i times, and
+    head i once more. With J = 1 no head but i is ever drawn.
+    """
+    J = heads.shape[1]
+    expected = (J - 1) / i[:, None] + (heads == i[:, None])
+    return J / (T * expected)
+
+
+def _over_heads(error: Tensor, at_end: Tensor, weight: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean of errors (B, J), head i first, by weights (B, J); and tallies of head i, of all heads, and of head i
+    where i = T, (B,).
+    """
     ends = at_end.float().sum()
     head_T = (error[:, 0] * at_end).sum() / ends.clamp(min=1)
-    return error.mean(), {
+    return (error if weight is None else weight * error).mean(), {
         "head_i": tally(error[:, 0].mean(), len(error)),
         "all_heads": tally(error.mean(), len(error)),
         "head_T": tally(head_T, ends),
@@ -325,7 +340,7 @@ def consistency_loss(
 
     def image(i: Tensor, heads: Tensor) -> Tensor:
         x_i = forward_noise(model, rate_x0, x0, i, draws.noise)
-        drift = model.parallel_unet(x_i, x_delta, i, heads, drift=True)
+        drift = model.parallel_unet(x_i, model.scale_read(x_i, i, x_delta), i, heads, drift=True)
         return x0_from_drift(schedule, rate_x0[:, None], i[:, None, None, None, None], x_i[:, None], drift)
 
     with torch.no_grad():

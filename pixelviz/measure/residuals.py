@@ -36,8 +36,8 @@ def errors_at(model: PixelAwareModel, compute: Compute, x0: Tensor, i: int, seed
         rate = model.rate_x0(x_delta)
         x_i = schedule.alpha_bar(rate, i).sqrt() * x0
         x_i = x_i + schedule.noise_variance(rate, i).sqrt() * noise.normal(*x0.shape[1:])
-        head = torch.tensor([i], device=model.device)
-        drift = model.parallel_unet(x_i, x_delta, model.step_tensor(i, len(x0)), head, drift=True)[:, 0]
+        head, at = torch.tensor([i], device=model.device), model.step_tensor(i, len(x0))
+        drift = model.parallel_unet(x_i, model.scale_read(x_i, at, x_delta), at, head, drift=True)[:, 0]
     found = x0_from_drift(schedule, rate, i, x_i, drift.float()).clamp(model.config.floor, 1)
     return (found - x0).square().cpu()
 

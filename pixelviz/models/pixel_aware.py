@@ -71,6 +71,15 @@ class PixelAwareModel(nn.Module):
         """The x0 that a schedule built from x_delta has: -log(x_delta)/gamma."""
         return image_from_scale(x_delta, self.config.gamma)
 
+    def scale_read(
+        self, x_i: Float[Tensor, "*shape"], i: Real[Tensor, " B"], x_delta: Float[Tensor, "*shape"]
+    ) -> Float[Tensor, "*shape"]:
+        """The x_delta_hat that R_phi reads at x_i of steps i: x_delta, or G_theta(x_i, i) where `scale_from` says so.
+
+        The schedule stays that of x_delta. In Algorithm 1, which starts with G_theta(x_T, T), the two are one.
+        """
+        return self.scale_vae(x_i, i) if self.config.scale_from == "x_i" else x_delta
+
     def step_tensor(self, i: float, n: int) -> Real[Tensor, " {n}"]:
         """The step i for n images, (n,): int64 for a whole one, float32 otherwise."""
         return torch.full((n,), i, device=self.device)

@@ -32,7 +32,8 @@ def multistep(model: PixelAwareModel, start: Start, noise: ImageNoise, *, passes
     before: tuple[Tensor, Tensor] | None = None  # x0_hat of the last run, and how far it led
     for evaluations, (i, below) in enumerate(itertools.pairwise(steps), start=1):
         head = model.step_tensor(math.ceil(i), 1)
-        drift = unet(x, start.x_delta, model.step_tensor(i, len(x)), head, drift=True)[:, 0]
+        at = model.step_tensor(i, len(x))
+        drift = unet(x, model.scale_read(x, at, start.x_delta), at, head, drift=True)[:, 0]
         x0_hat = x0_from_drift(schedule, rate_x0, i, x, drift)
         length = schedule.half_log_odds(rate_x0, below) - schedule.half_log_odds(rate_x0, i)  # infinite at the end
         guess = x0_hat if before is None or not below else x0_hat + length / (2 * before[1]) * (x0_hat - before[0])

@@ -66,7 +66,8 @@ def parallel(
     for evaluations, (i, below) in enumerate(itertools.pairwise(steps), start=1):
         states = passed_through([i, below])
         heads = torch.tensor([math.ceil(j) for j in states[:-1]], device=x.device)
-        drift = unet(x, x_delta, model.step_tensor(i, len(x)), heads, drift=True)
+        at = model.step_tensor(i, len(x))
+        drift = unet(x, model.scale_read(x, at, x_delta), at, heads, drift=True)
         x_i, average = x, average_from_state(schedule, rate_x0, i, x)
         x0_hat = x0_from_drift(schedule, rate_x0, i, x_i, drift[:, 0])
         for k, (j, to) in enumerate(itertools.pairwise(states)):

@@ -32,7 +32,8 @@ def printed(model: PixelAwareModel, start: Start, noise: ImageNoise, *, passes: 
     rate_x0 = model.rate_x0(start.x_delta)
     x = x_T = start.x_T
     yield SampleStep(config.T, x, 0)
-    z = unet(x_T, start.x_delta, model.step_tensor(config.T, len(x)))
+    at = model.step_tensor(config.T, len(x))
+    z = unet(x_T, model.scale_read(x_T, at, start.x_delta), at)
     for j in range(config.T, 0, -1):
         eps = z[:, j - 1]
         if config.head_target == "v":

@@ -23,7 +23,8 @@ def rotation(model: PixelAwareModel, start: Start, noise: ImageNoise, *, passes:
     steps = boundaries(model.config.T, passes, model.config.i_min)
     for evaluations, (i, below) in enumerate(itertools.pairwise(steps), start=1):
         head = model.step_tensor(math.ceil(i), 1)
-        drift = unet(x, start.x_delta, model.step_tensor(i, len(x)), head, drift=True)[:, 0]
+        at = model.step_tensor(i, len(x))
+        drift = unet(x, model.scale_read(x, at, start.x_delta), at, head, drift=True)[:, 0]
         v = model.schedule.noise_variance(rate_x0, i).sqrt() * drift
         x = rotation_step(model.schedule, rate_x0, i, x, v, below)
         yield SampleStep(below, x, evaluations)
