@@ -36,6 +36,7 @@ PICTURE = ROOT / "assets" / "examples" / "coffee.jpg"
 ALONE = 20.0  # seconds in which the training has the machine for itself
 CURVES_A_SECOND, DRAW_EVERY, PAGE_EVERY = 5.0, 10.0, 30.0
 LIMITS = httpx.Limits(keepalive_expiry=2.0)  # before the server closes what is idle
+SETTLED = 600.0  # seconds after which the app's memory is to stay where it is
 LATE = 30.0  # seconds for the answers to what was asked before the end
 WANTED = {"curves": 1.0, "one pass": 5.0, "page": 2.0}  # seconds, of the 95th percentile
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -68,7 +69,7 @@ class Classroom:
     def __init__(self, url: str, minutes: float) -> None:
         self.url, self.ends = url, time.monotonic() + 60 * minutes
         self.kinds: dict[str, Kind] = defaultdict(Kind)
-        self.memory: list[float] = []
+        self.memory: list[tuple[float, float]] = []  # seconds since the class came, MiB
 
     async def timed(self, name: str, work: Callable[[], Awaitable[Any]]) -> None:
         """One request."""
@@ -114,7 +115,7 @@ class Classroom:
             seeds = iter(range(1_000_000 * number, 1_000_000 * number + 100_000))
 
             async def curves() -> None:
-                settings = [random.randint(5, 40), 200, 0.004, "[[9, 9, 0]]", 0, False, "pixel-aware"]
+                settings = [random.randint(5, 40), 200, 0.004, "[[9, 9, 0]]", 0, False, "pixel-aware", ""]
                 await self.call(client, "curves", [picture, *settings], f"curves{number}")
 
             async def draw() -> None:
@@ -163,11 +164,18 @@ class Classroom:
         async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
             first, began = await self.training(client), time.monotonic()
             while time.monotonic() < self.ends:
-                self.memory.append(memory(process))
+                self.memory.append((time.monotonic() - began, memory(process)))
                 await asyncio.sleep(1)
                 if int(time.monotonic()) % 10 == 0:
                     await self.timed("train_status", lambda: self.call(client, "train_status", []))
             return (await self.training(client) - first) / (time.monotonic() - began)
+
+    def sizes(self) -> dict[str, float]:
+        """The app's memory in MiB: at both ends, after ten minutes where they are over, and at its most."""
+        settled = [size for seconds, size in self.memory if seconds >= SETTLED]
+        after = {f"after {SETTLED / 60:.0f} min": settled[0]} if settled else {}
+        found = [size for _, size in self.memory]
+        return {"at the start": found[0], **after, "at the end": found[-1], "at most": max(found)}
 
     async def training(self, client: httpx.AsyncClient) -> int:
         """At which step the training is."""
@@ -247,11 +255,13 @@ def main() -> None:
         counts = " | ".join(f"{row[key]:,}" for key in ("asked", "served", "refused", "failed"))
         times = " | ".join(f"{row[key]:.2f}" for key in ("p50", "p95", "most"))
         print(f"| {name} | {counts} | {times} | {WANTED.get(name, '')} |")
-    sizes = {"start": room.memory[0], "end": room.memory[-1], "peak": max(room.memory)}
-    print("The app's memory, MiB: " + ", ".join(f"{value:,.0f} at the {name}" for name, value in sizes.items()))
+    sizes = room.sizes()
+    print("The app's memory, MiB: " + ", ".join(f"{value:,.0f} {name}" for name, value in sizes.items()))
     print(f"The training: {pace:.2f} steps a second of {before:.2f} alone, {pace / before:.0%}")
     if asked.json:
-        figures = {"kinds": rows, "memory": sizes, "training": {"alone": before, "beside": pace}}
+        minutes = [(round(seconds), size) for seconds, size in room.memory[::60]]
+        training = {"alone": before, "beside": pace}
+        figures = {"kinds": rows, "memory": sizes, "memory by minute": minutes, "training": training}
         asked.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 

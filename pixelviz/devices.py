@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -18,6 +20,9 @@ from pixelviz.config import PRECISIONS, ConfigError
 
 if TYPE_CHECKING:  # takes seconds to import, which only training needs
     from accelerate import Accelerator, PartialState
+
+HEAPS = 2
+M_ARENA_MAX = -8  # of glibc's malloc.h
 
 Module = TypeVar("Module", bound=nn.Module)
 Result = TypeVar("Result")
@@ -112,6 +117,27 @@ def half_the_cores() -> None:
     a hundredfold where another process has one of their cores.
     """
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) // 2)))
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, where it is glibc."""
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+
+
+def share_heaps() -> None:
+    """Let all threads of this process have `HEAPS` heaps together, unless MALLOC_ARENA_MAX says otherwise.
+
+    glibc gives nearly every thread one of its own, which keeps the most that any request ever took there.
+    """
+    if (libc := _glibc()) and "MALLOC_ARENA_MAX" not in os.environ:
+        libc.mallopt(M_ARENA_MAX, HEAPS)
+
+
+def trim() -> None:
+    """Give the system back what this process has freed: by itself glibc keeps all but the end of its first heap."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
 
 
 def processes(device: str = "auto") -> PartialState:

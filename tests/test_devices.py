@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -169,3 +170,38 @@ def test_one_thread_s_work_is_timed_without_what_runs_beside_it():
     ((_, _, seconds),) = in_batches(lambda *_: time.sleep(0.2), 1, 1, clock=clock)
     assert (seconds < 0.1) == (torch.get_num_threads() == 1)
     assert Compute(torch.device("cuda"), None).clock is time.perf_counter
+
+
+# Threads that all allocate at once, what they free, and where: glibc's count of its heaps, on stderr.
+HEAPS = """
+import ctypes, threading
+from pathlib import Path
+from pixelviz.devices import share_heaps, trim
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+def work():
+    held = [bytes(5000) for _ in range(2000)]
+    here.wait()
+
+share_heaps()
+here = threading.Barrier(12)
+threads = [threading.Thread(target=work) for _ in range(12)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+ctypes.CDLL(None).malloc_stats()
+held = [bytes(5000) for _ in range(20_000)]
+last = bytes(5000)  # at the end of the heap, where glibc alone would cut it
+del held
+before = resident()
+trim()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_threads_share_heaps_and_the_system_gets_back_what_they_free():
+    environment = {key: value for key, value in os.environ.items() if key != "MALLOC_ARENA_MAX"}
+    ran = subprocess.run([sys.executable, "-c", HEAPS], env=environment, capture_output=True, text=True, check=True)
+    assert 1 <= ran.stderr.count("Arena ") <= 2
+    assert float(ran.stdout) > 50  # of 95 MiB that were freed

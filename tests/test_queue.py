@@ -9,6 +9,7 @@ import pytest
 
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.turns import AT_ONCE, EACH, LONG, MOST_WAITING, SHORT
+from pixelviz.ui import queue as fair
 from pixelviz.ui.app import build_app, launch_options
 from pixelviz.ui.queue import generation_lane
 
@@ -160,11 +161,44 @@ def test_no_page_holds_a_stream_open(app):
     assert not app.get_config_file()["connect_heartbeat"]
 
 
-def test_a_visitor_costs_next_to_nothing(app, monkeypatch):
+def ask_status(client, visitor=None):
+    body = {"data": [], **({"session_hash": visitor} if visitor else {})}
+    return client.post("train_status", json=body).json()["event_id"]
+
+
+@pytest.fixture
+def client(app):
+    with httpx.Client(base_url=f"{app.local_url}gradio_api/call/", timeout=20) as client:
+        yield client
+
+
+def test_a_visitor_costs_next_to_nothing(app, client, monkeypatch):
     """Gradio's own sessions hold the configuration of every component, and what was shown last in each."""
     monkeypatch.setattr("gradio.components.HTML.get_config", lambda self: pytest.fail("a session was configured"))
-    asked = httpx.post(
-        f"{app.local_url}gradio_api/call/train_status", json={"data": [], "session_hash": "a newcomer"}
-    ).json()["event_id"]
-    assert "complete" in httpx.get(f"{app.local_url}gradio_api/call/train_status/{asked}", timeout=20).text
-    assert not app.state_holder["a newcomer"].config_values
+    asked = ask_status(client, "a newcomer")
+    assert "complete" in client.get(f"train_status/{asked}").text
+    one, other = app.state_holder["a newcomer"], app.state_holder["another"]
+    assert not one.config_values
+    assert one.blocks_config.fns is app.default_config.fns
+    assert not one.blocks_config.blocks.maps[0]
+    (key, block), (_, changed), *_ = app.blocks.items()
+    one[key] = changed  # in one page, and in no other
+    assert one[key] is changed
+    assert other[key] is app.blocks[key] is block
+
+
+def test_what_nobody_fetches_gives_way(app, client, monkeypatch):
+    monkeypatch.setattr(fair, "MOST_UNREAD", 20)
+    queue = app._queue
+    monkeypatch.setattr(queue.pending_messages_per_session, "max_size", 30)
+    flood = [ask_status(client, "flood") for _ in range(30)]
+    until(lambda: not any(event in queue.event_ids_to_events for event in flood))
+    before = [ask_status(client) for _ in range(100)]
+    until(lambda: not any(event in queue.event_ids_to_events for event in before))
+    kept = queue.pending_messages_per_session
+    assert "flood" not in kept
+    assert sum(session in before and messages.qsize() > 0 for session, messages in kept.items()) <= 20
+    assert len(queue.pending_event_ids_session) <= 2 * 30 + 1
+    assert "complete" in client.get(f"train_status/{before[-1]}").text
+    assert "error" in client.get(f"train_status/{before[0]}").text
+    assert "complete" in client.get(f"train_status/{ask_status(client, 'flood')}").text

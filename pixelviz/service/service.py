@@ -10,7 +10,7 @@ from typing import Any
 from pixelviz.checks import ServiceError
 from pixelviz.data.assets import CHECKPOINTS, default_runs
 from pixelviz.data.sets import DATASETS
-from pixelviz.devices import choose, half_the_cores
+from pixelviz.devices import choose, half_the_cores, share_heaps
 from pixelviz.export.check_page import check_page
 from pixelviz.measure.benchmark import Case, cases
 from pixelviz.measure.check import Findings, check_against
@@ -57,6 +57,7 @@ class Service:
         self.device = device
         self.compute = choose(device)
         half_the_cores()  # the others are a training's
+        share_heaps()
         self.turn = ModelTurn()
         self.pool = Pool(self.compute, self.turn)
         self.generations: Answers[Generation] = Answers(lambda: self.turn.wanted())

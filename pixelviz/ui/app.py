@@ -40,6 +40,12 @@ TABS = (
 STYLES = ("app.css", "instrument/instrument.css", "lesson.css", "claims.css", "compare.css")
 CACHE_SWEEP = (600, 3600)  # seconds: look for, and delete, files of this age
 MAX_UPLOAD = "50mb"
+# Gradio phones home, and after every event looks through a record of the last 10,000, unless told otherwise.
+ANALYTICS = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**12),
+    "GRADIO_ANALYTICS_MAX_EVENTS": "1",
+}
 GPU_SECONDS = 120  # that an event may hold a GPU of a Space which lends them
 MOST_SESSIONS = 1000  # whose components' changes are remembered
 UNFIT = "This request does not fit what the app takes. Reload the page; scripts: see the page of the API."
@@ -82,9 +88,8 @@ def on_gpu(handler: Callable) -> Callable:
 
 def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) -> gr.Blocks:
     """The app; `service` and `jobs` are made here where none are given, and are shared by all visitors."""
-    # Gradio rebuilds a summary of all events after every single one unless told otherwise; it phones home, too.
-    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    for name, value in ANALYTICS.items():
+        os.environ.setdefault(name, value)
     service = service or Service()
     jobs = jobs or TrainingJobs(service)
     with _Blocks(title="PixelViz", analytics_enabled=False, delete_cache=CACHE_SWEEP) as demo:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from bisect import insort
 from collections import Counter
 from typing import Any
 
 import gradio as gr
+from anyio.to_thread import run_sync
 from gradio.context import LocalContext
 from gradio.queueing import Event, EventQueue, Queue
 
+from pixelviz.devices import trim
 from pixelviz.service.turns import AT_ONCE, EACH, LONG, MOST_WAITING, SHORT, lane
 
 MOST_OF_ALL = 4096  # events that wait, of all visitors, however many sessions somebody makes up
+MOST_UNREAD = 256  # events that are answered and whose answers nobody has fetched, of all visitors
+TRIM_SECONDS = 30.0  # between two times at which the system gets back what was freed
 # For an event that runs a network: `add(handler, ..., **SHORT_LANE)`.
 SHORT_LANE: dict[str, Any] = {"concurrency_id": SHORT, "concurrency_limit": AT_ONCE[SHORT]}
 LONG_LANE: dict[str, Any] = {"concurrency_id": LONG, "concurrency_limit": AT_ONCE[LONG]}
@@ -34,8 +39,11 @@ class FairQueue(Queue):
 
     A new event comes behind as many of everybody else's as its visitor already has in its lane: `event.round` counts
     these. A handler's attribute `lane`, called with the event's data, says in which lane an event is; without one it
-    is in that of its `concurrency_id`.
+    is in that of its `concurrency_id`. Of what was answered and is not fetched the oldest gives way.
     """
+
+    unread: dict[str, int]  # answered events by session, the one answered last at the end
+    trimmed = 0.0
 
     async def push(self, body: Any, request: Any, username: str | None) -> tuple[bool, Any, Any]:
         """As Gradio's, but full for a visitor and a lane, not for all."""
@@ -69,6 +77,30 @@ class FairQueue(Queue):
                     return [event], False, name
         return None
 
+    async def process_events(self, events: list[Event], *args: Any, **kwargs: Any) -> None:
+        """Handle events, then see to it that they leave nothing behind."""
+        await super().process_events(events, *args, **kwargs)
+        self._forget([event.session_hash for event in events])
+        if time.monotonic() - self.trimmed > TRIM_SECONDS:
+            self.trimmed = time.monotonic()
+            await run_sync(trim)
+
+    def send_message(self, event: Event, event_message: Any) -> None:
+        """Tell whoever asked, where the session's messages have not given way."""
+        if event.session_hash in self.pending_messages_per_session:
+            super().send_message(event, event_message)
+
+    def _forget(self, answered: list[str]) -> None:
+        kept, known = self.pending_messages_per_session, self.pending_event_ids_session
+        for session in answered:
+            self.unread[session] = self.unread.pop(session, 0) + 1
+        self.unread = {one: count for one, count in self.unread.items() if one in kept and kept[one].qsize()}
+        while sum(self.unread.values()) > MOST_UNREAD:
+            oldest = next(iter(self.unread))
+            del self.unread[oldest], kept[oldest]
+        if len(known) > 2 * kept.max_size:  # Gradio forgets the messages of a session, but never that it had some
+            self.pending_event_ids_session = {one: events for one, events in known.items() if one in kept}
+
     def _lane(self, name: str) -> EventQueue:
         return self.event_queue_per_concurrency_id.setdefault(name, EventQueue(name, AT_ONCE.get(name, 1)))
 
@@ -90,6 +122,7 @@ def take_turns(demo: gr.Blocks) -> None:
     """Give an app this queue."""
     demo.queue(max_size=MOST_OF_ALL)
     demo._queue.__class__ = FairQueue  # Gradio makes it itself, and offers no other way
+    demo._queue.unread = {}
 
 
 def client_is_there() -> bool:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from copy import copy
+from collections import ChainMap
 from typing import Any
 
 from gradio import Blocks
+from gradio.blocks import BlocksConfig
 from gradio.state_holder import SessionState, StateHolder
 
 
 class LightSession(SessionState):
-    """A session without the configuration and last value of every component.
+    """A session without the configuration and last value of every component, which holds what is its own alone.
 
     Gradio keeps these for its deep links, which this app has not: a tenth of a second of the server's one loop for each
-    new visitor, and whatever was shown.
+    new visitor, and whatever was shown. It also copies the tables of all components and events, which here are shared
+    as long as they are not changed: 35 KB for everyone who asks one question.
     """
 
     def __init__(self, blocks: Blocks) -> None:
-        self.blocks_config = copy(blocks.default_config)
+        shared = blocks.default_config
+        self.blocks_config = BlocksConfig(blocks)
+        self.blocks_config.blocks = ChainMap({}, shared.blocks)  # pyright: ignore
+        self.blocks_config.fns, self.blocks_config.fn_id = shared.fns, shared.fn_id
         self.state_data: dict[int, Any] = {}
         self.config_values: dict[int, Any] = {}
         self._state_ttl: dict[int, Any] = {}
