@@ -34,6 +34,10 @@ SLOW = (
 DEADLY = "This picture cannot be decoded: its decoder failed. Save it again, as an ordinary JPEG or PNG."
 
 
+class SlowImageError(ImageError):
+    """A picture whose decoding was stopped."""
+
+
 class _Helper:
     """One such process, started when it is needed; it ends with this one, whose end of the pipe is then closed."""
 
@@ -63,7 +67,7 @@ class _Helper:
         except (EOFError, OSError):
             self.process.kill()
             stopped = (-getattr(signal, name, 0) for name in ("SIGPROF", "SIGKILL"))
-            raise ImageError(SLOW if self.process.wait() in stopped else DEADLY) from None
+            raise (SlowImageError(SLOW) if self.process.wait() in stopped else ImageError(DEADLY)) from None
         finally:
             timer.cancel()
 

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 
 from pixelviz.data import decoded
+from pixelviz.data.apart import SlowImageError, decode_apart
 from pixelviz.data.image_set import DataError, ImageSet, Origin, Wanted, spread
 from pixelviz.data.images import IMAGE_SUFFIXES, ImageError, Picture, fit_square, middle_square, read_image
 from pixelviz.data.large import read_large
 
+MOST_SLOW = 5  # pictures that were stopped, each after seconds, before the others are not even tried
 HELD_OUT = 10  # one file in ten is the test split of a folder without train/ and test/
 SPLITS = ("train", "test")
 
@@ -81,8 +83,10 @@ def from_folder(folder: Path, origin: Origin, wanted: Wanted) -> ImageSet:
     return from_files(folder, origin, files, wanted, labels=labels, notes=notes)
 
 
-def _read(path: Path) -> Picture:
-    """The picture, shrunk where it is over the limit of uploads; raises ImageError."""
+def _read(path: Path, guarded: bool) -> Picture:
+    """The picture; raises ImageError. One's own is shrunk where it is over the limit of uploads."""
+    if guarded:
+        return Picture(*decode_apart(path.read_bytes()))
     try:
         return read_image(path)
     except ImageError:
@@ -108,17 +112,20 @@ def from_files(
     """
     size, channels = wanted.size, wanted.channels
     keep = spread(len(files), wanted.limit)
-    place = decoded.place([files[k] for k in keep], size, channels, crop)
+    # What is sent is unpacked in another place each time, so it would not be found again.
+    place = None if wanted.guarded else decoded.place([files[k] for k in keep], size, channels, crop)
     before = decoded.read_back(place)
     images = np.empty((len(keep), channels, size, size), np.uint8) if before is None else before.images
+    slow: list[Path] = []
 
     def read(k: int) -> str | None:
         """Put file k of `keep` in its place; returns what is wrong with it."""
         path = files[keep[k]]
         try:
-            picture = _read(path)
+            picture = _read(path, wanted.guarded)
             pixels = fit_square(middle_square(picture, crop) if crop else picture, size, channels).pixels
         except ImageError as error:
+            slow.extend([path] * isinstance(error, SlowImageError))
             return f"{path.relative_to(folder)}: {error}"
         images[k] = np.rint(pixels * 255).transpose(2, 0, 1)
         return None
@@ -129,6 +136,12 @@ def from_files(
         with ThreadPoolExecutor() as pool:
             for problem in pool.map(read, range(len(keep))):
                 problems.append(problem)
+                if len(slow) > MOST_SLOW:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise DataError(
+                        f"More than {MOST_SLOW} of the pictures take too long to decode, {slow[0].name} for one: "
+                        "they are damaged, or made to. Save them again, as ordinary JPEG or PNG, or make them smaller."
+                    )
                 if wanted.tell is not None:
                     wanted.tell(len(problems), len(keep))
         decoded.keep(place, decoded.Decoded(images, problems))

@@ -27,7 +27,8 @@ class DataError(ValueError):
 class Wanted(NamedTuple):
     """What a loader is asked for: uint8 (N, channels, size, size) of a split, at most `limit` images, evenly spaced.
 
-    tell: is told how many of how many files are decoded.
+    tell: is told how many of how many files are decoded; guarded: whether a folder's files are a stranger's, which may
+    be made to take for ever, and are decoded in processes apart.
     """
 
     split: Split
@@ -36,6 +37,7 @@ class Wanted(NamedTuple):
     limit: int | None = None
     allow_download: bool = True
     tell: Callable[[int, int], None] | None = None
+    guarded: bool = False
 
 
 @declared(DataError)

@@ -256,6 +256,7 @@ def load_images(
     title: str | None = None,
     like: str | None = None,
     tell: Callable[[int, int], None] | None = None,
+    guarded: bool = False,
 ) -> ImageSet:
     """Load a data set as uint8 images (N, channels, size, size).
 
@@ -263,7 +264,7 @@ def load_images(
     system's data sets, else downloaded by torchvision), or a folder of IDX files, of sheets of faces, or of images. The
     last is read below train/ or test/ where it has these, otherwise one file in ten is the test split; folders in it
     are classes. limit, at most so many, evenly spaced. title, what a card calls the set; like, the name of the data set
-    that a folder holds in another form; tell, is told how many of how many files are decoded. Raises DataError.
+    that a folder holds in another form; tell and guarded, as of `Wanted`. Raises DataError.
     """
     if split not in SPLITS:
         raise DataError(f"split must be train or test; it is {split!r}.")
@@ -271,7 +272,7 @@ def load_images(
         raise DataError(f"limit must be at least 1; it is {limit}.")
     if size < 4 or channels not in (1, 3):
         raise DataError(f"size must be at least 4 and channels 1 or 3; they are {size} and {channels}.")
-    wanted = Wanted(split, size, channels, limit, allow_download, tell)
+    wanted = Wanted(split, size, channels, limit, allow_download, tell, guarded)
     found = DATASETS[data].load(wanted) if data in DATASETS else _of_folder(data, wanted)
     known = found.origin if like is None else replace(DATASETS.find(like).origin, **_counts(found.origin))
     return replace(found, origin=known if title is None else replace(known, title=title))
@@ -295,6 +296,6 @@ def _of_folder(data: str, wanted: Wanted) -> ImageSet:
     if any(idx_file(folder, s, "images-idx3") for s in SPLITS):
         named = DATASETS.get(re.sub(r"[ _]", "-", folder.name.lower()))
         return from_idx(folder, named.origin if named else origin, wanted)
-    if holds_sheets(folder, wanted.split):
+    if holds_sheets(folder, wanted.split) and not wanted.guarded:
         return from_sheets(folder, FACES.origin, wanted)
     return from_folder(folder, origin, wanted)

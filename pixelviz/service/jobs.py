@@ -252,7 +252,17 @@ class TrainingJobs:
             folder = self._new_folder(asked.name, f"{name}-{_slug(asked.data)}")
         changes = {key: getattr(asked, key) for key in ("steps", "batch", "learning_rate")}
         training, device = TrainConfig.resumed(recorded, **changes), self.service.device
-        return Plan(asked.data, name, config, training, folder, bool(asked.resume), device, self.save_every_seconds)
+        return Plan(
+            data=asked.data,
+            preset=name,
+            config=config,
+            training=training,
+            folder=folder,
+            resume=bool(asked.resume),
+            device=device,
+            save_every_seconds=self.save_every_seconds,
+            guarded=self.service.uploads.holds(asked.data),
+        )
 
     def _new_folder(self, name: str | None, stem: str) -> Path:
         """The folder of a new run; raises ServiceError where the name is taken."""

@@ -68,6 +68,10 @@ class Uploads:
             folder.mkdir(parents=True)
             return folder
 
+    def holds(self, data: str) -> bool:
+        """Whether this folder is of what was sent."""
+        return self._root is not None and Path(data).is_relative_to(self._root.name)
+
     def drop(self, kind: str) -> list[Path]:
         """Remove all but the last of a kind; returns the folders that are gone."""
         with self._lock:

@@ -28,7 +28,7 @@ NOTHING_SAVED = "Stopped before the first step; nothing was saved."
 
 @dataclass(frozen=True)
 class Plan:
-    """A training that was asked for, checked; folder: of its checkpoint."""
+    """A training that was asked for, checked; folder: of its checkpoint; guarded: whether a visitor sent the data."""
 
     data: str
     preset: str | None
@@ -38,6 +38,7 @@ class Plan:
     resume: bool
     device: str
     save_every_seconds: float
+    guarded: bool = False
 
 
 def kept(plan: Plan) -> str:
@@ -90,7 +91,7 @@ def _train(plan: Plan, tell: Callable[[Any], None], stop: threading.Event, learn
     # On a public Space a visitor's click must not fetch gigabytes.
     allowed = not os.environ.get("SPACE_ID") or (plan.data in DATASETS and DATASETS[plan.data].light)
     size, channels = plan.config.image_size, plan.config.channels
-    images = load_images(plan.data, size=size, channels=channels, allow_download=allowed)
+    images = load_images(plan.data, size=size, channels=channels, allow_download=allowed, guarded=plan.guarded)
     learns.set()
     said = [f"Training on {images.name}.", images.note]
     if plan.resume and (before := checkpoints.read_config(plan.folder)[2].data) != images.origin:
