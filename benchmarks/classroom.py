@@ -68,6 +68,7 @@ class Classroom:
 
     def __init__(self, url: str, minutes: float) -> None:
         self.url, self.ends = url, time.monotonic() + 60 * minutes
+        self.info: dict[str, Any] = {}  # of the endpoints
         self.kinds: dict[str, Kind] = defaultdict(Kind)
         self.memory: list[tuple[float, float]] = []  # seconds since the class came, MiB
 
@@ -95,8 +96,12 @@ class Classroom:
             due = max(due + seconds, time.monotonic())
 
     async def call(self, client: httpx.AsyncClient, endpoint: str, data: Any, session: str | None = None) -> Any:
-        """What an endpoint answers to a list, or a v2/endpoint to settings by name; raises Refused or RuntimeError."""
-        body = data if isinstance(data, dict) else {"data": data} | ({"session_hash": session} if session else {})
+        """What an endpoint answers to settings by name, or to all of them as a list; raises Refused or RuntimeError."""
+        if isinstance(data, dict):
+            self.info = self.info or (await client.get("gradio_api/info")).json()["named_endpoints"]
+            known = self.info[f"/{endpoint}"]["parameters"]
+            data = [data.get(one["parameter_name"], one.get("parameter_default")) for one in known]
+        body = {"data": data} | ({"session_hash": session} if session else {})
         asked = await client.post(f"gradio_api/call/{endpoint}", json=body)
         if asked.status_code == 503:
             raise Refused
@@ -115,8 +120,8 @@ class Classroom:
             seeds = iter(range(1_000_000 * number, 1_000_000 * number + 100_000))
 
             async def curves() -> None:
-                settings = [random.randint(5, 40), 200, 0.004, "[[9, 9, 0]]", 0, False, "pixel-aware", ""]
-                await self.call(client, "curves", [picture, *settings], f"curves{number}")
+                asked = {"image": picture, "gamma": random.randint(5, 40), "pixels": "[[9, 9, 0]]"}
+                await self.call(client, "curves", asked, f"curves{number}")
 
             async def draw() -> None:
                 data = ["fashion-mnist", 4, 1, "consistent", "parallel", next(seeds)]
@@ -229,7 +234,7 @@ async def alone(url: str) -> float:
     room = Classroom(url, 0)
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         await room.call(client, "generate", ["fashion-mnist", 1, 1, "consistent", "parallel", 0])  # loads the model
-        await room.call(client, "v2/train_start", {"steps": 500_000, "name": "class"})
+        await room.call(client, "train_start", {"steps": 500_000, "name": "class"})
         while (first := await room.training(client)) < 3:
             await asyncio.sleep(0.2)
         began = time.monotonic()
