@@ -66,6 +66,8 @@ def test_figures_of_a_tiny_model(states):
     assert figures["head_cost_ratio_cpu_time"] > 0
     assert figures["training_ratio_cpu_time"] > 0
     assert figures["seconds_per_image"] > 0
+    assert figures["one_pass_ratio"] > 0
+    assert figures["one_pass_ratio_cpu_time"] > 0
     assert figures["config"] == MANY_HEADS.to_dict()
     assert set(figures["parameters"]) == {"scale_vae", "parallel_unet"}
     assert figures["environment"]["threads"] == torch.get_num_threads()
@@ -104,6 +106,7 @@ def test_bench_writes_what_it_shows(run, tmp_path):
     written = json.loads(file.read_text())
     assert (written["preset"], written["batch"], written["head_attention"]) == ("tiny", 1, "linear")
     assert f"all T heads / one head │ {written['head_cost_ratio']:.3f}" in text
+    assert f"one pass / DDIM with 10 steps │ {written['one_pass_ratio']:.3f}" in text
     assert f"training / bare │ {written['training_ratio']:.3f}" in text
 
 

@@ -17,7 +17,7 @@ from pixelviz.devices import choose
 from pixelviz.measure import environment
 from pixelviz.models import parallel_unet
 from pixelviz.models.blocks import SelfAttention, time_code
-from pixelviz.models.heads import ParallelHeads
+from pixelviz.models.heads import ParallelHeads, block_size, in_blocks
 from pixelviz.models.parallel_unet import ParallelUNet
 from pixelviz.models.pixel_aware import MissingPart, PixelAwareModel
 from pixelviz.models.prior import Mixture, fit_mixture, log_density
@@ -179,6 +179,19 @@ def test_every_attention_starts_as_the_identity_and_then_learns(attention):
     for weight in heads.attention or ():
         gradient = weight.grad if attention == "shared" else weight.grad[:, 3]
         assert (gradient.abs().flatten(1).amax(1) > 0).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_blocks_of_groups_convolve_as_the_groups_do(size):
+    weight, x = torch.randn(8 * 3, 3, 3, 3), torch.randn(2, 8 * 3, 6, 6)
+    wanted = F.conv2d(x, weight, padding=1, groups=8)
+    torch.testing.assert_close(F.conv2d(x, in_blocks(weight, size), padding=1, groups=8 // size), wanted)
+
+
+def test_blocks_divide_the_groups():
+    for groups in range(1, 30):
+        for dtype in (torch.float32, torch.bfloat16):
+            assert groups % block_size(groups, dtype) == 0
 
 
 @pytest.mark.parametrize("attention", FORMS)

@@ -25,6 +25,7 @@ from pixelviz.progress import Progress
 from pixelviz.samplers import draw
 
 PARTS = ("scale_vae", "parallel_unet")  # what one pass runs, and what the paper trains
+PEER = ("ddim", 10)  # what one pass is timed beside, on the linear-beta twin
 TRAINING_STEPS = 1_000_000  # never reached: it is stopped before
 Run = Callable[[], object]
 Times = dict[str, list[tuple[float, float]]]
@@ -81,6 +82,7 @@ def measure(
                          networks on a batch that lies ready: no loss, optimiser, averaging, data or random numbers
       training_ratio     the first over the second, at most about 1
       seconds_per_image  of one pass by the sampler "parallel": G_theta, R_phi once, and all T steps
+      one_pass_ratio     of that to DDIM with 10 steps on the linear-beta twin, R_phi's backbone with one head
       peak_memory        MiB, of the GPU or else of the process: of one pass, of training
       ..._cpu_time       the same ratio in this process's processor time, on a CPU
     """
@@ -105,14 +107,22 @@ def measure(
         with compute.autocast():
             unet(x, x_delta, last, heads, drift=drift)
 
+    twin = compute.place(PixelAwareModel(config, ("linear_twin",))).eval()
+
     def run_pass() -> None:
         for _ in draw(model, compute, n=batch, seed=seed):
+            pass
+
+    def run_peer() -> None:
+        for _ in draw(twin, compute, n=batch, seed=seed, sampler=PEER[0], passes=PEER[1]):
             pass
 
     with environment.peak_memory(place) as pass_memory:
         runs = {"one": lambda: run_heads(last[:1]), "all": lambda: run_heads(None)}
         heads = yield from in_turns("T heads beside one", runs, repeats, place, total=total)
-        passes = yield from in_turns("one pass", {"pass": run_pass}, repeats, place, done=rounds, total=total)
+        run_pass()
+    runs = {"pass": run_pass, "peer": run_peer}
+    passes = yield from in_turns("one pass", runs, repeats, place, done=rounds, total=total)
 
     settings = TrainConfig(steps=TRAINING_STEPS, batch=batch, parts=PARTS, seed=seed)
     chosen = torch.randint(1, config.T + 1, (batch, settings.heads_per_step), device=place)
@@ -134,6 +144,7 @@ def measure(
         steps = yield from in_turns("training", runs, repeats, place, done=2 * rounds, total=total)
 
     head_cost, head_cost_cpu = _ratio(heads, "all", "one", place)
+    one_pass, one_pass_cpu = _ratio(passes, "pass", "peer", place)
     training, training_cpu = _ratio(steps, "bare", "loop", place)
     figures: dict[str, Any] = {
         "config": config.to_dict(),
@@ -151,6 +162,8 @@ def measure(
         "training_ratio": training,
         "training_ratio_cpu_time": training_cpu,
         "seconds_per_image": _median(passes["pass"]) / batch,
+        "one_pass_ratio": one_pass,
+        "one_pass_ratio_cpu_time": one_pass_cpu,
         "peak_memory": {"one_pass": pass_memory.mebibytes, "training": training_memory.mebibytes},
     }
     yield Progress("done", total, total, figures)

@@ -18,7 +18,7 @@ from pixelviz.process.schedules import image_from_scale, image_scale, schedule_o
 
 # Numbers of the heads' output that a run without gradients makes at a time: on a CPU what its cache holds, elsewhere
 # what bounds the memory (500 heads at 128x128 are 98 MB for each image, and several tensors lead to them).
-CHUNK = {"cpu": 2**19}
+CHUNK = {"cpu": 2**20}
 CHUNK_ELSEWHERE = 2**25
 LEAST_HEADS = 40  # at a time: every chunk reads all of the features
 
@@ -162,6 +162,7 @@ class ParallelUNet(Backbone):
             if affine is None:
                 estimate = raw.float()
             else:
+                raw = raw if into is None else into.copy_(raw)  # in one layout and dtype, then in place
                 estimate = torch.addcmul(affine.skip[images], affine.out[images], raw, out=into)
             return estimate if drift else self._masked(estimate, x_delta[images], i[images], j_here)
 
@@ -170,7 +171,7 @@ class ParallelUNet(Backbone):
         out = x_i.new_empty((len(x_i), j.shape[-1], *x_i.shape[1:]), dtype=torch.float32)
         most, each = CHUNK.get(x_i.device.type, CHUNK_ELSEWHERE), math.prod(x_i.shape[1:])
         by_image = max(1, most // (min(LEAST_HEADS, j.shape[-1]) * each))
-        by_step = max(LEAST_HEADS, most // (min(by_image, len(x_i)) * each) // 2 * 2)  # even: see heads.in_pairs
+        by_step = max(LEAST_HEADS, most // (min(by_image, len(x_i)) * each) // 8 * 8)  # see heads.block_size
         for image in range(0, len(x_i), by_image):
             for step in range(0, j.shape[-1], by_step):
                 part = slice(image, image + by_image), slice(step, step + by_step)
