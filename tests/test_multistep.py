@@ -9,7 +9,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import nn
 
-from pixelviz.process.schedules import PixelAware, image_scale
+from pixelviz.process.schedules import SCHEDULES, PixelAware, image_scale
 from pixelviz.samplers import SAMPLERS, ImageNoise, Start
 from tests.tiny import tiny_model
 
@@ -96,3 +96,16 @@ def test_the_clock():
     abar = math.exp(-1)
     torch.testing.assert_close(found, torch.full_like(found, math.log(math.sqrt(abar) / math.sqrt(1 - abar))))
     assert schedule.half_log_odds(x0, 0).isposinf().all()
+
+
+@pytest.mark.parametrize("name", ["pixel-aware", "generalised", "uniform"])
+def test_pixels_of_one_lambda_have_one_noise_at_different_steps(name):
+    """1 / (1 + e^(2 lambda)) is the variance at one lambda, whatever the pixel; a dark one comes there later."""
+    schedule = SCHEDULES[name].build(T, GAMMA)
+    x0 = torch.tensor([0.25, 0.5, 1.0], dtype=torch.float64)
+    for level in (1.0, 0.0, -0.4):
+        i = schedule.step_of(x0, level)
+        assert (i < T).all()
+        found = schedule.noise_variance(x0, i)
+        torch.testing.assert_close(found, torch.full_like(found, 1 / (1 + math.exp(2 * level))), rtol=1e-9, atol=0)
+        assert bool((i.diff() < 0).all()) == (SCHEDULES[name].side == "ours")

@@ -79,6 +79,10 @@ def table_cases():
                 now = schedule.clock(torch.tensor(t * T, dtype=torch.float64)).item()
                 yield "clockAt", [clock, t], now
                 yield "timeAt", [clock, now], t
+            for x, noise in ((0.004, 1e-4), (0.418, 0.3), (1.0, 0.5)):
+                level = -math.log(noise / (1 - noise)) / 2  # of the variance of noise, by its definition
+                yield "halfLogOdds", [math.log1p(-noise)], level
+                yield "timeOf", [clock, x, gamma, level], schedule.step_of(x, level) / T
             for i in {1, T}:
                 yield "pace", [clock, i], schedule.pace(torch.tensor(i, dtype=torch.float64)).item()
 

@@ -172,6 +172,10 @@ class ByPixel(Schedule):
     def step_at(self, c: Tensor) -> Tensor:
         """The i at which the clock shows c, fractional; at most T."""
 
+    def step_of(self, x0, half_log_odds) -> Tensor:
+        """The i at which a pixel's `half_log_odds` is this, fractional: where all pixels have one noise (Eq. 9)."""
+        return self.step_at(torch.log1p(torch.exp(-2 * as_float(half_log_odds))) / (self.gamma * as_float(x0)))
+
     def log_alpha_bar(self, x0, i) -> Tensor:
         """-gamma x0 c(i)."""
         x0 = as_float(x0)
@@ -228,6 +232,10 @@ class Uniform(PixelAware):
     def log_alpha_bar(self, x0, i) -> Tensor:
         """-gamma/2 i/T, shape of x0 and i broadcast."""
         return super().log_alpha_bar(0 * as_float(x0) + 0.5, i)
+
+    def step_of(self, x0, half_log_odds) -> Tensor:
+        """One for all pixels."""
+        return super().step_of(0 * as_float(x0) + 0.5, half_log_odds)
 
     def rate(self, x0, i) -> Tensor:
         """gamma/2."""

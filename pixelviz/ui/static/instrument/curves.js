@@ -1,9 +1,10 @@
-// SNR over t and over x0, mean and variance over t, and the histogram of x_t, all with the cursor at t.
+// SNR over t and over x0, mean and variance over t, the histogram of x_t, and lambda over t, all with the cursor at t.
 import { decimal } from "../page.js";
 import * as D from "./plot.js";
 import * as P from "./process.js";
 
 const SNR_DECADES = [-8, 4]; // fixed, so that a curve that falls is seen to fall
+const LAMBDAS = [-5, 3]; // noise deviation from 1 to 0.05
 const BINS = 56, REACH = 4;
 const DDPM_DASH = [5, 4];
 const dimmed = (model, k) => (model.lit !== null && model.lit !== k ? 0.22 : 1);
@@ -23,7 +24,8 @@ function snrCurves(x0, { ours, state, ddpm }) {
 
 export function curves(host, props) {
   const sheetOf = (name) => D.sheet(host.querySelector(`canvas[data-chart=${name}]`));
-  const sheets = { snr: sheetOf("snr"), moments: sheetOf("moments"), histogram: sheetOf("histogram") };
+  const sheets = { snr: sheetOf("snr"), moments: sheetOf("moments"), histogram: sheetOf("histogram"), clock: sheetOf("clock") };
+  const said = host.querySelector(".pvi-lambda");
   const copy = D.layers();
   let place = null; // maps of the SNR chart as last drawn, for the pointer
   let version = 0; // of all that the curves depend on but t
@@ -138,6 +140,29 @@ export function curves(host, props) {
     }
   }
 
+  // lambda over t: a level line meets every pixel's curve where that pixel has the same noise.
+  function clock(model, colors) {
+    const sheet = sheets.clock;
+    if (!sheet.begin()) return;
+    const { ink, width, height } = sheet, { state, pixels, ours, t } = model, { font } = colors;
+    const box = { left: 30, right: width - 10, top: 10, bottom: height - 32 };
+    const map = D.axes(ink, box, { x: [0, 1], xTicks: [0, 0.25, 0.5, 0.75, 1], xName: "t", y: LAMBDAS, yTicks: [-4, -2, 0, 2] }, colors);
+    for (const { k, color, x0 } of pixels) D.curve(ink, map, TIMES, TIMES.map((s) => P.halfLogOdds(ours.log(x0, s * state.T))), { color, alpha: dimmed(model, k) });
+    D.line(ink, map.x(t), box.top, map.x(t), box.bottom, { color: colors.text, width: 1.2 });
+    const first = pixels.find(({ k }) => k === model.lit) ?? pixels[0];
+    said.textContent = !first || !model.i ? "At t = 0 there is no noise: move the time." : ours.clock ? "" : "Your own rate has no one clock to read back.";
+    if (said.textContent) return;
+    const lambda = P.halfLogOdds(first.ours.log), noise = Math.sqrt(-Math.expm1(first.ours.log));
+    D.line(ink, box.left, map.y(lambda), box.right, map.y(lambda), { color: colors.text, dash: [4, 3] });
+    const when = pixels.map(({ k, color, x0 }) => {
+      const there = k === first.k ? t : P.timeOf(ours.clock, x0, state.gamma, lambda);
+      if (there > 1) return `pixel ${k + 1} not before the end`;
+      D.badge(ink, k + 1, map.x(there), map.y(lambda), { color, font, alpha: dimmed(model, k) });
+      return `pixel ${k + 1} at t = ${there.toFixed(3)}`;
+    });
+    said.textContent = `λ = ${lambda.toFixed(2)}, noise of deviation ${noise.toFixed(3)}: ${when.join(", ")}.`;
+  }
+
   const counts = new Float64Array(BINS);
   const normal = (x) => Math.exp((-x * x) / 2) / Math.sqrt(2 * Math.PI);
   function histogram(model, colors) {
@@ -180,7 +205,7 @@ export function curves(host, props) {
   return {
     draw(model, changed, colors) {
       if (changed.picture || changed.process || changed.pixels) version += 1;
-      for (const [name, paint] of Object.entries({ snr, moments, histogram })) {
+      for (const [name, paint] of Object.entries({ snr, moments, histogram, clock })) {
         if (changed.look) sheets[name].measure();
         if (model.seen(name)) paint(model, colors);
       }

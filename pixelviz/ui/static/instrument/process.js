@@ -85,6 +85,9 @@ export function timeAt(clock, c) {
 }
 
 export const snr = (x0, log) => x0 ** 2 / Math.expm1(Math.abs(log)); // Eq. 11, 16; infinite at t = 0 (abs: not -Infinity)
+// lambda = log(abar / (1 - abar)) / 2: pixels of one lambda have one noise. And the t at which a pixel comes by it.
+export const halfLogOdds = (log) => -Math.log(Math.expm1(Math.abs(log))) / 2;
+export const timeOf = (clock, x0, gamma, lambda) => timeAt(clock, Math.log1p(Math.exp(-2 * lambda)) / (gamma * x0));
 // |dSNR/dt|, Eq. 17 with its e^u: e^u / (e^u - 1)^2 = 1 / (4 sinh^2(u/2)).
 export const snrRate = (x0, rate, log) => (rate * x0 ** 2) / (2 * Math.sinh(-log / 2)) ** 2;
 // Bits of signal per value, 1/2 log2(1 + SNR), and how fast they go; none is said to go at t = 0, where SNR is infinite.
