@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from pixelviz.store import checkpoints
 from tests.browser import INSTRUMENT, PATIENCE
+from tests.served import photo, png
 from tests.test_package import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +77,7 @@ def numbers(folder):
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are POSIX's")
 def test_a_class_survives_a_crash_of_the_server(browser, tmp_path):
-    """kill -9 in a training: the open page comes back with its gamma, and the training goes on to the same bits."""
+    """kill -9 in a training: the open page comes back with picture and gamma, the training goes on to the same bits."""
     whole = ["--out", str(tmp_path / "whole"), "--steps", str(STEPS), "--batch", "2", "--data", LEARN["data"]]
     reference = subprocess.Popen(
         [sys.executable, "-m", "pixelviz", "train", "--preset", "compact", *whole, "--device", "cpu"],
@@ -87,9 +88,13 @@ def test_a_class_survives_a_crash_of_the_server(browser, tmp_path):
     page = browser.new_page()
     page.set_default_timeout(PATIENCE)
     gamma = f"{INSTRUMENT}?.pvInstrument?.state().gamma"
+    size = f"{INSTRUMENT}?.querySelector('[data-view=image] figcaption span').textContent"
     try:
         page.goto(app.url)
         page.wait_for_function(f"{INSTRUMENT}?.pvInstrument?.ready")
+        sent = {"name": "mine.png", "mimeType": "image/png", "buffer": png(photo(12, 34))}
+        page.locator("#forward-upload").locator("..").locator("input[type=file]").set_input_files(sent)
+        page.wait_for_function(f"{size} === '34 × 12' && sessionStorage.length")
         page.evaluate(f"{INSTRUMENT}.pvInstrument.set({{ gamma: 33 }})")
         page.wait_for_url("**gamma=33**")
         page.evaluate("window.before = true")
@@ -99,7 +104,8 @@ def test_a_class_survives_a_crash_of_the_server(browser, tmp_path):
         app.until(saved.exists, "something is saved")
         app.kill()
         app = App(tmp_path, port)
-        page.wait_for_function(f"!window.before && {INSTRUMENT}?.pvInstrument?.ready && {gamma} === 33")
+        came = f"{INSTRUMENT}?.pvInstrument?.ready && {gamma} === 33 && {size} === '34 × 12'"
+        page.wait_for_function(f"!window.before && {came}")
         page.get_by_role("tab", name="Train", exact=True).click()
         page.get_by_text("killed stopped at step").wait_for()
         client = app.client()

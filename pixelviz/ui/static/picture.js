@@ -55,7 +55,8 @@ export function mount({ element, props, trigger, watch }) {
     });
   });
 
-  uploads(element, props.upload_id, () => canvas.offsetParent !== null);
+  const named = new URLSearchParams(location.hash.slice(1)).has(props.upload_id.replace("-upload", ".picture"));
+  const files = uploads(element, props.upload_id, () => canvas.offsetParent !== null, named);
 
   (props.examples || []).forEach(([id, label, source]) => {
     const button = node("button", { type: "button", title: label, "aria-label": `Example: ${label}`, "data-example": id });
@@ -65,7 +66,9 @@ export function mount({ element, props, trigger, watch }) {
   });
 
   follow({ props, watch }, (next) => {
+    if (next && !state) files.back(); // now that the settings are in their places
     state = next;
+    if (state) files.shown(state.example);
     empty.hidden = !!state; canvas.hidden = !state;
     if (!state) return;
     canvas.classList.toggle("pv-clickable", !!state.channels);

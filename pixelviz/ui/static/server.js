@@ -1,4 +1,5 @@
-// A page outlives its server: when that comes back, restarted, the page is loaded again with the state in its address.
+// A page outlives its server: when that comes back, restarted, the page is loaded again with the state in its address,
+// and with the pictures that kept.js has.
 
 const PAUSE = 4000; // milliseconds between two looks; an answer takes the server a fraction of one
 

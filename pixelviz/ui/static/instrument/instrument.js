@@ -32,6 +32,7 @@ export function mount({ element, props, trigger, watch }) {
   const wished = { gamma: state.gamma }; // what the user asked for; T may not allow it now
   const waiting = new Map(); // request -> what to do when its picture is here
   let coming = null; // the example that was asked for last and is not here yet
+  let files = null, returning = null; // uploads, and the one that is on its way back
   let asked = 0, picture = null, model = null, changed = {}, queued = false, last = null, lit = null, probe = null, nextChannel = 1;
   let colors = null;
   const noise = {};
@@ -314,6 +315,7 @@ export function mount({ element, props, trigger, watch }) {
       if (typeof partial.playing === "boolean" && partial.playing !== state.playing) { if (partial.playing) api.play(); else api.pause(); }
       if (Number.isInteger(partial.selected)) select(partial.selected);
       touch("focus");
+      if (returning && !other && !picture) return returning.then(() => api.set(partial));
       return other || noise || !picture
         ? ask(other ? partial.example : undefined, noise ? partial.seed : state.seed, partial.pixels && { pixels: partial.pixels, pair: partial.pair })
         : Promise.resolve(api.state());
@@ -367,6 +369,13 @@ export function mount({ element, props, trigger, watch }) {
       trigger("input", { example: coming ?? (picture ? null : props.first), picture: state.picture, seed, request: asked });
     });
   }
+  // What the page shows without being asked: the uploaded picture that it had before, or the first example.
+  async function first() {
+    returning = files?.back();
+    await returning;
+    returning = null;
+    if (!picture) ask(props.first, state.seed);
+  }
   function answered(request, useful) {
     if (request >= asked) coming = null;
     for (const [key, { resolve }] of waiting) if (key <= request) { waiting.delete(key); resolve(api.state()); }
@@ -377,6 +386,7 @@ export function mount({ element, props, trigger, watch }) {
     if (typeof next.request === "number" && next.request < asked) return; // a later question is under way
     message.hidden = !next.error;
     message.textContent = next.error || "";
+    if (next.error) files?.refused(); else if ("index" in next) files?.shown(next.example);
     if (next.error) return answered(next.request, false);
     const whole = "index" in next, other = next.picture !== state.picture;
     if (other && !whole) return void ask(null, next.seed); // noise for a picture that has gone meanwhile
@@ -419,7 +429,8 @@ export function mount({ element, props, trigger, watch }) {
   views.forEach((view) => looking.observe(view));
   new MutationObserver(() => { colors = null; touch("look"); }).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   if (props.upload_id) {
-    const files = uploads(element, props.upload_id, shown);
+    const said = new URLSearchParams(location.hash.slice(1));
+    files = uploads(element, props.upload_id, shown, said.has("image") && said.get("tab") !== "lesson"); // the lesson has its own
     const box = host.querySelector(".pvi-upload");
     box.hidden = false;
     box.querySelector("button").addEventListener("click", files.open);
@@ -434,5 +445,5 @@ export function mount({ element, props, trigger, watch }) {
   api.scene = large(host, api.show);
   host.pvInstrument = api;
   api.show(null);
-  follow({ props, watch }, (next) => { if (next && (picture || next.index || next.error)) receive(next); else ask(props.first, state.seed); });
+  follow({ props, watch }, (next) => { if (next && (picture || next.index || next.error)) receive(next); else first(); });
 }
