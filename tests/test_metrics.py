@@ -15,7 +15,6 @@ from pixelviz.data.assets import CLASSIFIER, FID_REFERENCE
 from pixelviz.data.sets import load_images
 from pixelviz.measure.metrics import (
     MetricError,
-    feature_statistics,
     features_of,
     fid,
     kid,
@@ -25,6 +24,7 @@ from pixelviz.measure.metrics import (
     save_statistics,
     scale_range,
     ssim,
+    statistics_of,
 )
 from pixelviz.models.classifier import (
     Classifier,
@@ -147,7 +147,7 @@ def frechet(x: np.ndarray, y: np.ndarray) -> float:
 def test_fid_is_the_closed_form(garments, extractor):
     images = garments.images
     real, other = images[:400], 255 - images[300:700]
-    reference = feature_statistics(real, extractor)
+    reference = statistics_of(features_of(real, extractor))
     with torch.no_grad():
         x, y = (extractor(part).double().numpy() for part in (real, other))
     assert fid(reference, other, extractor) == pytest.approx(frechet(x, y), rel=1e-5)
@@ -157,7 +157,7 @@ def test_fid_is_the_closed_form(garments, extractor):
 
 def test_fid_of_shifted_features_is_the_squared_shift():
     images = torch.randint(0, 200, (300, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    reference = feature_statistics(images, Pixels())
+    reference = statistics_of(features_of(images, Pixels()))
     assert reference.number == 300
     assert fid(reference, images + 10, Pixels()) == pytest.approx(3 * 10**2, rel=1e-6)
     spread = torch.stack([images, images], 1).flatten(0, 1)

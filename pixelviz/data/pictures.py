@@ -58,11 +58,6 @@ def scale_image(scale: Tensor, rate: float, floor: float) -> np.ndarray:
     return last_channel(to_bytes((scale - low) / (high - low) if high > low else torch.ones_like(scale), 0.0))
 
 
-def to_rgb(frames: np.ndarray) -> np.ndarray:
-    """(..., H, W, 1 or 3) to (..., H, W, 3)."""
-    return np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
-
-
 def as_bytes(values: np.ndarray) -> np.ndarray:
     """uint8 of values in [0, 1], rounded; what lies outside is clipped, not-a-number becomes 0."""
     return (np.clip(np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0), 0, 1) * 255).round().astype(np.uint8)

@@ -88,11 +88,6 @@ def features_of(images: Tensor, extractor: nn.Module, batch: int = 250) -> Tenso
     return torch.cat([extractor(part).float().cpu() for part in images.split(batch)])
 
 
-def feature_statistics(images: Tensor, extractor: nn.Module, batch: int = 250) -> FeatureStatistics:
-    """Statistics of `extractor`'s features (N, D) of uint8 images (N, C, H, W)."""
-    return statistics_of(features_of(images, extractor, batch))
-
-
 def statistics_of(features: Tensor) -> FeatureStatistics:
     """Statistics of features (N, D)."""
     features = features.double()

@@ -192,54 +192,24 @@ def _noise_estimate(scheduler: Any, network: Callable[[Tensor, int], Tensor], x:
     return output if kind == "epsilon" else (x - signal * output) / spread
 
 
-def ddpm(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 1000) -> Iterator[SampleStep]:
-    """Ancestral sampling, x0_hat clipped to [-1, 1] at every step. Raises SamplerError or MissingPart."""
-    return _solve("DDPMScheduler", model, start, noise, passes, **ANCESTRAL)
+# --- The methods: what each takes of diffusers, and what is best for a network without a configuration of its own.
+# Each is a sampler (model, start, noise, passes), and raises SamplerError or MissingPart.
 
+ddpm = partial(_solve, "DDPMScheduler", **ANCESTRAL)  # x0_hat clipped to [-1, 1] at every step
 
-def ddim(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 50) -> Iterator[SampleStep]:
-    """Deterministic (eta = 0). Raises SamplerError or MissingPart.
+# Without diffusers' clipping of x0_hat: it keeps the noise estimate as it was, so that every step, however short, moves
+# x by as much as was clipped, and more steps give worse images.
+ddim = partial(_solve, "DDIMScheduler", even=True, timestep_spacing="trailing", clip_sample=False)
 
-    Without diffusers' clipping of x0_hat: it keeps the noise estimate as it was, so that every step, however
-    short, moves x by as much as was clipped, and more steps give worse images.
-    """
-    settings = {"timestep_spacing": "trailing", "clip_sample": False}
-    return _solve("DDIMScheduler", model, start, noise, passes, even=True, **settings)
+# On its authors' steps for CIFAR-10, as DPM-Solver++ of order 1, which is DDIM (Lu et al. 2022, Section 4): diffusers'
+# own takes even steps alone.
+ddim_quadratic = partial(_solve, "DPMSolverMultistepScheduler", quadratic=True, always={"solver_order": 1})
 
+dpm_solver = partial(_solve, "DPMSolverMultistepScheduler", use_lu_lambdas=True)  # second order, data prediction
+dpm_solver_clipped = partial(dpm_solver, always=CLIPPED)
+unipc = partial(_solve, "UniPCMultistepScheduler", use_exponential_sigmas=True)  # its corrector reuses the next run
+unipc_clipped = partial(unipc, always=CLIPPED)
 
-def ddim_quadratic(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 50) -> Iterator[SampleStep]:
-    """DDIM on its authors' steps for CIFAR-10. Raises SamplerError or MissingPart.
-
-    As DPM-Solver++ of order 1, which is DDIM (Lu et al. 2022, Section 4): diffusers' own takes even steps alone.
-    """
-    always = {"solver_order": 1}
-    return _solve("DPMSolverMultistepScheduler", model, start, noise, passes, quadratic=True, always=always)
-
-
-def dpm_solver(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 20) -> Iterator[SampleStep]:
-    """DPM-Solver++(2M): multistep, second order, data prediction. Raises SamplerError or MissingPart."""
-    return _solve("DPMSolverMultistepScheduler", model, start, noise, passes, use_lu_lambdas=True)
-
-
-def dpm_solver_clipped(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 20) -> Iterator[SampleStep]:
-    """DPM-Solver++(2M) with x0_hat clipped at every step. Raises SamplerError or MissingPart."""
-    return _solve("DPMSolverMultistepScheduler", model, start, noise, passes, use_lu_lambdas=True, always=CLIPPED)
-
-
-def unipc(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 10) -> Iterator[SampleStep]:
-    """UniPC of order 2 (its corrector reuses the next step's evaluation). Raises SamplerError or MissingPart."""
-    return _solve("UniPCMultistepScheduler", model, start, noise, passes, use_exponential_sigmas=True)
-
-
-def unipc_clipped(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 10) -> Iterator[SampleStep]:
-    """UniPC of order 2 with x0_hat clipped at every step. Raises SamplerError or MissingPart."""
-    return _solve("UniPCMultistepScheduler", model, start, noise, passes, use_exponential_sigmas=True, always=CLIPPED)
-
-
-def sde_pc(model: Any, start: PeerStart, noise: ImageNoise, *, passes: int = 1000) -> Iterator[SampleStep]:
-    """Predictor-corrector sampling of the variance-preserving SDE, two evaluations a step.
-
-    The corrector is one Langevin step with the twin's score, the predictor DDPM's ancestral step, which Song et
-    al. (2021b, Appendix E) show to be one. diffusers has this sampler for variance-exploding models only.
-    """
-    return _solve("DDPMScheduler", model, start, noise, passes, corrects=True, **ANCESTRAL)
+# The variance-preserving SDE: one Langevin step with the twin's score, and as predictor DDPM's ancestral step, which
+# Song et al. (2021b, Appendix E) show to be one. diffusers has this sampler for variance-exploding models only.
+sde_pc = partial(_solve, "DDPMScheduler", corrects=True, **ANCESTRAL)
