@@ -41,7 +41,8 @@ def _docstring(module: str, name: str) -> str:
     """The docstring of a module's function, read and not imported."""
     file = Path(__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
     body = ast.parse(file.read_text(encoding="utf-8")).body
-    return next(ast.get_docstring(node) for node in body if isinstance(node, ast.FunctionDef) and node.name == name)
+    found = (node for node in body if isinstance(node, ast.FunctionDef) and node.name == name)
+    return ast.get_docstring(next(found)) or ""
 
 
 def _cli(called: str | None) -> typer.Typer:

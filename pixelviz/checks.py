@@ -62,7 +62,7 @@ Whole = Annotated[int, BeforeValidator(_as_whole)]  # in a declaration; 3.0 coun
 
 def one_of(options: Callable[[], Iterable[str]]) -> BeforeValidator:
     """In a declaration: one of the options that there are when it is checked."""
-    return BeforeValidator(lambda value, info: choice(info.field_name, value, options()))
+    return BeforeValidator(lambda value, info: choice(str(info.field_name), value, options()))
 
 
 def parse_pixels(pixels: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -52,7 +52,7 @@ def declared(error: type[Exception], **options: Any) -> Callable[[type[Declared]
                 raise error(sentence(found, made)) from None
 
         made.__init__ = __init__  # type: ignore[method-assign]
-        return made
+        return cast("type[Declared]", made)
 
     return wrap
 
@@ -97,7 +97,7 @@ def sentence(error: ValidationError, kind: Any, name: str = "") -> str:
         return f"the configuration is incomplete: it lacks {', '.join(missing)}."
     first = found[0]
     if first["type"] in ("value_error", "assertion_error"):  # a check of several fields, in its own words
-        return str(first["ctx"]["error"])
+        return str(first.get("ctx", {}).get("error"))
     where = first["loc"]
     if hasattr(kind, "__pydantic_fields__") and isinstance(where[0], int):  # an argument without its name
         where = (list(kind.__pydantic_fields__)[where[0]], *where[1:])

@@ -43,7 +43,7 @@ class Compute:
 
     def place(self, value: Module) -> Module:
         """A network on the device; channels_last is what convolutions are fastest in on processors and on GPUs."""
-        return value.to(device=self.device, memory_format=torch.channels_last)
+        return value.to(self.device).to(memory_format=torch.channels_last)
 
     def images(self, values: Tensor) -> Tensor:
         """Images (B, C, H, W) on the device, in the networks' layout."""
@@ -153,15 +153,15 @@ def together(device: str, precision: str, compiled: bool) -> tuple[Accelerator, 
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
     state = processes(device)
+    given = torch.device("cpu") if state.device is None else state.device
     # Precision and placing are decided here; no buffer changes in training, so none need to be sent round.
     accelerator = Accelerator(
-        cpu=state.num_processes > 1 and state.device.type == "cpu",
+        cpu=state.num_processes > 1 and given.type == "cpu",
         mixed_precision="no",
         device_placement=False,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     if state.num_processes > 1:
-        given = state.device
         if device not in ("auto", given.type):
             raise ConfigError(f"accelerate started this process for {given.type}, not {device}; leave --device out.")
         device = str(given) if given.type == "cuda" else given.type

@@ -54,6 +54,10 @@ class Table(Mapping[str, R], Generic[R]):
             raise self.error(f"there is no {self.what} {name!r}; there are: {', '.join(self)}.")
         return self._rows[name]
 
+    def get(self, name: str | None) -> R | None:  # type: ignore[override]  # without another default
+        """The row of that name, None where there is none."""
+        return self._rows.get(name) if name is not None else None
+
     @property
     def first(self) -> str:
         """The name of the first row."""

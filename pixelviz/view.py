@@ -74,9 +74,9 @@ class ExportError(ValueError):
     """A request that gives nothing to export; the message says what to do."""
 
 
-def _slider(default: float, low: float, high: float, step: float, description: str, **bounds: float) -> Any:
+def _slider(default: float, low: float, high: float, step: float, description: str, **bounds: Any) -> Any:
     """A number that the screen has a slider for, from low to high; `bounds` are wider."""
-    extra = {"min": low, "max": high, "step": step}
+    extra: dict[str, Any] = {"min": low, "max": high, "step": step}
     return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 
@@ -132,7 +132,7 @@ class View:
         names = {path.stem: label for label, path in EXAMPLES}
         if "picture" not in state:
             state |= {"picture": PICTURES.keep(EXAMPLES[0][1]), "example": EXAMPLES[0][1].stem}
-        about = {"name": names[state["example"]]} if state.get("example") in names else {}
+        about: dict[str, Any] = {"name": names[state["example"]]} if state.get("example") in names else {}
         return cls(**{key: state[key] for key in ("picture", *DEFAULTS) if key in state}, **about)
 
     def but(self, **changes: Any) -> View:
@@ -150,7 +150,8 @@ class View:
         for key, default in DEFAULTS.items():
             field = fields_of(cls)[key]
             ends = {end: getattr(b, at) for b in field.metadata for end, at in ENDS.items() if hasattr(b, at)}
-            found[key] = {"default": default, **ends, **(field.json_schema_extra or {})}
+            slider = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+            found[key] = {"default": default, **ends, **slider}
         return found
 
     # --- What follows from it
@@ -239,7 +240,7 @@ class View:
                 values[method][:, :, i] = x.mean((1, 2)), x.var((1, 2))
                 if i in kept:
                     frames[method][i] = shown(torch.from_numpy(x), self.floor)
-        return Walk({method: tuple(values[method]) for method in METHODS}, frames)
+        return Walk({method: (values[method][0], values[method][1]) for method in METHODS}, frames)
 
     # --- As a file
 

@@ -16,6 +16,7 @@ from pixelviz.config import MAX_SEED, PRECISIONS, DataConfig, ModelConfig
 
 if TYPE_CHECKING:
     from pixelviz.data.image_set import ImageSet
+    from pixelviz.progress import Progress as Measuring
     from pixelviz.store.checkpoints import Record
 
 Step = TypeVar("Step")
@@ -56,6 +57,12 @@ def watched(what: str, steps: Iterable[Step]) -> Iterator[Step]:
                 about = {"description": getattr(step, "what", what), "total": getattr(step, "total", None)}
                 progress.update(task, completed=done, **about)
             yield step
+
+
+def measured(what: str, steps: Iterable[Measuring]) -> dict[str, Any]:
+    """What long work measured, watched to its end."""
+    *_, last = watched(what, steps)
+    return last.figures or {}
 
 
 def show_table(

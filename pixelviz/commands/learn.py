@@ -82,9 +82,12 @@ def _asked(
     if not resume:
         row = PRESETS.find(preset_name or PRESETS.first)
         base = read or Recipe(DataConfig(data=FIRST), row.config, row.training)
-        if base.data is None and "data" not in source:
+        if "data" in source:
+            data = DataConfig(**source)
+        elif base.data is not None:
+            data = replace(base.data, **source)
+        else:
             raise typer.BadParameter(f"{config} does not say which data were learnt; give them with --data.")
-        data = DataConfig(**source) if "data" in source else replace(base.data, **source)
         return Recipe(
             data, replace(base.model, **model), replace(base.training, **settings), replace(base.watch, **watch)
         )
@@ -135,6 +138,7 @@ def train(
     if (folder := source.get("data")) and folder not in DATASETS:  # the record's is found again from anywhere
         source["data"] = str(Path(folder).expanduser().resolve())
     recipe = _asked(out, preset_name, config, resume, source, model, settings, watch)
+    assert recipe.data is not None  # `_asked` sees to it
     if resume:
         recorded = checkpoints.read_config(out)[2].training
         if recorded and set(recorded.get("parts", ())) != set(recipe.training.parts):

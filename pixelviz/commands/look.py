@@ -22,7 +22,7 @@ def _counts(row: Preset) -> dict[str, int]:
     from pixelviz.models.pixel_aware import PixelAwareModel
 
     with torch.device("meta"):
-        return PixelAwareModel(row.config).parameter_counts()
+        return {**PixelAwareModel(row.config).parameter_counts()}
 
 
 def inspect(
@@ -40,9 +40,9 @@ def inspect(
         model, title = checkpoints.load(checkpoint).model, checkpoint.name
         config, counts, card = model.config, model.parameter_counts(), checkpoint / checkpoints.CARD
     else:
-        row = PRESETS.find(preset_name)
-        config, counts, card, title = row.config, _counts(row), None, preset_name
-        paper = PARAMETERS.get(row.paper, {})
+        row = PRESETS.find(str(preset_name))
+        config, counts, card, title = row.config, _counts(row), None, row.name
+        paper = PARAMETERS.get(row.paper or "", {})
     parts: dict[str, dict[str, float]] = {part: {"parameters": number} for part, number in counts.items()}
     table = Table("part", "parameters", title=title)
     if paper:

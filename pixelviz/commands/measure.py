@@ -18,9 +18,9 @@ from pixelviz.commands.common import (
     Precision,
     console,
     images_of,
+    measured,
     show_table,
     source_of,
-    watched,
     write_result,
 )
 from pixelviz.commands.options import Options, takes
@@ -75,8 +75,7 @@ def evaluate(
     if second is None and reference is not None and isinstance(reference.extractor, ImageNetFeatures):
         second = reference  # by which all four figures are given
     steps = evaluation.evaluate(loaded, compute, test.images, reference=reference, judge=second, **settings)
-    *_, state = watched("evaluating", steps)
-    figures = {"test_images": test.name, **state.figures, "held_out": _held_out(loaded, compute, test)}
+    figures = {"test_images": test.name, **measured("evaluating", steps), "held_out": _held_out(loaded, compute, test)}
     if nearest is not None:
         figures["nearest"] = _nearest(loaded, compute, images_of(source, config, allow_download=False), test, nearest)
     _show_figures(figures, test.name)
@@ -129,7 +128,7 @@ def _judges(
             console.print("For FID, KID, precision and recall: pip install 'pixelviz[judge]'.", style="yellow")
         return own, None
     try:
-        source = source_of(loaded.folder, loaded.record, {"data": data} if data else None)
+        source = source_of(loaded.home, loaded.record, {"data": data} if data else None)
     except typer.BadParameter:
         if own is None or wanted:
             raise
@@ -199,24 +198,11 @@ def bench(
     for one in others:
         for method, reason in one.refused.items():
             console.print(f"{one.name} as it is configured cannot run {method}: {reason}.", style="yellow")
-    run = benchmark.bench(
-        loaded,
-        compute,
-        json_file,
-        reference,
-        judge=second,
-        **settings,
-        peers=others,
-    )
-    *_, state = watched("measuring", run)
-    show_table(
-        report.head(state.figures),
-        report.table_rows(state.figures),
-        keys=2,
-        title=f"{checkpoint.name} and its peers",
-        caption=report.conditions(state.figures),
-    )
-    for one in report.verdicts(state.figures):
+    run = benchmark.bench(loaded, compute, json_file, reference, judge=second, **settings, peers=others)
+    figures = measured("measuring", run)
+    title, caption = f"{checkpoint.name} and its peers", report.conditions(figures)
+    show_table(report.head(figures), report.table_rows(figures), keys=2, title=title, caption=caption)
+    for one in report.verdicts(figures):
         console.print(one.text)
 
 
@@ -233,19 +219,18 @@ def energy(
     loaded = checkpoints.load(checkpoint, compute.device)
     source = source_of(checkpoint, loaded.record, {"data": data} if data else None)
     test = images_of(source, loaded.model.config, split="test", limit=images, allow_download=False)
-    *_, state = watched("measuring", residuals.residual_errors(loaded.model, compute, test.images))
-    least = state.figures["least"]
+    figures = measured("measuring", residuals.residual_errors(loaded.model, compute, test.images))
+    least = figures["least"]
     console.print(
         f"Least energy at gamma {least['gamma']:g} for T = {least['T']}: {least['nats_per_value']:.4f} nats per value."
     )
     about = {"checkpoint": checkpoint.name, "weights": checkpoints.digest(checkpoint), "data": test.name}
-    write_result(json_file, about | state.figures)
+    write_result(json_file, about | figures)
 
 
 def _bench_cost(name: str, config: ModelConfig, json_file: Path | None, device: str, batch: int, repeats: int) -> None:
     """What a preset costs, as a table and as JSON."""
-    *_, state = watched("building", costs.measure(config, device=device, batch=batch, repeats=repeats))
-    figures = state.figures
+    figures = measured("building", costs.measure(config, device=device, batch=batch, repeats=repeats))
     console.print(_cost_table(name, batch, figures))
     write_result(json_file, {"preset": name, **figures})
 

@@ -58,6 +58,8 @@ class _Helper:
         timer = threading.Timer(WALL_SECONDS, self.process.kill)
         timer.start()
         try:
+            assert self.process.stdin is not None  # both are pipes
+            assert self.process.stdout is not None
             _write(self.process.stdin, data)
             about = json.loads(_read(self.process.stdout))
             if "error" in about:

@@ -53,13 +53,10 @@ def formats() -> tuple[str, ...]:
 
 def resize(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """(H, W, C) to (*shape, C) with Pillow's Lanczos filter, which widens as it shrinks; clipped to [0, 1]."""
-    planes = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(shape[::-1], Image.Resampling.LANCZOS)
-        )
-        for plane in pixels.transpose(2, 0, 1)
-    ]
-    return np.clip(np.stack(planes, axis=-1).astype(np.float64), 0, 1)
+    size, lanczos = (shape[1], shape[0]), Image.Resampling.LANCZOS
+    planes = (Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in pixels.transpose(2, 0, 1))
+    resized = np.stack([np.asarray(plane.resize(size, lanczos)) for plane in planes], axis=-1)
+    return np.clip(resized.astype(np.float64), 0, 1)
 
 
 def check_size(columns: int, rows: int) -> None:
@@ -173,7 +170,7 @@ def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
     if orientation not in range(2, 9):
         return image
     notes.append("Turned upright, as its EXIF data says.")
-    return ImageOps.exif_transpose(image)
+    return ImageOps.exif_transpose(image) or image
 
 
 # --- More than 8 bits
@@ -285,9 +282,10 @@ def _convert(image: Image.Image, profile: Any) -> Image.Image:
     """To sRGB, mode RGB, by the relative colorimetric intent: white stays white."""
     from PIL import ImageCms
 
-    return ImageCms.profileToProfile(
-        image, profile, _srgb(), renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC, outputMode="RGB"
-    )
+    intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+    converted = ImageCms.profileToProfile(image, profile, _srgb(), renderingIntent=intent, outputMode="RGB")
+    assert converted is not None  # it was not changed in place
+    return converted
 
 
 def _is_srgb(profile: Any) -> bool:

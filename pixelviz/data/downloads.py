@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,7 +45,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def of_torchvision(title: str, inside: str, open_set: Callable[[Path, bool], object], allow_download: bool):
+def of_torchvision(title: str, inside: str, open_set: Callable[[Path, bool], Any], allow_download: bool) -> Any:
     """A torchvision data set from where it lies (its folder `inside` one of `roots`), or downloaded.
 
     `open_set(root, download)` checks the files' sums before it reads them. Raises DataError.

@@ -90,8 +90,9 @@ def read(folder: Path, split: str, keep: np.ndarray | None = None) -> Iterator[t
     """A sheet's faces and their labels, int64 (n,), at a time; of those whose place in the whole is in `keep`."""
     chosen, first = [], 0
     for sheet in sheets(folder, split):
-        here = slice(None) if keep is None else keep[(first <= keep) & (keep < first + sheet.count)] - first
-        if keep is None or len(here):
+        if keep is None:
+            chosen.append((sheet, slice(None)))
+        elif len(here := keep[(first <= keep) & (keep < first + sheet.count)] - first):
             chosen.append((sheet, here))
         first += sheet.count
     with ThreadPoolExecutor(2) as pool:
@@ -160,14 +161,14 @@ def _check_tools(packages: Path) -> None:
     if not (packages / "node_modules" / "@dicebear" / "collection").is_dir():
         raise ImageError(f"drawing faces needs DiceBear's packages; {ask}, or name their folder with --packages.")
     try:
-        import resvg_py  # noqa: F401
+        import resvg_py  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ImageError("drawing faces needs the package resvg-py: pip install resvg-py.") from None
 
 
 def _render(name: str, first: int, last: int, packages: Path) -> Iterator[np.ndarray]:
     """Faces first..last-1 of a style, uint8 (64, 64, 3): drawn at twice the size, and halved by averaging."""
-    import resvg_py
+    import resvg_py  # pyright: ignore[reportMissingImports]  # only who draws anew has it
 
     # The name of a style is ours, not the user's: nothing here is a shell's to read.
     command = ["node", "--input-type=module", "-e", SCRIPT, name, str(first), str(last)]

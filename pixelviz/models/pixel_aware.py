@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor, nn
 
-from pixelviz.config import PAPER_PARTS, PARTS, ModelConfig
+from pixelviz.config import PAPER_PARTS, PARTS, ModelConfig, Part
 from pixelviz.models.parallel_unet import LinearTwin, ParallelUNet
 from pixelviz.models.scale_vae import ScaleVAE
 from pixelviz.process.schedules import image_from_scale, schedule_of
@@ -50,7 +50,7 @@ class PixelAwareModel(nn.Module):
         return super().__getattr__(name)
 
     @property
-    def parts(self) -> tuple[str, ...]:
+    def parts(self) -> tuple[Part, ...]:
         """The parts that are present."""
         return tuple(part for part in PARTS if self._modules.get(part) is not None)
 
@@ -84,6 +84,6 @@ class PixelAwareModel(nn.Module):
         """The step i for n images, (n,): int64 for a whole one, float32 otherwise."""
         return torch.full((n,), i, device=self.device)
 
-    def parameter_counts(self) -> dict[str, int]:
+    def parameter_counts(self) -> dict[Part, int]:
         """Trainable numbers per part."""
         return {part: sum(p.numel() for p in getattr(self, part).parameters()) for part in self.parts}

@@ -24,12 +24,12 @@ class Form(NamedTuple):
 
 
 # Eq. 4's denominator with the noise of x_j; the denominator as it stands, with the noise of one step; and the v-form.
-FORMS = {
+FormName = Literal["printed", "letter", "v"]
+FORMS: dict[FormName, Form] = {
     "printed": Form(reverse.printed_step, "eps", True),
     "letter": Form(reverse.letter_step, "xi", True),
     "v": Form(reverse.v_step, "v", False),
 }
-FormName = Literal["printed", "letter", "v"]
 
 
 def _settings(x0, copies: int) -> Tensor:

@@ -81,7 +81,7 @@ class Catalog:
                 found: Found | str = f"it has no {WEIGHTS}."
                 if stamp[1]:
                     size = (folder / WEIGHTS).stat().st_size
-                    found = Found(name, folder, kind, config, parts, record.data.id, size, stamp)
+                    found = Found(name, folder, kind, config, parts, record.data.id or "", size, stamp)
             except Exception as error:  # whatever is wrong with one folder must not hide the others
                 found = friendly(error).replace(f"{folder}", name)
             known = (stamp, found)

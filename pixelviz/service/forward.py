@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from pixelviz.service import payloads
@@ -26,7 +25,9 @@ def instrument_value(view: View, *, known: bool = False, **about: Any) -> str:
 
 def finite_or_none(values: torch.Tensor) -> list:
     """Nested lists for JSON, with None for infinity and NaN."""
-    return np.where(values.isfinite(), values.numpy().astype(object), None).tolist()
+    told = values.numpy().astype(object)
+    told[~values.isfinite().numpy()] = None
+    return told.tolist()
 
 
 def curves_json(view: View) -> dict[str, Any]:

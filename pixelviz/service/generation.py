@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -172,7 +172,7 @@ class Generation:
         return self.x
 
     @property
-    def magnitudes(self) -> tuple[tuple[int, float], ...]:
+    def magnitudes(self) -> tuple[tuple[float, float], ...]:
         """(i, root mean square of x_i over all images), for the steps kept in the film."""
         return self.film.magnitudes()
 
@@ -184,7 +184,8 @@ class Generation:
     @property
     def times_faster(self) -> float | None:
         """How often this would go into 1000 closed-loop runs."""
-        return self.closed_loop_seconds / self.seconds_per_image if self.done else None
+        whole, each = self.closed_loop_seconds, self.seconds_per_image
+        return None if whole is None or each is None else whole / each
 
     def trajectory(self, k: int, frames: int = 12) -> np.ndarray:
         """Image k's way from x_T (first) to the image (last), uint8 (frames, H, W, C); fewer if fewer are kept."""
@@ -220,14 +221,16 @@ def _closed_loop(model: PixelAwareModel, x: Tensor, pool: Pool) -> float:
     return CLOSED_LOOP_RUNS * seconds
 
 
-def run_generation(model: PixelAwareModel, settings: Settings, pool: Pool) -> Iterator[Generation]:
+def run_generation(model: PixelAwareModel, settings: Settings, pool: Pool) -> Generator[Generation]:
     """Draw images; yields the first state, then about ten reports a second, then the one that is `done`.
 
     What is short (`turns.lane`) is drawn in one go, with what others ask for meanwhile; of what is long the turn is
     taken for one step at a time, so closing or forgetting the generator frees everything.
     """
     config, n = model.config, settings.n
-    film = Film(config, n, SAMPLERS[settings.sampler].states(config, settings.passes))
+    states = SAMPLERS[settings.sampler].states
+    assert states is not None  # every one of ours has them
+    film = Film(config, n, states(config, settings.passes))
     state = Generation(
         i=config.T,
         T=config.T,
@@ -246,6 +249,7 @@ def run_generation(model: PixelAwareModel, settings: Settings, pool: Pool) -> It
     else:
         for drawn in _drawn_alone(model, settings, state, pool):
             yield (state := drawn)
+    assert state.working is not None  # all are drawn
     yield replace(
         state,
         i=0,
@@ -280,7 +284,8 @@ def _drawn_alone(model: PixelAwareModel, settings: Settings, state: Generation, 
     state = replace(state, notes=notes)
     reported, first = -math.inf, 0
     while first < n:
-        steps = draw(model, pool.compute, **asdict(settings) | {"n": min(batch, n - first)}, first=first)
+        asked: dict[str, Any] = asdict(settings) | {"n": min(batch, n - first)}
+        steps = draw(model, pool.compute, **asked, first=first)
         short = False
         while True:
             with turn.long():

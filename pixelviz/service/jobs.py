@@ -188,9 +188,10 @@ class TrainingJobs:
                 )
             plan = self._plan(Asked(**asked))
             context = multiprocessing.get_context(START)
-            self._pipe, far_end = context.Pipe()
-            self._process = context.Process(target=work, args=(plan, far_end), name="training")
-            self._process.start()
+            pipe, far_end = context.Pipe()
+            process = context.Process(target=work, args=(plan, far_end), name="training")
+            process.start()
+            self._process, self._pipe = process, pipe
             far_end.close()
             atexit.register(self.end)  # before multiprocessing's own, which would wait for the last step
             self._curves, self._began = {}, time.monotonic()
@@ -204,7 +205,8 @@ class TrainingJobs:
                 steps=plan.training.steps,
                 message="Starting, and reading the data.",
             )
-            self._thread = threading.Thread(target=self._follow, args=(plan,), name="training", daemon=True)
+            told = plan, process, pipe
+            self._thread = threading.Thread(target=self._follow, args=told, name="training", daemon=True)
             self._thread.start()
         return self.status()
 
@@ -214,14 +216,14 @@ class TrainingJobs:
         Anyone may stop a training; `owner` is who asked, for the message.
         """
         with self._lock:
-            thread, running = self._thread, self._status.running
-            if running:
+            thread, pipe, running = self._thread, self._pipe, self._status.running
+            if running and pipe is not None:
                 with suppress(OSError):  # it is ending already
-                    self._pipe.send("stop")
+                    pipe.send("stop")
                 other = owner is not None and owner != self._status.owner
                 by = " by another visitor" if other else ""
                 self._status = replace(self._status, message=f"Stopping{by}, after the step in progress.")
-        if not running:
+        if not running or thread is None:
             return replace(self.status(), message="No training is running.")
         thread.join(STOP_SECONDS)
         return self.status()
@@ -230,7 +232,7 @@ class TrainingJobs:
         """Pass SIGTERM on to a training, which saves and ends; waits for that, at most `seconds`."""
         with self._lock:
             process, thread = self._process, self._thread
-        if process is not None and process.is_alive():
+        if process is not None and thread is not None and process.is_alive():
             process.terminate()
             thread.join(seconds)
 
@@ -283,21 +285,22 @@ class TrainingJobs:
         with self._lock:
             self._status = replace(self._status, **changes)
 
-    def _follow(self, plan: Plan) -> None:
+    def _follow(self, plan: Plan, process: BaseProcess, pipe: Connection) -> None:
         """Hear what the process tells until it has ended, in whatever way."""
         with suppress(EOFError, OSError):
             while True:
-                news = self._pipe.recv()
+                news = pipe.recv()
                 self._note(news) if isinstance(news, TrainStep) else self._update(**news)
-        self._process.join()
+        process.join()
         atexit.unregister(self.end)
-        self._pipe.close()
-        end = {} if self._status.state in ENDED else {"state": "failed", "error": self._how_it_ended(plan)}
+        pipe.close()
+        end = {}
+        if self._status.state not in ENDED:
+            end = {"state": "failed", "error": self._how_it_ended(plan, process.exitcode or 0)}
         self._update(running=False, seconds=time.monotonic() - self._began, eta_seconds=None, **end)
 
-    def _how_it_ended(self, plan: Plan) -> str:
+    def _how_it_ended(self, plan: Plan, code: int) -> str:
         """One line on a process that said nothing when it ended."""
-        code = self._process.exitcode
         if code < 0:
             how = f"was killed ({signal.Signals(-code).name}), as happens where memory runs out"
         else:

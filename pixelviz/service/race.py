@@ -68,8 +68,10 @@ class Lane:
         in_all = SAMPLERS[self.case.method].yields(self.model.config, self.case.passes)
         return min(1.0, max(0, self.states - 1) / max(1, in_all - 1))
 
-    def strip(self) -> str:
-        """The images side by side as a data URI; unfinished ones each stretched to their own range."""
+    def strip(self) -> str | None:
+        """The images side by side as a data URI, None before the first; unfinished ones are each stretched."""
+        if self.x is None:
+            return None
         shown = to_bytes(self.x, self.model.config.floor) if self.place else stretched(self.x)
         return pictures.data_uri(pictures.tile(last_channel(shown), len(shown)))
 
@@ -96,7 +98,7 @@ class Race:
                     "place": lane.place,
                     "fid": found,
                     "count": len(lane.x) if lane.x is not None else 0,
-                    "strip": lane.strip() if lane.x is not None else None,
+                    "strip": lane.strip(),
                 }
             )
         return json.dumps({"lanes": lanes, "done": self.done, "status": self.status()})

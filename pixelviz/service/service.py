@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,11 +101,11 @@ class Service:
         Raises ServiceError where the data that it learnt are no data set of the app.
         """
         loaded = self.checkpoint(name)
-        if loaded.record.data.id not in DATASETS:
+        if (learnt := DATASETS.get(loaded.record.data.id)) is None:
             raise ServiceError(
                 f"{name} learnt {loaded.record.data}, which the app cannot load; run `pixelviz check` with --data."
             )
-        steps = check_against(loaded, self.compute, loaded.record.data.id)
+        steps = check_against(loaded, self.compute, learnt.name)
         while True:
             with self.turn.long():
                 step = next(steps)
@@ -129,7 +128,9 @@ class Service:
 
     def scale(self, name: str, view: View, i: int | None = None, tiled: bool = False) -> ScaleResult:
         """The result of `scale_steps`."""
-        return deque(self.scale_steps(name, view, i, tiled), maxlen=1).pop()
+        *_, last = self.scale_steps(name, view, i, tiled)
+        assert isinstance(last, ScaleResult)
+        return last
 
     def scale_over_i(self, name: str, view: View, steps: Sequence[int]) -> list[ScalePoint]:
         """SSIM of the estimate at each step, all with one noise."""

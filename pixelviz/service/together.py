@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -128,8 +128,10 @@ class Pool:
 
 
 class _Sized(Protocol):
-    done: bool
-    nbytes: int
+    @property
+    def done(self) -> bool: ...
+    @property
+    def nbytes(self) -> int: ...
 
 
 State = TypeVar("State", bound=_Sized)
@@ -138,7 +140,7 @@ State = TypeVar("State", bound=_Sized)
 class _Running(Generic[State]):
     """A computation that several watch, and that whoever wants its next state takes on."""
 
-    def __init__(self, states: Iterator[State]) -> None:
+    def __init__(self, states: Generator[State]) -> None:
         self.states = states
         self.lock = threading.Lock()
         self.watching = self.count = 0
@@ -155,6 +157,7 @@ class _Running(Generic[State]):
                     self.error = error
             if self.error is not None:
                 raise self.error
+            assert self.latest is not None
             return self.count, self.latest
 
 
@@ -171,7 +174,7 @@ class Answers(Generic[State]):
         self._lock = threading.Lock()
         self._running: dict[Hashable, _Running[State]] = {}
 
-    def ask(self, key: Hashable, begin: Callable[[], Iterator[State]]) -> Iterator[State]:
+    def ask(self, key: Hashable, begin: Callable[[], Generator[State]]) -> Iterator[State]:
         """The states of begin(), or of the one that runs already under this key, the last of which is `done`."""
         with self._lock:
             known = self._kept.get(key)

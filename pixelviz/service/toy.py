@@ -71,7 +71,7 @@ def toy_maps(picture: Picture | None, *asked: Any, **settings: Any) -> ToyMaps:
     toy = Toy(*asked, **settings)
     pixels = brightnesses(picture, toy.brightness)
     x0 = raise_to_floor(pixels, toy.floor)
-    how = {"forward_noise": toy.forward_noise, "fresh_noise": toy.fresh_noise}
+    how: dict[str, Any] = {"forward_noise": toy.forward_noise, "fresh_noise": toy.fresh_noise}
     if not toy.forward_noise:
         how["head_error"] = toy.head_error
     maps = {form: error_map(TOY_GAMMAS, TOY_STEPS, x0, form, **how) for form in FORMS}

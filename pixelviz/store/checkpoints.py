@@ -111,6 +111,13 @@ class Checkpoint:
     folder: Path | None = None
     stored_as: str = "float32"
 
+    @property
+    def home(self) -> Path:
+        """Its folder; raises CheckpointError where it was never saved."""
+        if self.folder is None:
+            raise CheckpointError("this model has not been saved: it has no folder.")
+        return self.folder
+
 
 def unwritten(folder: Path, error: OSError) -> CheckpointError:
     """What to say where a checkpoint's files cannot be written."""
@@ -258,7 +265,7 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     if bad := [key for key, value in weights.items() if not torch.isfinite(value).all()]:
         raise CheckpointError(f"{path} holds values that are not finite, first in {bad[0]}.")
     model.load_state_dict(weights)  # into float32, whatever the file has
-    model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     found = {weights[key].dtype for key, _ in model.named_parameters()}
     stored_as = next((name for name, dtype in DTYPES.items() if found == {dtype}), "float32")
     return Checkpoint(model, record, folder, stored_as)
@@ -266,11 +273,12 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
 
 def update_figures(checkpoint: Checkpoint, figures: dict[str, Any]) -> None:
     """Merge measured figures into config.json and the card of a checkpoint that has a folder."""
+    folder = checkpoint.home
     checkpoint.record = replace(checkpoint.record, figures={**checkpoint.record.figures, **figures})
-    config = json.loads((checkpoint.folder / CONFIG).read_text(encoding="utf-8"))
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     config["figures"] = checkpoint.record.figures
-    write_json(checkpoint.folder / CONFIG, config)
-    write_text(checkpoint.folder / CARD, model_card(checkpoint.folder.name, checkpoint.model, checkpoint.record))
+    write_json(folder / CONFIG, config)
+    write_text(folder / CARD, model_card(folder.name, checkpoint.model, checkpoint.record))
 
 
 def _table(figures: dict[str, Any]) -> list[str]:
@@ -326,7 +334,7 @@ def model_card(name: str, model: PixelAwareModel, record: Record) -> str:
     ]
     lines += ["", f"Trained on {record.data}, {record.seconds / 60:.0f} minutes in all on {record.device}."]
     if record.figures:
-        lines += ["", "## Measured", *_table(record.figures)]
+        lines += ["", "## Measured", *_table({**record.figures})]
     if record.notes:
         lines += ["", "## What was tried", "", *(f"- {note}" for note in record.notes)]
     lines += [

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pixelviz.store.checkpoints import CARD, CONFIG, WEIGHTS, CheckpointError
 
@@ -22,9 +22,10 @@ def reaching(what: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     # The class above the Hub's own is the HTTP library's, of which there have been three.
+    above = cast("type[Exception]", HfHubHTTPError.__mro__[1])
     try:
         yield
-    except (HfHubHTTPError.__mro__[1], HFValidationError, OSError) as error:
+    except (above, HFValidationError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise CheckpointError(f"{what} ({reason}).") from None
 

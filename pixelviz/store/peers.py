@@ -126,7 +126,7 @@ def _weights(folder: Path) -> tuple[Path, str | None]:
 
 def _scheduler(folder: Path) -> dict[str, Any]:
     """The scheduler's configuration; raises CheckpointError unless its noise is that of a DDPM."""
-    from diffusers.schedulers import KarrasDiffusionSchedulers
+    from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 
     places = [folder / name for name in ("scheduler_config.json", "scheduler/scheduler_config.json")]
     path = next((place for place in places if place.is_file()), None)
@@ -147,7 +147,8 @@ def _refused(name: str, predictor: Predictor, config: PeerConfig) -> dict[str, s
 
     Raises CheckpointError where none does.
     """
-    dry, found = PeerModel(name, Predictor(_Nothing(), predictor.scheduler, predictor.classes), config), {}
+    dry: Any = PeerModel(name, Predictor(_Nothing(), predictor.scheduler, predictor.classes), config)
+    found = {}
     steps = predictor.scheduler.get("num_train_timesteps", 1000)
     passes = next((k for k in range(2, steps) if steps % k == 0), 1)
     methods = [row.name for row in SAMPLERS.values() if row.fits(config, dry.parts)]
@@ -183,7 +184,7 @@ def load_peer(folder: Path | str, device: torch.device | str = "cpu") -> PeerMod
     if config.get("class_embed_type") is not None:
         raise CheckpointError(f"{folder} is told classes as {config['class_embed_type']}; only numbers will do.")
     scheduler = _scheduler(folder)
-    from diffusers import UNet2DModel  # takes seconds to import, which only peers need
+    from diffusers.models.unets.unet_2d import UNet2DModel  # takes seconds to import, which only peers need
 
     try:
         unet = UNet2DModel.from_pretrained(place, variant=variant, use_safetensors=True, local_files_only=True).float()
@@ -193,7 +194,7 @@ def load_peer(folder: Path | str, device: torch.device | str = "cpu") -> PeerMod
         raise CheckpointError(f"{place / WEIGHTS} holds values that are not finite, first in {bad[0]}.")
     predictor, shape = Predictor(unet, scheduler, config.get("num_class_embeds")), PeerConfig(channels, side)
     model = PeerModel(folder.resolve().name, predictor, shape)
-    model.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     x, none = torch.zeros(1, *shape.shape, device=device), torch.zeros(1, dtype=torch.int64, device=device)
     try:
         predictor(x, none, none if predictor.classes else None)

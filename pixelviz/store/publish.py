@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pixelviz.data.assets import ASSETS, CHECKPOINTS, HOME
 from pixelviz.store import checkpoints
@@ -87,7 +88,7 @@ def upload(repository: str, folders: Sequence[Path], *, private: bool = False) -
     with reaching(f"{repository} could not be written to the Hub"):
         for folder in folders:
             kind = folder.name
-            more = {"space_sdk": "gradio"} if kind == "space" else {}
+            more: dict[str, Any] = {"space_sdk": "gradio"} if kind == "space" else {}
             made = api.create_repo(repository, repo_type=kind, private=private, exist_ok=True, **more)
             api.upload_folder(repo_id=repository, folder_path=folder, repo_type=kind)
             addresses.append(str(made))
