@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from pixelviz.checks import ServiceError
-from pixelviz.claims import Curve, Plot
+from pixelviz.claims import Plot
 from pixelviz.config import PAPER_FLOOR, ConfigError
 from pixelviz.data.images import Picture
 from pixelviz.declare import declared
@@ -100,16 +100,13 @@ def gamma_energy(picture: Picture | None, floor: float) -> tuple[Plot, float, st
         energy_over(e, residuals.GAMMAS, residuals.PAPER_T, x0, shares) for e in (error, error.gaussian)
     )
     gamma, value = measured.best
-    plot = Plot(
-        f"Energy over gamma, least at {gamma:.3g}",
-        "γ",
-        "nats per value",
-        (
-            Curve("energy, R_φ's measured error", residuals.GAMMAS, measured.total.tolist()),
-            Curve("the same, were the residual Gaussian", residuals.GAMMAS, gaussian.total.tolist()),
-            Curve("of it the terminal gap", residuals.GAMMAS, measured.gap.tolist()),
-        ),
-    )
+    curves = {
+        "energy, R_φ's measured error": measured.total,
+        "the same, were the residual Gaussian": gaussian.total,
+        "of it the terminal gap": measured.gap,
+    }
+    label, axes = f"Energy over gamma, least at {gamma:.3g}", ("γ", "nats per value")
+    plot = Plot.over(label, axes, residuals.GAMMAS, curves)
     ends = (residuals.GAMMAS[0], residuals.GAMMAS[-1])
     said, theirs = (f"{g:.3g}" + ", the end of those tried" * (g in ends) for g in (gamma, gaussian.best[0]))
     whose = "their" if picture is None else "these"

@@ -178,10 +178,10 @@ def magnitudes(points: Sequence[tuple[int, float]], bounds: Mapping[str, Sequenc
     """
     T = max(i for i, _ in points)
     done = [T - i for i, _ in points]
-    drawn = [Curve("root mean square of x_i", done, [rms for _, rms in points])]
-    drawn += [Curve(name, done, values) for name, values in bounds.items()]
+    curves = {"root mean square of x_i": [rms for _, rms in points], **bounds}
     label = "Size of the values along the reverse trajectory, on a log axis"
-    return lines(Plot(label, "reverse steps made, T − i", "size", tuple(drawn), log=True), whole_x=True)
+    axes = "reverse steps made, T − i", "size"
+    return lines(Plot.over(label, axes, done, curves, log=True), whole_x=True)
 
 
 def _log_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
