@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from pixelviz.data.images import EXAMPLES
@@ -52,6 +52,21 @@ DRIVE = """async ([label, values]) => {
 }"""
 
 
+# The opening's film from its first moved frame to the sentence at its end: how often the browser came to draw.
+FILM = """async () => {
+  const seen = (test) => new Promise((done) => {
+    const look = () => (test() ? done() : requestAnimationFrame(look));
+    look();
+  });
+  const said = () => document.querySelector("#instrument .pvi-head p")?.textContent;
+  await seen(() => document.querySelector("#instrument .pv-instrument")?.pvInstrument?.state()?.t > 0.01 && !said());
+  const start = performance.now();
+  let frames = 0;
+  await seen(() => { frames += 1; return said(); });
+  return [frames, (performance.now() - start) / 1000];
+}"""
+
+
 def quantile(values: list[float], share: float) -> float:
     """The smallest value that at least this share of the values does not exceed."""
     return sorted(values)[math.ceil(share * len(values)) - 1]
@@ -72,6 +87,20 @@ def thread_times(trace: bytes) -> list[float]:
         if mine and index >= 0:
             times[index] += event["tdur"] / 1000
     return times
+
+
+def film(browser: Browser, url: str) -> dict:
+    """Frames a second of the opening on a first visit, and what script takes for a frame."""
+    page = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="no-preference").new_page()
+    page.goto(url)
+    page.wait_for_function(READY)
+    browser.start_tracing(page=page, categories=["devtools.timeline"])
+    frames, seconds = page.evaluate(FILM)
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    drawn = [e["tdur"] / 1000 for e in events if e["name"] == "FireAnimationFrame" and "tdur" in e]
+    busy = [one for one in drawn if one > 0.2]  # what only counts frames takes less
+    page.context.close()
+    return {"frames_a_second": frames / seconds, "seconds": seconds, "p95_frame_ms": quantile(busy, 0.95)}
 
 
 def drive(page: Page, label: str, values: list[float]) -> dict:
@@ -105,6 +134,7 @@ def measure(browser_path: str, events: int, side: int) -> dict:
             path = Path(folder) / "picture.png"
             Image.open(EXAMPLES[0][1]).convert("RGB").resize((side, side)).save(path)
             browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
+            opening = film(browser, url)
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             url += "#view=all"
             page.goto(url)
@@ -124,6 +154,7 @@ def measure(browser_path: str, events: int, side: int) -> dict:
                 "picture": f"{side}x{side}x3",
                 "events": events,
                 "first_picture_ms": statistics.median(first),
+                "film": opening,
             }
             for label, values in (
                 ("time", [round(200 * share) for share in shares]),
@@ -148,6 +179,9 @@ def main() -> None:
         parser.error("no Chromium was found; name one with --browser")
     found = measure(given.browser, given.events, given.side)
     print(f"first useful picture: {found['first_picture_ms']:.0f} ms")
+    shown = found["film"]
+    rate, script = shown["frames_a_second"], shown["p95_frame_ms"]
+    print(f"opening's film: {rate:.1f} frames a second, script p95 {script:.1f} ms a frame")
     for label in ("time", "gamma"):
         one = found[label]
         times = ", ".join(
