@@ -59,7 +59,7 @@ def test_numbers_are_written_for_people():
 def test_the_page_holds_every_claim_its_verdict_and_the_counts(context, verdicts):
     page = claims_view.page(context, verdicts)
     root = ElementTree.fromstring(f"<div>{page}</div>")
-    cards = {card.get("id"): card for card in root.iter("details")}
+    cards = {card.get("id"): card for card in root.iter("details") if card.get("class") == "pv-claim"}
     assert list(cards) == [f"claim-{id}" for id in CLAIMS]
     for id, verdict in verdicts.items():
         card = cards[f"claim-{id}"]
@@ -148,6 +148,10 @@ def test_claims_follow_the_instrument_and_can_be_filtered(page):
     open_tab(page, "Claims")
     page.locator(".pv-claim").first.wait_for()
     assert page.locator(".pv-claim").count() == len(CLAIMS)
+    sections = page.locator(".pv-claim-section")
+    assert sections.evaluate_all("all => all.map((one) => one.open)") == [True, *[False] * (sections.count() - 1)]
+    sections.nth(2).locator("> summary").click()
+    assert sections.nth(2).locator(".pv-claim:visible").count() == sections.nth(2).locator(".pv-claim").count()
     assert "γ = 20, T = 200" in page.locator(".pv-claim-settings").inner_text()
     page.locator(".pv-claim-filters button", has_text="slip").click()
     shown = page.locator(".pv-claim:visible")
@@ -170,6 +174,7 @@ def test_claims_follow_the_instrument_and_can_be_filtered(page):
 
 def test_claims_that_need_a_model_are_checked_on_request(page):
     open_tab(page, "Claims")
+    page.locator(".pv-claim-all").click()
     page.locator("#claim-eq14[data-verdict='not checked here']").wait_for()
     page.locator("#claims-run").click()
     page.locator("#claim-eq14[data-verdict='holds']").wait_for()

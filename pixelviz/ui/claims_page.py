@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
 
 from latex2mathml.converter import convert
 from markupsafe import Markup
 
-from pixelviz.claims import CLAIMS, VERDICTS, Context, Verdict
+from pixelviz.claims import CLAIMS, VERDICTS, Claim, Context, Verdict
 from pixelviz.service.claims import judged_for
 from pixelviz.ui import charts
 from pixelviz.ui.markup import joined, pieces, render
@@ -58,6 +58,16 @@ def statement(text: str) -> Markup:
     return joined(*(Markup(convert(part)) if k % 2 else part for k, part in enumerate(text.split("$"))))
 
 
+def _sections() -> list[tuple[str, list[Claim]]]:
+    return [(name, list(claims)) for name, claims in groupby(CLAIMS.values(), key=lambda claim: claim.section)]
+
+
+def _found(claims: Sequence[Claim], verdicts: Mapping[str, Verdict]) -> list[str]:
+    """The verdicts that there are of some claims."""
+    there = {verdicts[claim.id].verdict for claim in claims}
+    return [name for name in VERDICTS if name in there]
+
+
 def page(context: Context, verdicts: Mapping[str, Verdict]) -> Markup:
     """All claims as HTML, in the paper's order under its sections."""
     counts = Counter(verdict.verdict for verdict in verdicts.values())
@@ -66,7 +76,7 @@ def page(context: Context, verdicts: Mapping[str, Verdict]) -> Markup:
         summary=judged_for(context),
         verdicts=verdicts,
         counts=[(name, counts[name]) for name in VERDICTS if counts[name]],
-        sections=[(name, list(claims)) for name, claims in groupby(CLAIMS.values(), key=lambda claim: claim.section)],
+        sections=[(name, claims, _found(claims, verdicts)) for name, claims in _sections()],
         figures={id: charts.lines(v.plot, typeset=symbols, height=230) for id, v in verdicts.items() if v.plot},
         symbols=symbols,
         statement=statement,

@@ -1,4 +1,4 @@
-// The claims: which verdict is shown and what is unfolded outlives an update. Filters are plain buttons.
+// The claims: which verdict is shown and what is unfolded outlives an update; a filter unfolds all sections.
 
 import { chart } from "./plot_widget.js";
 
@@ -12,9 +12,10 @@ function draw(card) {
 
 /** @param {import("./page.js").Component} component */
 export function mount({ element, watch }) {
-  const open = new Set();
+  const open = new Set(["claims-1"]); // ids of cards and sections
   let shown = "";
 
+  const folds = () => /** @type {HTMLDetailsElement[]} */ ([...element.querySelectorAll("details:not([hidden])")]);
   function apply() {
     for (const button of element.querySelectorAll("[data-show]")) {
       button.setAttribute("aria-pressed", String(button.dataset.show === shown));
@@ -27,10 +28,11 @@ export function mount({ element, watch }) {
     }
     for (const section of element.querySelectorAll(".pv-claim-section")) {
       section.hidden = !section.querySelector(".pv-claim:not([hidden])");
+      section.open = open.has(section.id);
     }
     const all = element.querySelector(".pv-claim-all");
     if (all) {
-      const every = cards.filter((card) => !card.hidden).every((card) => card.open);
+      const every = folds().every((one) => one.open);
       all.setAttribute("aria-expanded", String(every));
       all.textContent = every ? "Close all" : "Open all";
     }
@@ -39,12 +41,15 @@ export function mount({ element, watch }) {
   element.addEventListener("click", (/** @type {any} */ event) => {
     const filter = event.target.closest("[data-show]");
     const all = event.target.closest(".pv-claim-all");
-    if (filter) shown = filter.dataset.show;
+    if (filter) {
+      shown = filter.dataset.show;
+      for (const section of element.querySelectorAll(".pv-claim-section")) open.add(section.id);
+    }
     if (all) {
       const close = all.getAttribute("aria-expanded") === "true";
-      for (const card of element.querySelectorAll(".pv-claim:not([hidden])")) {
-        if (close) open.delete(card.id);
-        else open.add(card.id);
+      for (const one of folds()) {
+        if (close) open.delete(one.id);
+        else open.add(one.id);
       }
     }
     if (filter || all) apply();
@@ -52,7 +57,7 @@ export function mount({ element, watch }) {
   // `toggle` does not bubble, but it can be caught on its way down.
   element.addEventListener("toggle", (/** @type {any} */ event) => {
     const card = event.target;
-    if (!card.matches(".pv-claim") || card.open === open.has(card.id)) return;
+    if (!card.matches(".pv-claim, .pv-claim-section") || card.open === open.has(card.id)) return;
     if (card.open) open.add(card.id);
     else open.delete(card.id);
     apply();
