@@ -222,6 +222,7 @@ def test_generate_shows_images_their_cost_and_how_they_were_made(visit):
 def test_train_twenty_steps_and_use_the_result_at_once(visit):
     page = visit.page
     visit.open("Train")
+    visit.see(page.locator("#train-examples figure", has_text="12 of 10,000 images"))
     page.locator("#steps input").fill("20")
     page.get_by_label("Batch").fill("4")
     visit.button("Start training").click()
@@ -236,14 +237,17 @@ def test_train_twenty_steps_and_use_the_result_at_once(visit):
     visit.button("Start training").click()
     visit.see(page.locator("#train-status", has_text="24 of 24"))
     visit.see(page.locator("#train-status", has_text="Finished"))
-    visit.open("Generate")
-    page.locator("#generate-checkpoint input").click()
-    visit.see(page.get_by_role("option", name=re.compile("compact")))
+    legend = page.get_by_label(re.compile("Training losses")).locator("xpath=ancestor::*[@class='pv-stage'][1]")
+    expect(legend).to_contain_text("parallel U-Net: error from noise alone")
+    visit.button("Generate with this model").click()
+    expect(page.locator("#generate-checkpoint input")).to_have_value(re.compile("compact"), timeout=PATIENCE)
+    visit.see(page.locator("#sheet", has_text="16 images in"))
 
 
 def test_checkpoints_are_described_and_bad_folders_refused(visit, tmp_path):
     visit.open("Checkpoints")
     visit.see(visit.page.get_by_text("squares").first)
+    visit.see(visit.page.locator("#checkpoint-samples img"))
     visit.see(visit.page.locator(".pv-table", has_text="parallel U-Net"))
     visit.page.get_by_label("Load another folder").fill(str(tmp_path / "nothing"))
     visit.button("Load folder").click()

@@ -102,7 +102,7 @@ def test_losses_are_drawn_on_a_log_axis():
     made = figure(charts.losses({"scale_vae/kl": [(1, 0.5), (2, 0.25)], "twin/x0": []}))
     assert made["layout"]["yaxis"]["type"] == "log"
     assert [(trace["name"], trace["x"], trace["y"]) for trace in made["data"]] == [
-        ("scale_vae: kl", [1, 2], [0.5, 0.25])
+        ("scale VAE: information in its code", [1, 2], [0.5, 0.25])
     ]
     assert made["layout"]["xaxis"]["dtick"] == 1, "there is no half step"
 

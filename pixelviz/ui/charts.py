@@ -160,10 +160,32 @@ def ssim_over_i(curves: Mapping[str, Sequence[tuple[int, float, float | None]]],
     )
 
 
+LOSSES = {  # as training reports them, part and loss; and in words
+    "scale_vae": "scale VAE",
+    "twin": "its twin",
+    "parallel_unet": "parallel U-Net",
+    "linear_twin": "linear-β twin",
+    "x0": "error of the image",
+    "x_delta": "error of the scale",
+    "log_x_delta": "error of the scale's logarithm",
+    "ssim": "likeness of the scale (SSIM, 1 is best)",
+    "kl": "information in its code",
+    "eps": "error of the noise",
+    "head_i": "error at the step it sees",
+    "all_heads": "error at all steps below",
+    "head_T": "error from noise alone",
+}
+
+
+def loss_in_words(name: str) -> str:
+    """`parallel_unet/v` as a person says it; what has no words here stays as it is."""
+    return ": ".join(LOSSES.get(piece, piece) for piece in name.split("/"))
+
+
 def losses(history: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     """Losses over steps on a log axis, a curve a loss; empty before the first step."""
     drawn = tuple(
-        Curve(name.replace("/", ": "), [p[0] for p in points], [p[1] for p in points])
+        Curve(loss_in_words(name), [p[0] for p in points], [p[1] for p in points])
         for name, points in history.items()
         if points
     )

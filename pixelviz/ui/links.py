@@ -25,6 +25,9 @@ _TELL = """(...values) => { document.dispatchEvent(new CustomEvent("pv:controls"
 _TAKE = """(said, ...values) => { const detail = { tab: %s, said: {} };
   document.dispatchEvent(new CustomEvent("pv:arrived", { detail }));
   return [JSON.stringify(detail.said), ...values]; }"""
+# Opens Generate with a checkpoint.
+GO_TO_GENERATE = """(name) => { if (name)
+  location.hash = `#tab=generate&generate.checkpoint=${encodeURIComponent(name)}`; return []; }"""
 
 
 def source(example: str) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import deque
 
 import gradio as gr
 
+from pixelviz.data import pictures
 from pixelviz.service import anatomy
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service, friendly
@@ -18,6 +20,7 @@ from pixelviz.ui.queue import LONG_LANE, SHORT_LANE
 from pixelviz.view import View
 
 NO_CHECKPOINT = "There is no checkpoint yet. Train one in the Train tab, or load one below."
+SAMPLES = 8  # that are shown of a checkpoint
 KINDS = {"bundled": "bundled with the app", "trained": "trained here", "loaded": "loaded"}
 PARTS = {
     "scale_vae": "scale VAE G_θ",
@@ -89,6 +92,17 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return summary(info), figure_tables(info["figures"]), from_markdown(info["card"]), text
         except Exception as error:
             return widgets.alert(friendly(error)), "", "", ""
+
+    def drawn_by(name):
+        """Some images of a checkpoint, one run each; nothing where it cannot draw any."""
+        if name not in service.names("parallel_unet", "scale_vae"):
+            return ""
+        try:
+            last = deque(service.generate(name, SAMPLES), maxlen=1).pop()
+        except Exception as error:
+            return widgets.alert(friendly(error))
+        strip = pictures.tile(last.images, len(last.images))
+        return widgets.figure_row([(strip, "What it draws", "seed 0, one run for each image")], kind="rows")
 
     def listed(name):
         """The list, with `name` chosen where it is there, and folders that could not be read."""
@@ -169,6 +183,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 from_files = gr.Button("Load uploaded files", size="sm")
             said = gr.HTML(apply_default_css=False, elem_id="checkpoint-message")
         with gr.Column(scale=9, min_width=320):
+            samples = gr.HTML(apply_default_css=False, elem_id="checkpoint-samples")
             glance = gr.HTML(apply_default_css=False)
             figures = gr.HTML(apply_default_css=False)
             with gr.Accordion("Its networks, lit by a run (Fig. 4)", open=False, elem_id="architecture") as inside:
@@ -181,7 +196,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 "Check it: samples, reconstructions, nearest images, red flags (a minute)", elem_id="check"
             )
             checked = gr.HTML(apply_default_css=False, elem_id="checked")
-            with gr.Accordion("Model card", open=True):
+            with gr.Accordion("Model card, as it is published: the same figures, and what was tried", open=False):
                 card = gr.HTML(elem_classes="pv-card")
             with gr.Accordion("Configuration", open=False):
                 config = gr.Code(language="json", show_label=False, interactive=False)
@@ -194,9 +209,13 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     share.release(**lit)
     block.input(look_into, [state, name, share, block], maps, show_progress_on=maps, **model)
     shown = {"fn": show, "inputs": name, "outputs": [glance, figures, card, config], **quiet}
+    strip = {"fn": drawn_by, "inputs": name, "outputs": samples, **quiet, **SHORT_LANE}
     opened = tab.select(listed, name, [name, broken], **quiet)
-    links.bring_back(opened, tab, {"checkpoint": name}, {"checkpoint": lambda _: service.names()}).then(**shown)
-    name.input(**shown).then(lambda: "", None, checked, queue=False, **quiet)
+    links.bring_back(opened, tab, {"checkpoint": name}, {"checkpoint": lambda _: service.names()}).then(**shown).then(
+        **strip
+    )
+    name.input(**shown).then(**strip)
+    name.input(lambda: "", None, checked, queue=False, **quiet)
     examine.click(check, name, [checked, examine], **LONG_LANE, **quiet)
     from_folder.click(load_folder, folder, [name, broken, said], **quiet).then(**shown)
     folder.submit(load_folder, folder, [name, broken, said], **quiet).then(**shown)

@@ -8,7 +8,8 @@ import gradio as gr
 
 from pixelviz.config import PRESETS
 from pixelviz.data import pictures
-from pixelviz.data.sets import DATASETS
+from pixelviz.data.image_set import DataError
+from pixelviz.data.sets import DATASETS, load_images
 from pixelviz.process.schedules import SCHEDULES, by_pixel
 from pixelviz.service.jobs import TrainingJobs, TrainStatus
 from pixelviz.service.service import Service, friendly
@@ -20,6 +21,12 @@ POLL_SECONDS = 1.0
 NEW_RUN = "a new model"
 FOLDER, ZIP = "a folder of images …", "a zip of images …"
 PREVIEW_ROWS = ("images", "G_θ's estimate of them", "new samples, one pass")
+
+SHOWN = 12  # images of a data set
+NOT_HERE = "Its images are not on this computer yet; they are fetched when the training starts."
+LEARNT = """**What will be learnt.** The scale VAE looks at a noisy picture and estimates how bright each pixel of the
+clean one was: that sets every pixel's noise. The parallel U-Net learns which noise was added, so that it can draw new
+pictures such as these from noise alone. Both begin knowing nothing; the curves fall as they learn."""
 
 INTRO = """The scale VAE, its twin and the parallel U-Net learn together. Training runs on in the background when you
 close this tab or look at another; its checkpoint appears in the other tabs as soon as it is saved."""
@@ -72,6 +79,20 @@ def previews(status: TrainStatus) -> str:
     return render("titled", title="Preview", parts=[widgets.figure_row(rows, kind="rows")])
 
 
+def examples(data: str) -> str:
+    """Images of a data set that is here, as HTML; a sentence where they are not."""
+    row = DATASETS.get(data)
+    if row is None:
+        return ""
+    try:
+        wanted = {"size": max(32, row.size), "channels": row.channels, "limit": SHOWN, "allow_download": False}
+        images = load_images(data, **wanted).images
+    except DataError:
+        return widgets.alert(NOT_HERE, "info")
+    strip = pictures.tile(pictures.last_channel(images.numpy()), len(images))
+    return widgets.figure_row([(strip, row.called, f"{len(images)} of {row.images['train']:,} images")], kind="rows")
+
+
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
 
@@ -83,9 +104,14 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             previews(status),
             gr.Button(interactive=not status.running),
             gr.Button(interactive=status.running),
+            gr.Button(visible=not status.running and status.state != "idle" and bool(status.checkpoint)),
             gr.Timer(active=status.running),
             gr.skip() if status.running else gr.Dropdown(choices=[NEW_RUN, *jobs.resumable()]),
         )
+
+    def learnt() -> str | None:
+        """The checkpoint that the last run has made."""
+        return jobs.status().checkpoint
 
     def look():
         return show(jobs.status())
@@ -164,16 +190,23 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 go = gr.Button("Start training", variant="primary", scale=3, elem_id="train-start")
                 halt = gr.Button("Stop", variant="stop", interactive=False, scale=1, min_width=80, elem_id="train-stop")
         with gr.Column(scale=9, min_width=320):
+            gr.Markdown(LEARNT, elem_classes="pv-intro", elem_id="train-learnt")
+            sample = gr.HTML(apply_default_css=False, elem_id="train-examples")
             message = gr.HTML(apply_default_css=False, elem_id="train-message")
             state = gr.HTML(apply_default_css=False, elem_id="train-status")
             chart = widgets.chart()
             preview = gr.HTML(apply_default_css=False, elem_id="train-preview")
+            onward = gr.Button("Generate with this model", variant="primary", visible=False, elem_id="train-onward")
     timer = gr.Timer(POLL_SECONDS, active=False)
 
-    seen = [state, chart, preview, go, halt, timer, resume]
+    seen = [state, chart, preview, go, halt, onward, timer, resume]
     quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     linked = {"data": data, "preset": preset, "schedule": schedule, "steps": steps, "batch": batch, "rate": rate}
-    links.bring_back(tab.select(look, None, seen, **quiet), tab, linked)
+    arrived = links.bring_back(tab.select(look, None, seen, **quiet), tab, linked)
+    arrived.then(examples, data, sample, **quiet)
+    data.input(examples, data, sample, **quiet)
+    made = gr.Textbox(label="The model that was made", visible=False)
+    onward.click(learnt, None, made, **quiet).then(None, made, None, js=links.GO_TO_GENERATE, **quiet)
     timer.tick(look, None, seen, **quiet)
     asked = [data, folder, sent, preset, schedule, resume, steps, batch, rate]
     go.click(start, asked, [message, *seen], **quiet)
