@@ -38,6 +38,7 @@ from pixelviz.samplers.batches import sample_images
 from pixelviz.store import checkpoints, peers
 
 JUDGED, LEAST_REAL = 10_000, 50  # real images that the judge of another kind compares with: at most, and at least
+BOUND = ("code", "terminal", "steps", "levels")  # what bits per dimension are made of
 SAMPLES = 256  # that are looked for among the training images
 Judge = Annotated[
     bool | None,
@@ -244,6 +245,12 @@ def _show_figures(figures: dict[str, Any], data: str) -> None:
         show_table(head, rows, title=f"Mean SSIM, {data}")
     rows = [(*key.split("/"), f"{value:.4f}") for key, value in figures["held_out"].items()]
     show_table(("part", "loss", "held out"), rows, keys=2, title=f"Losses, {data}")
+    if "bits_per_dimension" in figures:
+        rows = [
+            (name, f"{parts['all']:.3f}", *(f"{parts[key]:.3f}" if key in parts else "–" for key in BOUND))
+            for name, parts in figures["bits_per_dimension"].items()
+        ]
+        show_table(("model", "bits per dimension", *BOUND), rows, title=f"Bits per dimension at most, {data}")
     if "generation" in figures:
         # By one judge alone its FID stands there already.
         first = int(figures.get("judge") == figures["features"])

@@ -17,6 +17,7 @@ from pixelviz.declare import declared
 from pixelviz.devices import Compute
 from pixelviz.measure.estimate import ask, image_similarity, similarity
 from pixelviz.measure.judges import Reference, quality
+from pixelviz.measure.likelihood import bits_per_dimension
 from pixelviz.measure.metrics import features_of, fid, frechet_distance
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
@@ -84,6 +85,7 @@ class Evaluation:
         tuple(STARTS), description="Starts."
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of all that is drawn.")
+    bits: int = Field(64, ge=0, description="Test images whose bits per dimension are bounded, at most; 0 for none.")
 
     @model_validator(mode="after")
     def _enough(self) -> Evaluation:
@@ -123,6 +125,13 @@ def evaluate(
         for key, value in scale_ssim(model, compute, images, i, seed).items():
             figures.setdefault(f"ssim_{key}", {})[str(i)] = round(value, 4)
         done += len(images)
+    if asked.bits > 1 and len(images) > 1:
+        yield Progress("bits per dimension", done, total)
+        bound = bits_per_dimension(model, compute, images[: asked.bits], seed=seed)
+        if bound:
+            figures["bits_per_dimension"] = {
+                name: {key: round(value, 4) for key, value in parts.items()} for name, parts in bound.items()
+            }
     if rows:
         figures["fid_samples"] = samples
         figures["prior_fid"] = {

@@ -69,6 +69,7 @@ class Figures(TypedDict, total=False):
     generation: list[Samples]
     before_distillation: list[Samples]  # `generation` of the model that this one was distilled from: by Eq. 15 alone
     features: str  # whose the FID is
+    bits_per_dimension: dict[str, dict[str, float]]  # at most so many, of "ours" and "twin", by part and `all`
     held_out: dict[str, float]  # the losses of its training on test images
     nearest: dict[str, float]  # of samples among the training images
     judge: str
