@@ -76,3 +76,26 @@ def test_results_quote_the_measured_ssim(name, key):
     assert figures["ssim_images"] == 500
     cells = " | ".join(f"{value:.3f}" for value in figures[key].values())
     assert f"| {cells} |" in (ROOT / "RESULTS.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["undistilled", "fashion-mnist"])
+def test_results_quote_the_solvers(name):
+    found, page = (
+        json.loads((ROOT / "assets" / "solvers" / f"{name}.json").read_text()),
+        (ROOT / "RESULTS.md").read_text(),
+    )
+    for solver in ("rotation", "multistep"):
+        cells = " | ".join(f"{found[solver][k]:.4f}" for k in ("2", "5", "10", "20", "50"))
+        assert f"| {solver} | {cells} |" in page
+
+
+def test_results_quote_the_bits_per_dimension():
+    figures = json.loads((ROOT / "assets" / "likelihood" / "fashion-mnist.json").read_text())
+    page = " ".join((ROOT / "RESULTS.md").read_text().split())
+    ours, twin = (figures["bits_per_dimension"][name] for name in ("ours", "twin"))
+    assert f"): {ours['all']:.2f}, of which the code {ours['code']:.2f}, the steps {ours['steps']:.2f}" in page
+    assert (
+        f"in the end {ours['levels']:.2f}; the linear-beta twin {twin['all']:.2f}, of which {twin['steps']:.2f}" in page
+    )
+    assert f"errs by {ours['deviation']:.3f}, the twin's by {twin['deviation']:.3f}" in page
+    assert f"{figures['images']} test images" in page

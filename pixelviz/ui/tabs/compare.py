@@ -10,7 +10,7 @@ import gradio as gr
 
 from pixelviz import paper
 from pixelviz.data.images import EXAMPLES
-from pixelviz.measure import report
+from pixelviz.measure import ladder, report
 from pixelviz.service import measured as benchmarks
 from pixelviz.service import race
 from pixelviz.service.jobs import TrainingJobs
@@ -149,6 +149,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return gr.skip(), widgets.alert(friendly(error)), gr.skip(), gr.skip()
 
     gr.Markdown(INTRO, elem_classes="pv-intro")
+    if found := ladder.what_was_found():
+        gr.Markdown(f"**What causes what.** {found}")
     name = gr.Dropdown([], label="Checkpoint", elem_id="compare-checkpoint")
     with gr.Tabs(elem_id="compare-parts"):
         with gr.Tab("Benchmark", id="compare-benchmark"):
