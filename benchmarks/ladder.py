@@ -35,7 +35,7 @@ from pixelviz.learning.state import average_weights
 from pixelviz.learning.training import train
 from pixelviz.measure import benchmark, environment, judges
 from pixelviz.measure.judges import Reference, quality
-from pixelviz.measure.ladder import ROWS, Row, summary, with_table
+from pixelviz.measure.ladder import RUNGS, Rung, summed_up, with_table
 from pixelviz.measure.metrics import features_of
 from pixelviz.models.parallel_unet import LinearTwin
 from pixelviz.models.pixel_aware import PixelAwareModel
@@ -170,7 +170,7 @@ class Stages:
         """A finished stage."""
         return checkpoints.load(self.folder / name, self.compute.device)
 
-    def images_of(self, row: Row) -> Tensor:
+    def images_of(self, row: Rung) -> Tensor:
         """A row's samples, uint8, seeds apart from those of the distilled pairs."""
         model, seed = self.load(row.stage).model, self.seed + 1000
         if row.sampler is not None:
@@ -197,7 +197,7 @@ def one_run(twin: LinearTwin, x_T: Tensor, floor: float) -> Tensor:
     return floor + (1 - floor) * (x0 + 1) / 2
 
 
-def measured(stages: Stages, row: Row, every_judge: list[Reference]) -> dict[str, Any]:
+def measured(stages: Stages, row: Rung, every_judge: list[Reference]) -> dict[str, Any]:
     """What both judges say of a row's samples, and what it cost to train."""
     images = stages.images_of(row)
     first, second = (quality(one, features_of(images, one.extractor)) for one in every_judge)
@@ -231,7 +231,7 @@ def main() -> None:
         found = {row["name"]: row["seeds"] for row in json.loads(asked.json.read_text())["rows"]}
     for seed in range(asked.seeds):
         stages = Stages(asked.work / f"seed-{seed}", seed, images, compute)
-        for row in (row for stage in stages.run() for row in ROWS.values() if row.stage == stage):
+        for row in (row for stage in stages.run() for row in RUNGS.values() if row.stage == stage):
             known = found.setdefault(row.name, [])
             if any(one["seed"] == seed for one in known):
                 continue
@@ -248,7 +248,7 @@ def main() -> None:
                 "environment": environment.describe(compute),
                 "config": CONFIG.to_dict(),
             }
-            write_json(asked.json, about | {"rows": summary(found)}, indent=1)
+            write_json(asked.json, about | {"rows": summed_up(found)}, indent=1)
     if asked.page is not None:
         results = json.loads(asked.json.read_text())
         asked.page.write_text(with_table(asked.page.read_text(encoding="utf-8"), results), encoding="utf-8")

@@ -24,7 +24,7 @@ def results(**rows):
     """Results of these rows, by name with _ for -."""
     found = {name.replace("_", "-"): seeds(*both) for name, both in rows.items()}
     return {
-        "rows": ladder.summary(found), "samples": 10, "features": "f", "judge": "j",
+        "rows": ladder.summed_up(found), "samples": 10, "features": "f", "judge": "j",
         "environment": {"machine": "m", "threads": 1, "device": "d", "date": "2026-11-26"},
     }  # fmt: skip
 
@@ -48,14 +48,14 @@ def test_rows_are_means_over_their_seeds():
 def test_the_schedule_s_effect_is_what_both_judges_see_beyond_the_seeds(own, other, said, tmp_path):
     found = results(pixel_aware_1=own, uniform_1=other, pixel_aware_10=own, uniform_10=other, prior=own)
     assert ladder.effect_of_the_schedule(found, 1) == said
-    text = ladder.sentence(found)
+    text = ladder.finding(found)
     assert ladder.EFFECTS[said] in text
     assert f"FID {found['rows'][0]['fid']:.1f} for the prior alone" in text
     path = tmp_path / "ladder.json"
     assert ladder.what_was_found(path) is None
     path.write_text(json.dumps(found))
     assert ladder.what_was_found(path) == text
-    assert ladder.sentence(results(prior=own, pixel_aware_1=own)) is None
+    assert ladder.finding(results(prior=own, pixel_aware_1=own)) is None
 
 
 def test_the_page_s_table_is_renewed_between_its_markers():
@@ -70,7 +70,7 @@ def test_the_page_s_table_is_renewed_between_its_markers():
 
 
 def test_every_row_can_be_drawn():
-    for row in ladder.ROWS.values():
+    for row in ladder.RUNGS.values():
         assert row.sampler is None or SAMPLERS[row.sampler].stable
 
 

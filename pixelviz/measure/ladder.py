@@ -18,7 +18,7 @@ START, END = "<!-- ladder -->", "<!-- /ladder -->"  # between which RESULTS.md h
 
 
 @dataclass(frozen=True)
-class Row:
+class Rung:
     """A row: a trained stage, the sampler by which its images are drawn (None: one run, read as v), and its passes.
 
     learnt: the stage with all that these images need, if that is less.
@@ -32,20 +32,20 @@ class Row:
     learnt: str | None = None
 
 
-ROWS: Table[Row] = Table(
+RUNGS: Table[Rung] = Table(
     "row of the ladder",
     (
-        Row("prior", "Prior alone (no diffusion)", "pixel-aware", "prior", 1, "scale_vae"),
-        Row("uniform-1", "Uniform schedule with x_delta_hat, one pass", "uniform", "parallel", 1),
-        Row("pixel-aware-1", "Pixel-aware schedule, one pass", "pixel-aware", "parallel", 1),
-        Row("uniform-10", "Uniform schedule with x_delta_hat, ten passes", "uniform", "rotation", 10),
-        Row("pixel-aware-10", "Pixel-aware schedule, ten passes", "pixel-aware", "rotation", 10),
-        Row(
+        Rung("prior", "Prior alone (no diffusion)", "pixel-aware", "prior", 1, "scale_vae"),
+        Rung("uniform-1", "Uniform schedule with x_delta_hat, one pass", "uniform", "parallel", 1),
+        Rung("pixel-aware-1", "Pixel-aware schedule, one pass", "pixel-aware", "parallel", 1),
+        Rung("uniform-10", "Uniform schedule with x_delta_hat, ten passes", "uniform", "rotation", 10),
+        Rung("pixel-aware-10", "Pixel-aware schedule, ten passes", "pixel-aware", "rotation", 10),
+        Rung(
             "pixel-aware-distilled", "Pixel-aware schedule, distilled, one pass", "pixel-aware-distilled", "parallel", 1
         ),
-        Row("ddim-10", "Linear-beta twin, DDIM, ten steps", "twin", "ddim", 10),
-        Row("dpm++-10", "Linear-beta twin, DPM-Solver++(2M), ten steps", "twin", "dpm++", 10),
-        Row("twin-distilled", "Linear-beta twin, distilled likewise, one run", "twin-distilled", None, 1),
+        Rung("ddim-10", "Linear-beta twin, DDIM, ten steps", "twin", "ddim", 10),
+        Rung("dpm++-10", "Linear-beta twin, DPM-Solver++(2M), ten steps", "twin", "dpm++", 10),
+        Rung("twin-distilled", "Linear-beta twin, distilled likewise, one run", "twin-distilled", None, 1),
     ),
 )
 
@@ -64,7 +64,7 @@ def _figures(seeds: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
     }
 
 
-def summary(found: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def summed_up(found: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Rows in the table's order, with means over the seeds that were measured."""
     return [
         {
@@ -77,7 +77,7 @@ def summary(found: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
             "images_seen": seeds[0]["images_seen"],
             "seeds": seeds,
         }
-        for row in ROWS.values()
+        for row in RUNGS.values()
         if (seeds := found.get(row.name))
     ]
 
@@ -88,11 +88,11 @@ def read_ladder(path: Path = LADDER) -> dict[str, Any]:
 
 
 def what_was_found(path: Path = LADDER) -> str | None:
-    """The bundled ladder's `sentence`; None where there is none yet."""
-    return sentence(read_ladder(path)) if path.is_file() else None
+    """The bundled ladder's `finding`; None where there is none yet."""
+    return finding(read_ladder(path)) if path.is_file() else None
 
 
-def table(results: dict[str, Any]) -> list[str]:
+def ladder_lines(results: dict[str, Any]) -> list[str]:
     """The ladder as lines of Markdown: FID and recall by both judges, and the processor time of training."""
     head = (
         "Row",
@@ -142,7 +142,7 @@ EFFECTS = {
 }
 
 
-def sentence(results: dict[str, Any]) -> str | None:
+def finding(results: dict[str, Any]) -> str | None:
     """What was found, for a student; None until both schedules are measured."""
     rows = {row["name"]: row for row in results["rows"]}
     said = {passes: effect_of_the_schedule(results, passes) for passes in (1, 10)}
@@ -170,7 +170,7 @@ def sentence(results: dict[str, Any]) -> str | None:
 
 def with_table(text: str, results: dict[str, Any]) -> str:
     """The page's text with what stands between its markers renewed."""
-    lines = [*filter(None, [sentence(results)]), "", *table(results), "", _conditions(results)]
+    lines = [*filter(None, [finding(results)]), "", *ladder_lines(results), "", _conditions(results)]
     start, rest = text.split(START)
     return "\n".join([start + START, *lines, END]) + rest.split(END)[1]
 

@@ -29,7 +29,6 @@ from pixelviz.samplers.parallel import boundaries
 PASSES = 50  # steps of the bound: with more it is tighter, and each is a run of the network
 BATCH = 32
 LEVELS = 255  # of 8 bits, between black and white
-Judge = Callable[[Tensor, ImageNoise, float | None], tuple[Tensor, dict[str, Tensor]]]
 
 
 def code_nats(vae: ScaleVAE, x0: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,7 +48,7 @@ def _bound(x0: Tensor, ends: tuple[float, float], deviation: float | None, run: 
     return run(levels=partial(level_nats, deviation=deviation, width=width, ends=ends))
 
 
-def ours(
+def own_nats(
     model: PixelAwareModel, passes: int, x0: Tensor, noise: ImageNoise, deviation: float | None
 ) -> dict[str, Tensor]:
     """Nats of x0 (B, C, H, W), in [floor, 1], by part, each (B,); see `_bound` for deviation."""
@@ -73,7 +72,7 @@ def ours(
     return {"code": code, **_bound(x0, (config.floor, 1.0), deviation, run)._asdict()}
 
 
-def twins(
+def twin_nats(
     model: PixelAwareModel, passes: int, x0: Tensor, noise: ImageNoise, deviation: float | None
 ) -> dict[str, Tensor]:
     """The same of the linear-beta twin, by steps as near to each other at little noise; x_T ~ N(0, I)."""
@@ -94,7 +93,7 @@ def twins(
     return _bound(signed, (-1.0, 1.0), deviation, run)._asdict()
 
 
-JUDGED = {"ours": (ours, ("scale_vae", "parallel_unet")), "twin": (twins, ("linear_twin",))}
+JUDGED = {"ours": (own_nats, ("scale_vae", "parallel_unet")), "twin": (twin_nats, ("linear_twin",))}
 
 
 @torch.inference_mode()
