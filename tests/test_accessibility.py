@@ -113,6 +113,29 @@ def test_every_tab_is_clean_and_fits(page):
     assert not any(problems.values()), json.dumps(problems, indent=1, ensure_ascii=False)
 
 
+def test_a_and_b_a_closer_look_and_open_claims_are_clean(page):
+    problems = {}
+    page.evaluate("location.hash = 'tab=generate&generate.ab=true&generate.b_passes=2&generate.images=4'")
+    page.locator("#generate-sides .pv-sides").wait_for()
+    settle(page)
+    problems["a and b"] = found(page)
+    page.locator("#generate-sides .pv-closer").click()
+    page.locator("dialog canvas").wait_for()
+    problems["closer"] = found(page)
+    page.keyboard.press("Escape")
+    open_tab(page, "Claims")
+    page.locator(".pv-claim-all").click()
+    settle(page)
+    problems["claims"] = found(page)
+    open_tab(page, "Compare")
+    page.get_by_role("tab", name="Race", exact=True).click()
+    page.locator("#race .pv-arrived").first.wait_for()
+    page.get_by_role("button", name="Who races").click()
+    settle(page)
+    problems["race"] = found(page)
+    assert not any(problems.values()), json.dumps(problems, indent=1, ensure_ascii=False)
+
+
 # Another computer's fonts: those that Matplotlib brings, wider, higher and lower than this one's.
 FONTS = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 <fontconfig><dir>{fonts}</dir><cachedir>{cache}</cachedir>

@@ -52,8 +52,25 @@ def test_the_benchmark_is_the_files(page):
     expect(page.locator("#paper-tables table")).to_have_count(2)
 
 
-def test_a_race_ends_with_images_and_clocks(page):
+def test_the_same_seed_by_each_method_stands_beside_its_figures(page):
+    figures = page.locator("#each-method figure")
+    expect(figures).to_have_count(4, timeout=PATIENCE)
+    names = figures.locator("b").all_inner_texts()
+    assert set(names) == {"Pixel-aware, 1 pass", "Pixel-aware, 10 passes", "DDIM, 50", "DPM-Solver++(2M), 10"}
+    fids = [float(re.search(r"FID ([\d.]+)", text)[1]) for text in figures.locator("span").all_inner_texts()]
+    assert fids == sorted(fids)
+    rows = read_results(report.RESULTS / f"{NAME}.json")["rows"]
+    [one_pass] = [row["fid"] for row in rows if (row["method"], row["passes"]) == ("parallel", 1)]
+    assert fids[names.index("Pixel-aware, 1 pass")] == pytest.approx(one_pass, abs=0.005)
+    for image in figures.locator("img").all():
+        assert image.evaluate("(i) => i.complete && i.naturalWidth === 6 * i.naturalHeight")
+
+
+def test_a_race_of_four_starts_at_once_and_ends_with_images_and_clocks(page):
     page.get_by_role("tab", name="Race", exact=True).click()
+    expect(page.locator("#race .pv-lane.pv-arrived")).to_have_count(4, timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Start the race")).to_be_enabled(timeout=PATIENCE)
+    page.get_by_role("button", name="Who races").click()
     wanted = {"Pixel-aware, 1 pass", "DPM-Solver++(2M), 10"}
     boxes = page.locator("#race-methods label")
     expect(boxes.filter(has_text="Pixel-aware, 1 pass").locator("input")).to_be_checked(timeout=PATIENCE)
@@ -73,6 +90,11 @@ def test_a_race_ends_with_images_and_clocks(page):
     for image in lanes.locator("img").all():
         assert image.evaluate("i => i.complete && i.naturalWidth === 2 * i.naturalHeight")
         assert image.get_attribute("alt").endswith(", finished")
+    expect(page.get_by_role("button", name="Start the race")).to_be_enabled(timeout=PATIENCE)
+    before = page.locator("#race .pv-status").inner_text()
+    page.get_by_role("button", name="Another seed").click()
+    expect(page.locator("#race .pv-status")).to_have_text(re.compile("took .* as long"), timeout=PATIENCE)
+    expect(page.locator("#race .pv-status")).not_to_have_text(before, timeout=PATIENCE)
     expect(page.get_by_role("button", name="Start the race")).to_be_enabled(timeout=PATIENCE)
 
 

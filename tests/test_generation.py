@@ -50,7 +50,7 @@ def test_images_are_those_of_the_sampler(service):
 
 def test_the_copied_command_draws_the_same_images(service):
     settings = (3, 2, "printed", "parallel", 11)
-    line = generation.command(service.find("tiny"), *settings)
+    line = generation.sample_command(service.find("tiny"), *settings)
     _, _, _, command, *options = shlex.split(line.replace("samples.png", "samples.npz"))
     root = service.runs.parent  # where the bundled checkpoints and the runs are
     environment = {**os.environ, "PYTHONPATH": str(Path(generation.__file__).parents[2]), "OMP_NUM_THREADS": "1"}

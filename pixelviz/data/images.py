@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pixelviz.data.assets import EXAMPLES_DIR
+from pixelviz.data.assets import EXAMPLES_DIR, HOME
 from pixelviz.data.decode import ImageError, check_size, decode_array, decode_image, decode_stream, resize
 
 MIDDLE = 0.5
@@ -45,6 +45,11 @@ EXAMPLES: tuple[tuple[str, Path], ...] = tuple(
         ("Face, ToonHead", "face-toon-head.png"),
     )
 )
+
+
+def example_file(name: str) -> str:
+    """The file of a bundled example by its id, the file's stem, from the top of a checkout; raises KeyError."""
+    return {path.stem: path.relative_to(HOME).as_posix() for _, path in EXAMPLES}[name]
 
 
 @dataclass(frozen=True)

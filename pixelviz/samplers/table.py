@@ -158,7 +158,7 @@ SAMPLERS: Table[Sampler] = Table(
         _peer("ddpm", baselines.ddpm, "DDPM", "Ho et al. 2020", compared=(1000,), aim=Aim(50)),
         _peer(
             "ddim", baselines.ddim, "DDIM", "Song et al. 2021a",
-            compared=(10, 50, 100, 1000), raced=(10, 50), quick=(10,), aim=Aim(1, 0.25),
+            compared=(10, 50, 100, 1000), raced=(50,), quick=(10,), aim=Aim(1, 0.25),
         ),
         _peer(
             "ddim-quad", baselines.ddim_quadratic, "DDIM (quadratic)", "Song et al. 2021a, D.2",
@@ -173,7 +173,7 @@ SAMPLERS: Table[Sampler] = Table(
             compared=(10, 20), variant_of="dpm++",
         ),
         _peer(
-            "unipc", baselines.unipc, "UniPC", "Zhao et al. 2023", compared=(10,), raced=(10,), quick=(10,),
+            "unipc", baselines.unipc, "UniPC", "Zhao et al. 2023", compared=(10,), quick=(10,),
             aim=Aim(10),
         ),
         _peer(

@@ -56,12 +56,19 @@ class Settings:
         return self
 
 
-def command(found: Found, n: int, passes: str, start: str, sampler: str, seed: int) -> str:
-    """The command line that draws the same images, from where the bundled checkpoints and the runs are."""
+def command_line(name: str, found: Found, **given: object) -> str:
+    """A command on a checkpoint with these options, from where the bundled checkpoints and the runs are."""
     folder = {"bundled": f"checkpoints/{found.name}", "trained": f"runs/{found.name}"}.get(found.kind, found.name)
-    given = {"checkpoint": folder, "n": n, "passes": passes, "start": start, "sampler": sampler, "seed": seed}
-    options = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in given.items())
-    return f"python -m pixelviz sample {options} --out samples.png"
+    options = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in {"checkpoint": folder, **given}.items())
+    return f"python -m pixelviz {name} {options}"
+
+
+def sample_command(
+    found: Found, n: int, passes: object, start: str, sampler: str, seed: int, out: str = "samples.png"
+) -> str:
+    """The command line that draws the same images."""
+    settings = {"n": n, "passes": passes, "start": start, "sampler": sampler, "seed": seed, "out": out}
+    return command_line("sample", found, **settings)
 
 
 def parse_passes(text: str) -> int:

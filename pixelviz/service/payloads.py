@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pixelviz.data.pictures import PIXEL_COLOURS, data_uri, grid_columns, suggest_pixels, tile
+from pixelviz.service.sides import difference
 
 
 def _packed(values: np.ndarray, dtype: str) -> str:
@@ -101,6 +102,18 @@ def sample_sheet(
     else:
         payload["columns"] = 1
     return json.dumps(payload)
+
+
+def a_and_b(a: tuple[str, np.ndarray], b: tuple[str, np.ndarray]) -> str:
+    """A and B, each a name and a picture uint8 (H, W, C), and how they differ."""
+    apart = difference(a[1], b[1])
+    words = "They differ in size, so there is no difference image."
+    if apart is not None:
+        words = f"|A − B|: {apart.mean:.2%} of the range from black to white on average, {apart.most:.1%} at most"
+        words += ", which is white here." if apart.most else ": the same."
+    shown = {side: {"name": name, "source": data_uri(image)} for side, (name, image) in {"a": a, "b": b}.items()}
+    source = data_uri(apart.image) if apart is not None else None
+    return json.dumps({**shown, "difference": {"words": words, "source": source}})
 
 
 def corners(checkpoint: str, seed: int, images: Sequence[int], pictures: Sequence[np.ndarray]) -> str:

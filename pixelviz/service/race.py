@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from pixelviz.checks import ServiceError, whole
@@ -17,7 +18,9 @@ from pixelviz.data import pictures
 from pixelviz.data.pictures import last_channel, stretched, to_bytes
 from pixelviz.devices import Compute
 from pixelviz.measure.benchmark import Case
-from pixelviz.samplers import SAMPLERS, SampleStep, draw
+from pixelviz.samplers import SAMPLERS, STARTS, SampleStep, draw
+from pixelviz.service.catalog import Found
+from pixelviz.service.generation import sample_command
 from pixelviz.service.turns import ModelTurn
 
 MOST_IMAGES = 16
@@ -30,6 +33,18 @@ def label(case: Case, checkpoint: str) -> str:
     row = SAMPLERS[case.method]
     unit = (" pass" if case.passes == 1 else " passes") if row.ours else ""
     return f"{row.short or row.title}, {case.passes}{unit}" + ("" if case.model == checkpoint else f", {case.model}")
+
+
+def commands(found: Found, racing: Sequence[Case], n: int, seed: int) -> str:
+    """A command line a method, which draws the same images."""
+    lines = []
+    for case in racing:
+        if case.model == found.name:
+            out = f"{case.method}-{case.passes}.png"
+            lines.append(sample_command(found, n, case.passes, STARTS.first, case.method, seed, out=out))
+        else:
+            lines.append(f"# {label(case, found.name)}: a loaded model, which only a race or `bench --peer` draws with")
+    return "\n".join(lines)
 
 
 class Lineup(NamedTuple):
@@ -68,12 +83,12 @@ class Lane:
         in_all = SAMPLERS[self.case.method].yields(self.model.config, self.case.passes)
         return min(1.0, max(0, self.states - 1) / max(1, in_all - 1))
 
-    def strip(self) -> str | None:
-        """The images side by side as a data URI, None before the first; unfinished ones are each stretched."""
+    def picture(self) -> np.ndarray | None:
+        """The images side by side, uint8 (H, n W, C), None before the first; unfinished ones are each stretched."""
         if self.x is None:
             return None
         shown = to_bytes(self.x, self.model.config.floor) if self.place else stretched(self.x)
-        return pictures.data_uri(pictures.tile(last_channel(shown), len(shown)))
+        return pictures.tile(last_channel(shown), len(shown))
 
 
 @dataclass(frozen=True)
@@ -98,7 +113,7 @@ class Race:
                     "place": lane.place,
                     "fid": found,
                     "count": len(lane.x) if lane.x is not None else 0,
-                    "strip": lane.strip(),
+                    "strip": None if (drawn := lane.picture()) is None else pictures.data_uri(drawn),
                 }
             )
         return json.dumps({"lanes": lanes, "done": self.done, "status": self.status()})

@@ -11,7 +11,7 @@ from pydantic import Field
 from pixelviz.checks import ServiceError
 from pixelviz.claims import Plot
 from pixelviz.config import PAPER_FLOOR, ConfigError
-from pixelviz.data.images import Picture
+from pixelviz.data.images import Picture, example_file
 from pixelviz.declare import declared
 from pixelviz.measure import residuals
 from pixelviz.process.energy import energy_over
@@ -81,6 +81,14 @@ def toy_maps(picture: Picture | None, *asked: Any, **settings: Any) -> ToyMaps:
         return ToyMaps(maps, advice.gamma, words, float(x0.max()))
     except ConfigError as error:
         return ToyMaps(maps, None, f"The adviser has no γ here: {error}", float(x0.max()))
+
+
+def toy_command(example: str | None, **settings: Any) -> str:
+    """Python that computes the same maps, of an example's pixels or (None) of one brightness."""
+    picture = f"View.of({example_file(example)!r}).original" if example else "None"
+    given = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+    lines = ["from pixelviz.service.toy import toy_maps", "from pixelviz.view import View", ""]
+    return "\n".join([*lines, f"maps = toy_maps({picture}, {given})"])
 
 
 def gamma_energy(picture: Picture | None, floor: float) -> tuple[Plot, float, str] | None:

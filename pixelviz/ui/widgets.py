@@ -102,6 +102,16 @@ def sample_sheet(**settings: Any) -> gr.HTML:
     return component(render("sheet"), "sheet.js", **settings)
 
 
+def sides(**settings: Any) -> gr.HTML:
+    """A and B with a divider to drag, and their difference; value: `payloads.a_and_b`."""
+    return component(render("sides"), "sides.js", **settings)
+
+
+def code(elem_id: str, label: str = "The same from the command line") -> gr.Textbox:
+    """What makes the same as is shown, to copy."""
+    return gr.Textbox(label=label, interactive=False, buttons=["copy"], elem_id=elem_id)
+
+
 def triangle(ask: Callable[..., Any]) -> gr.HTML:
     """A triangle of samples to drag in; value: `payloads.corners`.
 
@@ -146,7 +156,7 @@ def cards(values: Iterable[tuple[str, str, str]]) -> str:
 
 
 def figure_row(items: Iterable[tuple[np.ndarray, str, str]], *, kind: str = "large") -> str:
-    """Images uint8 (H, W, C) in a row, each with a title and a smaller line; kind large, wide or small."""
+    """Images uint8 (H, W, C) in a row, each with a title and a smaller line; kind large, wide, strips or small."""
     return render("figures", kind=kind, items=((pictures.data_uri(image), *words) for image, *words in items))
 
 

@@ -14,7 +14,7 @@ const own = { forward: "instrument", lesson: "lesson-instrument" }; // whose set
 const here = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {}, linked: null, controls: {} };
 let timer = null, written = null, silent;
 let note = null, props = null; // the header's
-const arrived = {}, opened = new Set(); // controls that a link came with, until their tab takes them; tabs that have asked
+const arrived = {}, parts = {}, opened = new Set(); // what a link says of controls and inner tabs, until it is taken; tabs that asked
 let numbers = []; // names of the settings that are numbers, as Python's View declares them
 
 const say = (lines) => {
@@ -123,6 +123,10 @@ const inWords = (value) => (Array.isArray(value) ? value.join(",") : value && ty
 function followControls({ detail: { tab, values } }) {
   if (arrived[tab]) return; // not yet what the link says
   const part = here.controls[tab]?.part ?? null;
+  const wanted = parts[tab] && inner(tab).find((one) => one.dataset.tabId === `${tab}-${parts[tab]}`);
+  if (wanted) wanted.click(); // now that its controls are those of the link
+  else if (parts[tab]) say([`“${tab}.part=${parts[tab]}” was not understood and is ignored.`]);
+  delete parts[tab];
   here.controls[tab] = { part, ...Object.fromEntries(Object.entries(values).map(([key, value]) => [key, inWords(value)])) };
   later();
 }
@@ -133,9 +137,7 @@ function giveControls({ detail }) {
   delete arrived[detail.tab];
   opened.add(detail.tab);
   detail.said = said;
-  const wanted = part && inner(detail.tab).find((one) => one.dataset.tabId === `${detail.tab}-${part}`);
-  if (wanted) wanted.click();
-  else if (part) say([`“${detail.tab}.part=${part}” was not understood and is ignored.`]);
+  parts[detail.tab] = part;
 }
 const shownTab = () => document.querySelector('[role="tab"][aria-selected="true"]')?.dataset.tabId;
 function followTabs() {

@@ -1,5 +1,6 @@
 // The head of the page: light and dark, presenter mode, and the address; and what keyboards need of the whole page.
 import * as address from "./address.js";
+import * as closer from "./look.js";
 import * as numbers from "./numbers.js";
 import { follow } from "./page.js";
 import * as presenter from "./presenter.js";
@@ -44,6 +45,7 @@ export function mount({ element, props, trigger, watch }) {
     to?.focus();
   });
   numbers.start();
+  closer.start();
   rove();
   keepFocus();
   const words = () => props.languages[address.now().lang] ?? Object.values(props.languages)[0];

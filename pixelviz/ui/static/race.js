@@ -1,4 +1,5 @@
 // A race: one lane a method, with its clock, its progress and its images as they come.
+import { look } from "./look.js";
 import { follow, node } from "./page.js";
 
 /** @param {import("./page.js").Component} component */
@@ -12,7 +13,13 @@ export function mount({ element, props, watch }) {
     head.append(node("span", { class: "pv-place", "aria-hidden": "true" }), node("b", {}, state.name), node("span", { class: "pv-lane-note" }), node("span", { class: "pv-clock" }));
     const bar = node("div", { class: "pv-bar", role: "progressbar", "aria-label": state.name, "aria-valuemin": "0", "aria-valuemax": "100" });
     bar.append(node("i"));
-    row.append(head, bar, node("img", { alt: "", hidden: "" }));
+    const zoom = node("button", { type: "button", class: "pv-zoom", "aria-label": `${state.name}: look closer`, hidden: "" });
+    zoom.append(node("img", { alt: "" }));
+    zoom.addEventListener("click", () => {
+      const all = [...list.children], pictures = all.map((one) => ({ name: one.querySelector("b").textContent, source: one.querySelector("img").src }));
+      look(pictures.filter((one) => one.source), all.indexOf(row));
+    });
+    row.append(head, bar, zoom);
     return row;
   }
 
@@ -26,7 +33,7 @@ export function mount({ element, props, watch }) {
     bar.firstElementChild.style.width = `${100 * state.progress}%`;
     bar.setAttribute("aria-valuenow", Math.round(100 * state.progress));
     const image = row.querySelector("img");
-    image.hidden = !state.strip;
+    image.parentElement.hidden = !state.strip;
     if (!state.strip) return;
     image.style.setProperty("--pv-count", state.count);
     image.alt = `${state.count} images by ${state.name}, ${state.place === null ? "unfinished" : "finished"}`;

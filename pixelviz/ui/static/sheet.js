@@ -1,4 +1,5 @@
 // Samples as a grid of buttons cut from one image; choosing one asks for its reverse trajectory.
+import { look } from "./look.js";
 import { follow, node } from "./page.js";
 
 /** @param {import("./page.js").Component} component */
@@ -7,6 +8,7 @@ export function mount({ element, props, trigger, watch }) {
   const bar = element.querySelector(".pv-bar");
   const fill = bar.firstElementChild;
   const line = element.querySelector(".pv-status");
+  const closer = element.querySelector(".pv-closer");
   const sheet = new Image();
   let state = null;
   let halted = false;
@@ -31,6 +33,7 @@ export function mount({ element, props, trigger, watch }) {
     });
   }
   sheet.onload = draw;
+  closer.addEventListener("click", () => look([...grid.children].map((button, k) => ({ name: `Image ${k + 1}`, source: button.firstElementChild.toDataURL() })), Math.max(0, state.chosen)));
 
   follow({ props, watch }, (next) => {
     // A report that was under way when the run was stopped must not undo the answer to the stop button.
@@ -39,6 +42,7 @@ export function mount({ element, props, trigger, watch }) {
     state = next;
     line.textContent = state ? state.status : "";
     bar.hidden = !state || state.progress === null;
+    closer.hidden = !state?.sheet || !state.done;
     if (!state) { grid.replaceChildren(); return; }
     if (state.progress !== null) {
       fill.style.width = `${100 * state.progress}%`;

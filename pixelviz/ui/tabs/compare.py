@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Sequence
 
@@ -14,8 +15,10 @@ from pixelviz.measure import ladder, report
 from pixelviz.service import measured as benchmarks
 from pixelviz.service import race
 from pixelviz.service.jobs import TrainingJobs
+from pixelviz.service.kept import Kept
+from pixelviz.service.race import Lane, Race
 from pixelviz.service.service import Service, friendly
-from pixelviz.service.toy import gamma_energy, toy_maps
+from pixelviz.service.toy import gamma_energy, toy_command, toy_maps
 from pixelviz.ui import charts, links, widgets
 from pixelviz.ui.guard import at_home
 from pixelviz.ui.markup import joined, render
@@ -23,6 +26,9 @@ from pixelviz.ui.queue import LONG_LANE, SHORT_LANE
 from pixelviz.view import View
 
 ONE_BRIGHTNESS = "one"
+MOST_PAGES = 4096  # whose first race is remembered
+KEPT_BYTES = 2**24  # of the pictures by each method
+SHOWN_OF_EACH = 6  # images
 FORWARD, HEADS = "forward", "heads"
 NO_CHECKPOINT = "No checkpoint here can draw images yet. Train one in the Train tab, or load a folder in Checkpoints."
 NO_TWIN = (
@@ -75,6 +81,20 @@ def measured(results: dict | None, reason: str, longer: Sequence[dict] = ()) -> 
     return joined(goal_list(every), render("pareto")), charts.benchmark(results), joined(*map(all_measures, every))
 
 
+def each_method(race: Race, fids: dict[tuple[str, str, int], float]) -> str:
+    """A finished race's images, a figure a method, the best FID first, with what it costs; fids as `Race.payload`."""
+
+    def key(lane: Lane) -> tuple[str, str, int]:
+        return lane.case.model, lane.case.method, lane.case.passes
+
+    shown = []
+    for lane in sorted(race.lanes, key=lambda lane: fids.get(key(lane), math.inf)):
+        fid = f"FID {fids[key(lane)]:.2f}, " if key(lane) in fids else ""
+        seconds = f"{lane.seconds / len(lane.x):.3f} s an image, measured now"
+        shown.append((lane.picture(), lane.name, fid + seconds))
+    return render("titled", title="The same seed by each", parts=[widgets.figure_row(shown, kind="strips")])
+
+
 def paper_tables() -> str:
     """Tables 1 and 2."""
     tables = (
@@ -86,6 +106,8 @@ def paper_tables() -> str:
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
+    raced: Kept[bool] = Kept(MOST_PAGES)  # pages that have had their first race
+    drawn: Kept[str] = Kept(KEPT_BYTES)  # the same seed by each method, of a checkpoint's files
 
     def benchmark(name):
         if not name:
@@ -126,6 +148,44 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         except Exception as error:
             yield json.dumps({"status": ""}), widgets.alert(friendly(error)), *free
 
+    def first_race(name, chosen, n, seed, request: gr.Request):
+        """A race when its tab is opened, so that it is never empty; of the usual methods where none is chosen yet."""
+        if not name or raced.get(request.session_hash):
+            yield tuple(gr.skip() for _ in range(4))
+            return
+        raced.put(request.session_hash, True, 1)
+        try:
+            chosen = chosen or race.lineup(service.contenders(name), name).chosen
+        except Exception as error:
+            friendly(error)  # into the log, if it is not foreseen; the race says it
+        yield from run(name, chosen, n, seed)
+
+    def by_each(name):
+        """The same seed by each usual method, beside its figures in the benchmark; computed once."""
+        if not name:
+            return ""
+        try:
+            found = service.find(name)
+            if (made := drawn.get((found.folder, found.stamp))) is None:
+                known = benchmarks.fids(benchmarks.results_or_reason(found)[0])
+                usual = race.lineup(service.contenders(name), name).chosen
+                *_, last = service.race(name, usual, SHOWN_OF_EACH, 0)
+                made = each_method(last, known)
+                drawn.put((found.folder, found.stamp), made, len(made))
+            return made
+        except Exception as error:
+            friendly(error)  # into the log, if it is not foreseen; goals and table say it
+            return ""
+
+    def as_commands(name, chosen, n, seed):
+        """The command lines that draw what the race has drawn."""
+        try:
+            racing = [case for case in service.contenders(name) if case.key in chosen]
+            return race.commands(service.find(name), racing, n, seed)
+        except Exception as error:
+            friendly(error)  # into the log, if it is not foreseen; the race itself says it
+            return ""
+
     def stopped():
         status = json.dumps({"status": "Stopped. Start again when you like.", "stopped": True})
         return status, gr.Button(interactive=True), gr.Button(interactive=False)
@@ -140,13 +200,16 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def toy(source, brightness, floor, given, fresh, head_error, tolerance):
         try:
-            picture = None if source == ONE_BRIGHTNESS else View.of(widgets.EXAMPLE_IDS[source]).original
-            found = toy_maps(picture, brightness, floor, given == FORWARD, fresh, head_error, tolerance)
+            example = None if source == ONE_BRIGHTNESS else source
+            picture = View.of(widgets.EXAMPLE_IDS[example]).original if example else None
+            asked = {"brightness": brightness, "floor": floor, "forward_noise": given == FORWARD, "fresh_noise": fresh}
+            asked |= {"head_error": head_error, "tolerance": tolerance}
+            found = toy_maps(picture, **asked)
             chosen = gamma_energy(picture, floor)
             shown = (charts.lines(chosen[0], cursor=chosen[1]), chosen[2]) if chosen else ("", "")
-            return charts.toy_figures(found), "", *shown
+            return charts.toy_figures(found), "", *shown, toy_command(example, **asked)
         except Exception as error:
-            return gr.skip(), widgets.alert(friendly(error)), gr.skip(), gr.skip()
+            return gr.skip(), widgets.alert(friendly(error)), gr.skip(), gr.skip(), gr.skip()
 
     gr.Markdown(INTRO, elem_classes="pv-intro")
     if found := ladder.what_was_found():
@@ -156,6 +219,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         with gr.Tab("Benchmark", id="compare-benchmark"):
             with gr.Row(elem_classes="pv-columns"):
                 with gr.Column(scale=8, min_width=320):
+                    same_seed = gr.HTML(apply_default_css=False, elem_id="each-method")
                     reached = gr.HTML(apply_default_css=False, elem_id="goals")
                     plot = widgets.chart(elem_id="pareto")
                 with gr.Column(scale=5, min_width=300):
@@ -163,18 +227,20 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     gr.Markdown(PAPER, elem_classes="pv-intro")
                     gr.HTML(paper_tables(), apply_default_css=False, elem_id="paper-tables")
             table = gr.HTML(apply_default_css=False, elem_id="compare-table")
-        with gr.Tab("Race", id="compare-race"):
+        with gr.Tab("Race", id="compare-race") as race_tab:
             gr.Markdown(FAIR, elem_classes="pv-intro")
-            chosen = gr.CheckboxGroup([], label="Methods", info="and their passes", elem_id="race-methods")
             with gr.Row(elem_id="race-settings"):
-                n = gr.Slider(1, race.MOST_IMAGES, 8, step=1, label="Images", min_width=200)
-                with gr.Row(equal_height=True, elem_classes="pv-seed"):
-                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=120, elem_id="race-seed")
-                    dice = gr.Button("New seed", size="sm", min_width=80, elem_classes="pv-beside")
+                n = gr.Slider(1, race.MOST_IMAGES, 6, step=1, label="Images", min_width=200)
+                seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=120, elem_id="race-seed")
                 go = gr.Button("Start the race", variant="primary", elem_id="race-go", scale=2, min_width=160)
+                again = gr.Button("Another seed", elem_id="race-again", scale=2, min_width=160)
                 stop = gr.Button("Stop", variant="stop", interactive=False, min_width=80)
+                share = gr.Button("Share", elem_id="race-share", min_width=80)
+            with gr.Accordion("Who races", open=False, elem_id="race-who"):
+                chosen = gr.CheckboxGroup([], label="Methods", info="and their passes", elem_id="race-methods")
             message = gr.HTML(apply_default_css=False, elem_id="race-message")
             lanes = widgets.component(render("race"), "race.js", elem_id="race")
+            race_code = widgets.code("race-code")
             with gr.Accordion("Race a diffusers model as well", open=False):
                 with gr.Row(equal_height=True):
                     folder = gr.Textbox(
@@ -217,18 +283,20 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     maps = widgets.component(render("toy"), "toy.js", elem_id="toy")
                     chosen_plot = widgets.chart(elem_id="energy")
                     chosen_words = gr.Markdown(elem_id="energy-said")
+                    toy_code = widgets.code("toy-code", "The same maps in Python")
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    started = go.click(
-        run,
-        [name, chosen, n, seed],
-        [lanes, message, go, stop],
-        show_progress_on=lanes,
-        **{**quiet, "show_progress": "minimal"},
-        **LONG_LANE,
-    )
-    stop.click(stopped, None, [lanes, go, stop], cancels=[started], queue=False, **quiet)
-    dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
+    racing = {"inputs": [name, chosen, n, seed], "outputs": [lanes, message, go, stop], "show_progress_on": lanes}
+    racing |= {**quiet, "show_progress": "minimal", **LONG_LANE}
+    started = [
+        go.click(run, **racing),
+        again.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet).then(run, **racing),
+        race_tab.select(first_race, **racing),
+    ]
+    for event in started:
+        event.then(as_commands, [name, chosen, n, seed], race_code, queue=False, **quiet)
+    stop.click(stopped, None, [lanes, go, stop], cancels=started, queue=False, **quiet)
+    share.click(None, None, None, js="() => { document.querySelector('.pv-copy').click(); }", queue=False, **quiet)
     linked = {"checkpoint": name, "methods": chosen, "images": n, "seed": seed, "pixels": source}
     linked |= {"brightness": brightness, "floor": floor, "given": given, "fresh": fresh, "error": head_error}
     linked |= {"tolerance": tolerance}
@@ -238,13 +306,13 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     }
     ready = links.bring_back(tab.select(refresh, name, name, **quiet), tab, linked, there)
     for event in (ready, name.input(lambda: None, None, None, queue=False, **quiet)):
-        event.then(benchmark, name, [reached, plot, table], **quiet).then(
-            lineup, [name, chosen], [chosen, message], **quiet
-        )
+        figures = event.then(benchmark, name, [reached, plot, table], **quiet)
+        figures.then(lineup, [name, chosen], [chosen, message], **quiet)
+        event.then(by_each, name, same_seed, show_progress_on=same_seed, **quiet, **LONG_LANE)
     gr.on([add.click, folder.submit], load_peer, [folder, name, chosen], [chosen, said], **SHORT_LANE, **quiet)
 
     settings = [source, brightness, floor, given, fresh, head_error, tolerance]
-    outputs = [maps, toy_message, chosen_plot, chosen_words]
+    outputs = [maps, toy_message, chosen_plot, chosen_words, toy_code]
     redraw = {"fn": toy, "inputs": settings, "outputs": outputs, "queue": False, **quiet}
     toy_tab.select(**redraw)
     for control in settings:

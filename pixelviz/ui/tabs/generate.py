@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import deque
 
 import gradio as gr
 import numpy as np
@@ -12,7 +13,7 @@ from pixelviz.data import pictures
 from pixelviz.process.schedules import Schedule
 from pixelviz.samplers import SAMPLERS, STARTS, ours
 from pixelviz.service import payloads
-from pixelviz.service.generation import command, parse_passes
+from pixelviz.service.generation import parse_passes, sample_command
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.kept import Kept
 from pixelviz.service.service import Generation, Service, friendly
@@ -72,6 +73,17 @@ def trajectory_row(generation: Generation, k: int) -> str:
         kind="small",
     )
     return render("film", number=k + 1, frames=row)
+
+
+def way_in_words(way: tuple[str, str, str, str]) -> tuple[str, ...]:
+    """Checkpoint, passes, start and sampler as a person says them."""
+    name, passes, start, sampler = way
+    return (
+        name,
+        f"{passes} pass{'es' if passes != '1' else ''}",
+        f"start {STARTS[start].title}",
+        SAMPLERS[sampler].title,
+    )
 
 
 def growth(generation: Generation, schedule: Schedule) -> str:
@@ -134,9 +146,34 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             gr.Button(interactive=False),
         )
 
-    def as_command(name, n, passes, start, sampler, seed):
-        """The command line that draws the same images."""
-        return command(service.find(name), n, passes, start, sampler, seed) if name else gr.skip()
+    def as_command(name, n, passes, start, sampler, seed, *other):
+        """The command lines that draw the same images, of A and of B where there are two."""
+        if not name:
+            return gr.skip()
+        both, *beside = other
+        lines = [sample_command(service.find(name), n, passes, start, sampler, seed)]
+        if both and beside[0]:
+            b, passes, start, sampler = beside
+            lines.append(sample_command(service.find(b), n, passes, start, sampler, seed, out="b.png"))
+        return "\n".join(lines)
+
+    def beside(both, n, b_passes, b, b_start, b_sampler, seed, name, passes, start, sampler):
+        """The same seed in both ways, A and B; first how far B is."""
+        if not both or not name or not b:
+            yield None, ""
+            return
+        try:
+            [here] = deque(service.generate(name, n, parse_passes(passes), start, sampler, seed), maxlen=1)
+            for there in service.generate(b, n, parse_passes(b_passes), b_start, b_sampler, seed):
+                if not there.done:
+                    yield gr.skip(), widgets.share_bar("B", there.progress, f"B: {status(there)}")
+            ways = (name, passes, start, sampler), (b, b_passes, b_start, b_sampler)
+            differ = [k for k in range(len(ways[0])) if ways[0][k] != ways[1][k]] or [0]
+            words = [", ".join(way_in_words(way)[k] for k in differ) for way in ways]
+            sheets = [pictures.tile(one.images, pictures.grid_columns(one.n)) for one in (here, there)]
+            yield payloads.a_and_b(*zip(words, sheets, strict=True)), ""
+        except Exception as error:
+            yield None, widgets.alert(friendly(error))
 
     def choose(event: gr.EventData, request: gr.Request):
         """The trajectory of the image that was clicked, and the sheet with it marked."""
@@ -149,10 +186,10 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             trajectory_row(generation, k),
         )
 
-    def refresh(name):
+    def refresh(name, b):
         names = service.names("parallel_unet", "scale_vae")
         first = next((one for one in (name, SHOWN_FIRST, *names) if one in names), None)
-        return gr.Dropdown(choices=names, value=first)
+        return gr.Dropdown(choices=names, value=first), gr.Dropdown(choices=names, value=b if b in names else first)
 
     def reach(name, sampler):
         """The choices of passes for a checkpoint's T and a sampler."""
@@ -225,6 +262,18 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 with gr.Row(equal_height=True, elem_classes="pv-seed"):
                     seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=120, elem_id="seed")
                     dice = gr.Button("New seed", size="sm", min_width=80, elem_classes="pv-beside")
+                both = gr.Checkbox(False, label="A and B", info="the same seed in another way, beside it")
+                with gr.Group(visible=False) as other:
+                    b = gr.Dropdown([], label="B's checkpoint", elem_id="b-checkpoint")
+                    b_passes = gr.Dropdown(
+                        [str(k) for k in SAMPLERS[SAMPLERS.first].nice],
+                        value="10",
+                        allow_custom_value=True,
+                        label="B's passes",
+                        elem_id="b-passes",
+                    )
+                    b_start = gr.Radio(STARTS.choices(), value=STARTS.first, label="B's start")
+                    b_sampler = gr.Radio(mine, value=SAMPLERS.first, label="B's sampler")
             with gr.Row():
                 go = gr.Button("Generate", variant="primary", scale=3, elem_id="generate")
                 stop = gr.Button("Stop", variant="stop", interactive=False, scale=1, min_width=80)
@@ -232,32 +281,39 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         with gr.Column(scale=9, min_width=320):
             message = gr.HTML(apply_default_css=False, elem_id="generate-message")
             sheet = widgets.sample_sheet(elem_id="sheet")
+            on_the_way = gr.HTML(apply_default_css=False, elem_id="b-message")
+            sides = widgets.sides(elem_id="generate-sides")
             cost = gr.HTML(apply_default_css=False)
             film = gr.HTML(apply_default_css=False, elem_id="film")
             triangle = widgets.triangle(between)
             chart = widgets.chart()
-            code = gr.Textbox(
-                label="The same from the command line", interactive=False, buttons=["copy"], elem_id="as-code"
-            )
+            code = widgets.code("as-code")
 
     settings = [name, n, passes, start, sampler, seed]
     outputs = [sheet, cost, film, chart, message, go, stop]
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     waiting = {"show_progress": "minimal", "show_progress_on": sheet}  # the place in the queue
-    run.lane = first_run.lane = generation_lane
+    run.lane = first_run.lane = beside.lane = generation_lane
     model = {**SHORT_LANE, **quiet, **waiting}
 
+    beside_it = [both, b, b_passes, b_start, b_sampler]
     keys = ("checkpoint", "images", "passes", "start", "sampler", "seed")
-    there = {"checkpoint": lambda _: service.names("parallel_unet", "scale_vae")}
-    opened = tab.select(refresh, name, name, **quiet)
-    arrived = links.bring_back(opened, tab, dict(zip(keys, settings, strict=True)), there)
+    keys += ("ab", "b_checkpoint", "b_passes", "b_start", "b_sampler")
+    there = dict.fromkeys(("checkpoint", "b_checkpoint"), lambda _: service.names("parallel_unet", "scale_vae"))
+    opened = tab.select(refresh, [name, b], [name, b], **quiet)
+    arrived = links.bring_back(opened, tab, dict(zip(keys, [*settings, *beside_it], strict=True)), there)
     ready = arrived.then(reach, [name, sampler], passes, **quiet)
     first = ready.then(first_run, settings, outputs, **model)
     started = go.click(run, settings, outputs, **model)
-    stop.click(stopped, None, [sheet, go, stop], cancels=[started, first], queue=False, **quiet)
+    pair = [both, n, b_passes, b, b_start, b_sampler, seed, name, passes, start, sampler]
+    paired = []
     for drawn in (first, started):
+        paired.append(drawn.then(beside, pair, [sides, on_the_way], **SHORT_LANE, **quiet))
         drawn.then(with_corners, [name, seed], triangle, **SHORT_LANE, **quiet)
-        drawn.then(as_command, settings, code, **quiet)
+        drawn.then(as_command, [*settings, *beside_it], code, **quiet)
+    stop.click(stopped, None, [sheet, go, stop], cancels=[started, first, *paired], queue=False, **quiet)
+    both.change(lambda on: gr.Group(visible=on), both, other, queue=False, **quiet)
+    both.input(beside, pair, [sides, on_the_way], **SHORT_LANE, **quiet)
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
     name.input(reach, [name, sampler], passes, **quiet)
     sampler.input(sampler_changed, [name, sampler], [passes, why], **quiet)

@@ -12,7 +12,7 @@ from pixelviz.measure.estimate import ScalePoint, ScaleResult, Tiling
 from pixelviz.service import payloads
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.kept import Kept
-from pixelviz.service.scale import scale_curves
+from pixelviz.service.scale import scale_command, scale_curves
 from pixelviz.service.service import Service, friendly
 from pixelviz.service.turns import LONG, SHORT
 from pixelviz.ui import charts, links, widgets
@@ -21,6 +21,7 @@ from pixelviz.view import View
 
 FIRST_EXAMPLE = "t-shirt"
 MOST_PAGES = 4096  # whose charts are remembered
+KEPT_BYTES = 2**27  # of results, for A and B
 PATIENCE = 0.7  # seconds without a sign of life
 WHOLE, TILED = "whole", "tiled"
 SIZES = {WHOLE: "At the checkpoint's size", TILED: "Tiled, at the picture's own size"}
@@ -37,21 +38,22 @@ $x_T$, and the curve falls. (Seen on Fashion-MNIST. In color an average image al
 at the paper's floor were not measured.)"""
 
 
+PICTURES_SHOWN = {  # of a result: title, and what it is
+    "x0": ("x₀", "the image"),
+    "x_i": ("xᵢ", "all the network sees"),
+    "x_delta": ("x_δ", "true scale, exp(−γx₀)"),
+    "x_delta_hat": ("x̂_δ", "estimated from xᵢ"),
+    "x0_hat": ("−log x̂_δ / γ", "the same, read as an image"),
+    "twin_x0_hat": ("x̂₀ of the twin", "trained on x₀ itself (Fig. 6)"),
+    "alpha_bar": ("ᾱᵢ", "true (Fig. 5)"),
+    "alpha_bar_hat": ("ᾱᵢ estimated", "from x̂_δ"),
+}
+
+
 def pictures(result: ScaleResult) -> str:
     """The estimates beside the truth, as HTML."""
-    shown = [
-        ("x0", "x₀", "the image"),
-        ("x_i", "xᵢ", f"i = {result.i}: all the network sees"),
-        ("x_delta", "x_δ", "true scale, exp(−γx₀)"),
-        ("x_delta_hat", "x̂_δ", "estimated from xᵢ"),
-        ("x0_hat", "−log x̂_δ / γ", "the same, read as an image"),
-    ]
-    if result.twin_x0_hat is not None:
-        shown.append(("twin_x0_hat", "x̂₀ of the twin", "trained on x₀ itself (Fig. 6)"))
-    if result.ssim_alpha_bar is not None:
-        shown += [("alpha_bar", "ᾱᵢ", "true (Fig. 5)"), ("alpha_bar_hat", "ᾱᵢ estimated", "from x̂_δ")]
     kind = "wide" if result.tiles > 1 else "large"
-    return widgets.figure_row(((result.picture(name), title, text) for name, title, text in shown), kind=kind)
+    return widgets.figure_row(((result.picture(name), *PICTURES_SHOWN[name]) for name in result.shown), kind=kind)
 
 
 def _view(source: Any, seed: Any, crop: Any) -> View:
@@ -94,8 +96,9 @@ def numbers(result: ScaleResult) -> str:
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
     points: Kept[dict[str, list[ScalePoint]]] = Kept(MOST_PAGES)  # of a page's chart
+    results: Kept[ScaleResult] = Kept(KEPT_BYTES)  # that a page shows
 
-    def estimate(source, name, size, i, seed, crop):
+    def estimate(source, name, size, i, seed, crop, request: gr.Request):
         """Pictures, SSIM, notes and message at one i, after signs of progress; the old ones stay on an error."""
         same = (gr.skip(),) * 4
         if not name:
@@ -110,6 +113,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         except Exception as error:
             yield *same, widgets.alert(friendly(error))
             return
+        results.put(request.session_hash, result, sum(one.nbytes for one in (result.x0, result.x_i)) * 4)
         drawn = payloads.picture(
             result.picture("x0"), f"The image as the checkpoint {name} sees it", example=source.get("example")
         )
@@ -132,6 +136,32 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         found = points.get(request.session_hash)
         return charts.ssim_over_i(found, i) if found else gr.skip()
 
+    def beside(source, name, size, i, seed, crop, a, b, b_name, request: gr.Request):
+        """Two pictures of the estimate, or one of it and one of another checkpoint's."""
+        try:
+            here = there = results.get(request.session_hash)
+            if here is None:
+                return None, ""
+            if b_name and b_name != name:
+                there = service.scale(b_name, _view(source, seed, crop), round(i), size == TILED)
+            whose = (f" of {name}", f" of {b_name}") if here is not there else ("", "")
+            titles = (PICTURES_SHOWN[which][0] + one for which, one in zip((a, b), whose, strict=True))
+            return payloads.a_and_b(*zip(titles, (here.picture(a), there.picture(b)), strict=True)), ""
+        except Exception as error:
+            return None, widgets.alert(friendly(error))
+
+    def as_command(source, name, size, i, seed, crop):
+        """The command line that draws the same pictures."""
+        if not name:
+            return gr.skip()
+        try:
+            return scale_command(
+                service.find(name), source.get("example"), size == TILED, i=round(i), crop=crop, seed=seed
+            )
+        except Exception as error:
+            friendly(error)  # into the log, if it is not foreseen
+            return ""
+
     def choose(hold, *settings):
         """A new picture; the old one stays where it cannot be used."""
         try:
@@ -144,17 +174,20 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         for shown in estimate(source, *settings):
             yield source, *shown
 
-    def upload(path, *settings):
-        yield from choose(lambda: {"picture": PICTURES.keep(path), "example": None}, *settings)
+    def upload(request: gr.Request, path, *settings):
+        yield from choose(lambda: {"picture": PICTURES.keep(path), "example": None}, *settings, request)
 
-    def pick_example(event: gr.EventData, *settings):
-        yield from choose(lambda: links.source(event.example), *settings)
+    def pick_example(event: gr.EventData, request: gr.Request, *settings):
+        yield from choose(lambda: links.source(event.example), *settings, request)
 
-    def refresh(name):
-        """The checkpoints there are now, the chosen one kept."""
+    def refresh(name, b_name):
+        """The checkpoints there are now, the chosen ones kept."""
         names = service.names("scale_vae")
         first = next(iter(service.names("scale_vae", "twin") or names), None)  # with a twin there is more to see
-        return gr.Dropdown(choices=names, value=name if name in names else first)
+        name = name if name in names else first
+        return gr.Dropdown(choices=names, value=name), gr.Dropdown(
+            choices=names, value=b_name if b_name in names else name
+        )
 
     def reach(name, i):
         """The step slider for a checkpoint's T."""
@@ -193,6 +226,14 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             message = gr.HTML(apply_default_css=False, elem_id="scale-message")
             shown = gr.HTML(apply_default_css=False)
             score = gr.HTML(apply_default_css=False)
+            with gr.Row(elem_id="scale-ab"):
+                shows = [(title, key) for key, (title, _) in PICTURES_SHOWN.items()]
+                a = gr.Dropdown(shows, value="x_delta", label="A shows", min_width=140)
+                b = gr.Dropdown(shows, value="x_delta_hat", label="B shows", min_width=140)
+                b_name = gr.Dropdown([], label="B's checkpoint", min_width=180, elem_id="scale-b-checkpoint")
+            pair_message = gr.HTML(apply_default_css=False)
+            sides = widgets.sides(elem_id="scale-sides")
+            code = widgets.code("scale-code")
             widgets.heading("SSIM over i, at the checkpoint's size")
             chart = widgets.chart()
             gr.Markdown(WHY, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
@@ -204,16 +245,28 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     estimate.lane = lambda data: LONG if TILED in data else SHORT
     upload.lane = pick_example.lane = estimate.lane
     model = {**SHORT_LANE, **quiet, **waiting}
-    draw = {"fn": estimate, "inputs": [source, *settings], "outputs": outputs, **model}
-    plot = {"fn": curves, "inputs": [source, *settings], "outputs": chart, **model}
+    shown_by = [source, *settings]
+    draw = {"fn": estimate, "inputs": shown_by, "outputs": outputs, **model}
+    pair = {"fn": beside, "inputs": [*shown_by, a, b, b_name], "outputs": [sides, pair_message], **SHORT_LANE, **quiet}
+    line = {"fn": as_command, "inputs": shown_by, "outputs": code, "queue": False, **quiet}
+    plot = {"fn": curves, "inputs": shown_by, "outputs": chart, **model}
 
     linked = {"picture": source, "checkpoint": name, "size": size, "i": i, "crop": crop, "seed": seed}
-    there = {"checkpoint": lambda _: service.names("scale_vae")}
-    arrived = links.bring_back(tab.select(refresh, name, name, **quiet), tab, linked, there)
-    arrived.then(reach, [name, i], i, **quiet).then(**draw).then(**plot)
-    name.input(reach, [name, i], i, **quiet).then(**draw).then(**plot)
-    size.input(**draw, trigger_mode="always_last")
-    gr.on([seed.change, crop.change], **draw, trigger_mode="always_last").then(**plot)
-    i.change(**draw, trigger_mode="always_last").then(mark, i, chart, **quiet)
-    uploader.upload(upload, [uploader, *settings], [source, *outputs], **model).then(**plot)
-    picture.input(pick_example, settings, [source, *outputs], **model).then(**plot)
+    linked |= {"a": a, "b": b, "b_checkpoint": b_name}
+    there = dict.fromkeys(("checkpoint", "b_checkpoint"), lambda _: service.names("scale_vae"))
+    opened = tab.select(refresh, [name, b_name], [name, b_name], **quiet)
+    arrived = links.bring_back(opened, tab, linked, there)
+    drawn = [
+        arrived.then(reach, [name, i], i, **quiet).then(**draw),
+        name.input(reach, [name, i], i, **quiet).then(**draw),
+        gr.on([seed.change, crop.change], **draw, trigger_mode="always_last"),
+        uploader.upload(upload, [uploader, *settings], [source, *outputs], **model),
+        picture.input(pick_example, settings, [source, *outputs], **model),
+    ]
+    for event in drawn:
+        event.then(**plot)
+    moved = i.change(**draw, trigger_mode="always_last")
+    moved.then(mark, i, chart, **quiet)
+    for event in (*drawn, moved, size.input(**draw, trigger_mode="always_last")):
+        event.then(**pair, trigger_mode="always_last").then(**line)
+    gr.on([a.input, b.input, b_name.input], **pair, trigger_mode="always_last")
