@@ -18,6 +18,7 @@ MAX_T = 5000
 MAX_SIZE = 1024  # of a width, a latent or an image's side
 BUDGET_GB = 4  # what one image may take in a model's networks, about, and their weights
 PRECISIONS = ("float32", "float16", "bfloat16")  # of products, and of stored weights
+MAX_CLASSES = 1000
 MAX_SEED = 2**32 - 1  # torch's generator on a CPU looks at 32 bits
 
 
@@ -56,6 +57,9 @@ def _no_truth(value: Any) -> Any:
 
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 Widths = Annotated[tuple[Size, ...], Field(min_length=1, max_length=8, strict=False)]  # JSON has lists
+# Folders name classes: no control or invisible characters, and nothing that looks like markup.
+ClassName = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^\p{C}<>]+$")]
+ClassNames = Annotated[tuple[ClassName, ...], Field(max_length=MAX_CLASSES, strict=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Power = Annotated[float, Field(gt=0, le=20)]
@@ -97,6 +101,7 @@ class ModelConfig:
         0.0, description="Deviation of x0 about x_delta_hat's image, from which R_phi weighs x_i against it."
     )
     schedule: str = Field("pixel-aware", description="Of the noise: pixel-aware, generalised, or uniform, the control.")
+    classes: ClassNames = Field((), description="Names of the classes that it can be told; none: it draws of all.")
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:
@@ -110,13 +115,17 @@ class ModelConfig:
             raise ConfigError(f"{side} pixels cannot be halved for {len(self.unet_widths)} U-Net levels.")
         if side != 4 * 2 ** (len(self.vae_widths) - 1):
             raise ConfigError(f"{len(self.vae_widths)} VAE levels do not take {side} pixels to 4x4.")
+        if len(set(self.classes)) < len(self.classes):
+            raise ConfigError("classes must have different names.")
         self._check_budget(side)
         return self
 
     def _check_budget(self, side: int) -> None:
         """A stranger's configuration is judged before anything is built: one image must fit `BUDGET_GB`."""
-        if self.prior_components * self.latent**2 > 2**26:
-            raise ConfigError("the prior would hold over 67 million numbers; lower latent or prior_components.")
+        if self.gaussians * self.latent**2 > 2**26:
+            raise ConfigError(
+                "the prior would hold over 67 million numbers; lower latent or prior_components, or have fewer classes."
+            )
         pixels, levels = side**2, (*self.vae_widths, *self.unet_widths)
         largest = {
             "the T heads (T, channels, image_size)": self.T * self.channels * self.image_size**2,
@@ -136,6 +145,12 @@ class ModelConfig:
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         return self.channels, self.image_size, self.image_size
+
+    @property
+    def gaussians(self) -> int:
+        """Components of the prior over z: `prior_components`, or their even share for each class, class by class."""
+        each = self.prior_components // max(1, len(self.classes))
+        return max(1, each) * max(1, len(self.classes))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
@@ -193,6 +208,10 @@ class TrainConfig:
         None, description="Weigh R_phi's errors for an x0 so far from x_delta_hat's image; 0: as V; else scale_error."
     )
     terminal_share: Share = Field(0.25, description="Share of R_phi's batch at i = T, which one-pass sampling uses.")
+    class_drop: Share = Field(
+        0.1,
+        description="Share of the batch whose class R_phi is not told, which guidance needs; of a model of classes.",
+    )
     pair_share: float = Field(
         0.5, gt=0, le=1, description="Share of R_phi's batch that are pairs, where it is distilled."
     )

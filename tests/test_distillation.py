@@ -181,7 +181,7 @@ def test_the_loss_of_a_pair_is_the_error_of_its_own_x0():
     one = losses.Pairs(x_T[:1], x_T[:1], torch.tensor([float(config.T)]), x_delta[:1], x0[:1])
     mixed, draws = losses.with_pairs(config, settings, x0, draws, one, generator)
 
-    def perfect(x_i, x_delta, i, heads, *, drift):
+    def perfect(x_i, x_delta, i, heads, *, drift, classes=None):
         assert drift
         return ((x_delta.sqrt() * x_i - x0[:1]) / (1 - x_delta))[:, None].expand(-1, heads.shape[1], -1, -1, -1)
 

@@ -40,9 +40,9 @@ def test_differentiable_ssim_ignores_autocast():
 class _Recorder(LinearTwin):
     """Keeps what it was asked, and answers as the network would."""
 
-    def forward(self, x_t, t):
+    def forward(self, x_t, t, classes=None):
         self.asked = (x_t, t)
-        return super().forward(x_t, t)
+        return super().forward(x_t, t, classes)
 
 
 def test_twin_is_noised_as_diffusers_noises():
@@ -50,7 +50,7 @@ def test_twin_is_noised_as_diffusers_noises():
     twin = randomised(_Recorder(config))
     x0 = config.floor + (1 - config.floor) * torch.rand(64, *config.shape)
     settings = TrainConfig(parts=("linear_twin",))
-    t, noise = draws = draw_step(config, settings, 64, torch.Generator().manual_seed(3))["linear_twin"]
+    t, noise, _ = draws = draw_step(config, settings, 64, torch.Generator().manual_seed(3))["linear_twin"]
     assert 0 <= t.min() < 200 < 800 < t.max() < 1000
     loss = linear_twin_loss(twin, x0, config.floor, draws)
     pixels = (x0 - config.floor) / (1 - config.floor)
@@ -125,7 +125,7 @@ def test_r_phi_learns_from_the_estimate_of_the_same_image(monkeypatch):
     )
     seen = {}
 
-    def heads(x_i, x_delta, i, chosen, *, drift):
+    def heads(x_i, x_delta, i, chosen, *, drift, classes=None):
         seen.update(x_i=x_i, x_delta=x_delta)
         return torch.zeros(6, chosen.shape[1], *x0.shape[1:])
 
@@ -225,7 +225,7 @@ def test_the_loss_s_minimiser_is_the_conditional_mean(target, last):
     i = torch.full((64,), last)
     schedule = model.schedule
 
-    def perfect(x_i, x_delta, i, heads, *, drift):
+    def perfect(x_i, x_delta, i, heads, *, drift, classes=None):
         assert drift == (target == "v")
         j = heads[:, :, None, None, None].double()
         rate, x = x0[:, None].double(), x_i[:, None].double()

@@ -83,12 +83,12 @@ def test_held_out_losses_are_those_of_the_formula():
     """The twin's by hand: mean square of x0_hat - x0 at the same i, noise and code, and finite for all."""
     model = tiny_model()
     training = TrainConfig(parts=model.parts, heads_per_step=2)
-    images = tiny_images(12).images
+    images = tiny_images(12)
     found = held_out_losses(model, images, training, CPU)
     assert found == held_out_losses(model, images, training, CPU)
     assert np.isfinite(list(found.values())).all()
     draws = draw_step(model.config, training, 12, torch.Generator().manual_seed(SEED))["twin"]
-    x0 = to_unit(images, model.config.floor)
+    x0 = to_unit(images.images, model.config.floor)
     with torch.no_grad():
         code = model.twin.encode(forward_noise(model, x0, x0, draws.i, draws.noise), draws.i)
         z = code.mean + (code.log_variance / 2).exp() * draws.code

@@ -34,7 +34,7 @@ def flow(config, x_i, i):
 def answering(model, image):
     """The model with a network that says `image(x_i, i)`: its drift is solved for (f = cos x_i - sin^2 D)."""
 
-    def forward(x_i, x_delta, i, heads, *, drift):
+    def forward(x_i, x_delta, i, heads, *, drift, classes=None):
         assert drift
         abar = torch.exp(model.schedule.log_alpha_bar(model.rate_x0(x_delta), i[:, None, None, None]))
         D = (abar.sqrt() * x_i - image(x_i, i[:, None, None, None])) / (1 - abar)

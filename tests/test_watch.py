@@ -18,7 +18,7 @@ from tests.test_runs import one_thread  # noqa: F401  used by every test here
 from tests.tiny import tiny_config, tiny_images
 
 FAST = TrainConfig(steps=6, batch=6, heads_per_step=2, ema=0.5, warmup=2, parts=("scale_vae", "parallel_unet"))
-HELD_OUT = tiny_images(34).images[24:]
+HELD_OUT = replace(tiny_images(10), images=tiny_images(34).images[24:])
 
 
 def go(out, settings=FAST, resume=False, **options):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from torch import Tensor
 
 from pixelviz.commands.common import Device, Folder, Precision, console, images_of, source_of
 from pixelviz.commands.follow import follow
@@ -36,6 +35,7 @@ MODEL = Options(
     ModelConfig,
     "Model, in place of the preset's",
     names={"head_target": "--heads"},
+    only=tuple(name for name in fields_of(ModelConfig) if name != "classes"),  # these are the data's
     defaults=dict.fromkeys(fields_of(ModelConfig)),
 )
 TRAINING = Options(TrainConfig, "Training", defaults=dict.fromkeys(BY_PRESET, "the preset's"))
@@ -105,12 +105,26 @@ def _asked(
     return Recipe(source_of(out, record, source), before, TrainConfig.resumed(recorded, **settings), looks)
 
 
-def _held_out(learnt: ImageSet, source: DataConfig, model: ModelConfig) -> Tensor | None:
+def _with_classes(out: Path, model: ModelConfig, images: ImageSet, wanted: bool | None, resume: bool) -> ModelConfig:
+    """The model with the images' classes, where these are asked for; raises ConfigError where they cannot be."""
+    if wanted is None or wanted == bool(model.classes):
+        return model
+    if resume:
+        there = "classes, which stay" if model.classes else "no classes; train a new one with --classes"
+        raise ConfigError(f"{out} is a model with {there}.")
+    if wanted and not images.classes:
+        raise ConfigError(
+            f"{images.origin.title} has no classes; put the pictures of each class into a folder of its name."
+        )
+    return replace(model, classes=images.classes if wanted else ())
+
+
+def _held_out(learnt: ImageSet, source: DataConfig, model: ModelConfig) -> ImageSet | None:
     """Images that are not learnt, as many as are looked at on the way; None where there are none."""
     if learnt.origin.total < LEAST_TO_SPLIT:  # of which none are held out
         return None
     try:
-        return images_of(source, model, split="test", limit=HELD_OUT, allow_download=False).images
+        return images_of(source, model, split="test", limit=HELD_OUT, allow_download=False)
     except DataError:  # of a folder with train/ alone
         return None
 
@@ -126,6 +140,10 @@ def train(
         str | None, typer.Option("--preset", help=f"One of: {', '.join(PRESETS)}.", show_default=PRESETS.first)
     ] = None,
     config: Annotated[Path | None, typer.Option(help="run.yaml of a checkpoint, whose settings are used.")] = None,
+    classes: Annotated[
+        bool | None,
+        typer.Option(help="The data's folders (or labels) are classes: the model is told them.", show_default="no"),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoint in --out; what is not given stays as it was.")
     ] = False,
@@ -149,7 +167,10 @@ def train(
         logging.getLogger("pixelviz").setLevel(logging.ERROR)
     with team.main_process_first():  # which may download
         images = images_of(recipe.data, recipe.model)
+    learnt = _with_classes(out, recipe.model, images, classes, resume)
     console.print(f"{images.name} -> {out}", soft_wrap=True)
+    if learnt.classes:
+        console.print(f"Classes: {', '.join(learnt.classes)}.", soft_wrap=True)
     if "ACCELERATE_MIXED_PRECISION" in os.environ or team.num_processes > 1:
         alone = "; on processors several are started by: torchrun --nproc_per_node 2 -m pixelviz train ..."
         count = team.num_processes
@@ -159,7 +180,7 @@ def train(
     follow(
         training.train(
             images,
-            recipe.model,
+            learnt,
             recipe.training,
             out,
             resume=resume,
@@ -168,7 +189,7 @@ def train(
             compiled=compiled,
             data=recipe.data,
             watch=recipe.watch,
-            held_out=_held_out(images, recipe.data, recipe.model) if team.is_main_process else None,
+            held_out=_held_out(images, recipe.data, learnt) if team.is_main_process else None,
             save_every_seconds=save_every,
         )
     )

@@ -88,7 +88,7 @@ def evaluate(
 def _held_out(loaded: checkpoints.Checkpoint, compute: Compute, test: ImageSet) -> dict[str, float]:
     """The losses of its last training, of all its parts, on test images."""
     training = TrainConfig.resumed(loaded.record.training, parts=loaded.model.parts)
-    found = held_out_losses(loaded.model, test.images, training, compute)
+    found = held_out_losses(loaded.model, test, training, compute)
     return {key: round(value, 6) for key, value in found.items()}
 
 

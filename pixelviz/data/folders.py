@@ -51,13 +51,14 @@ def _left_out(paths: Sequence[Path]) -> str | None:
     return f"Left out, because they are no images that can be read here: {several}{more}."
 
 
-def _class_labels(root: Path, files: Sequence[Path]) -> np.ndarray | None:
-    """int64 class numbers where all files lie in two or more folders in `root`, numbered by name; otherwise None."""
+def _class_labels(root: Path, files: Sequence[Path]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """int64 class numbers, and names, where all files lie in two or more folders in `root`; otherwise None and none."""
     classes = [path.relative_to(root).parts[:-1] for path in files]
-    if not all(classes):
-        return None
-    names = {name: k for k, name in enumerate(sorted({parts[0] for parts in classes}))}
-    return np.array([names[parts[0]] for parts in classes]) if len(names) > 1 else None
+    names = sorted({parts[0] for parts in classes if parts})
+    if not all(classes) or len(names) < 2:
+        return None, ()
+    numbers = {name: k for k, name in enumerate(names)}
+    return np.array([numbers[parts[0]] for parts in classes]), tuple(names)
 
 
 def from_folder(folder: Path, origin: Origin, wanted: Wanted) -> ImageSet:
@@ -73,14 +74,14 @@ def from_folder(folder: Path, origin: Origin, wanted: Wanted) -> ImageSet:
             f"{root} holds no images; put PNG, JPEG or WebP files in it, or IDX files of the MNIST family."
             + (f" {left_out}" if left_out else "")
         )
-    labels, notes = _class_labels(root, files), [left_out] if left_out else []
+    (labels, classes), notes = _class_labels(root, files), [left_out] if left_out else []
     if not has_splits and len(files) < HELD_OUT:
         number = "1 image" if len(files) == 1 else f"{len(files)} images"
         notes.append(f"With {number}, none are held out for testing.")
     elif not has_splits:
         mine = [k for k in range(len(files)) if (k % HELD_OUT == HELD_OUT - 1) == (split == "test")]
         files, labels = [files[k] for k in mine], None if labels is None else labels[mine]
-    return from_files(folder, origin, files, wanted, labels=labels, notes=notes)
+    return replace(from_files(folder, origin, files, wanted, labels=labels, notes=notes), classes=classes)
 
 
 def _read(path: Path, guarded: bool) -> Picture:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -74,13 +74,24 @@ class ImageSet:
     """A data set in memory.
 
     images: uint8, (N, C, size, size). origin: which they are. note: what the user should know about how it was found or
-    read, or None. labels: int64, (N,), or None where there are none.
+    read, or None. labels: int64, (N,), or None where there are none; classes: what they mean.
     """
 
     images: Tensor
     origin: Origin
     note: str | None = None
     labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+
+    def labels_among(self, names: Sequence[str]) -> Tensor:
+        """Each image's class by its number in `names`, whatever it is here: int64 (N,), -1 for none of them."""
+        if self.labels is None or not self.classes:
+            return torch.full((len(self),), -1)
+        return torch.tensor([names.index(name) if name in names else -1 for name in self.classes])[self.labels]
+
+    def first(self, number: int) -> ImageSet:
+        """The first images alone."""
+        return replace(self, images=self.images[:number], labels=None if self.labels is None else self.labels[:number])
 
     @property
     def name(self) -> str:

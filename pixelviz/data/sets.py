@@ -275,7 +275,11 @@ def load_images(
     wanted = Wanted(split, size, channels, limit, allow_download, tell, guarded)
     found = DATASETS[data].load(wanted) if data in DATASETS else _of_folder(data, wanted)
     known = found.origin if like is None else replace(DATASETS.find(like).origin, **_counts(found.origin))
-    return replace(found, origin=known if title is None else replace(known, title=title))
+    classes = found.classes
+    if found.labels is not None and not classes:
+        row = DATASETS.get(known.id)
+        classes = row.classes if row else tuple(map(str, range(int(found.labels.max()) + 1)))
+    return replace(found, origin=known if title is None else replace(known, title=title), classes=classes)
 
 
 def _counts(origin: Origin) -> dict:

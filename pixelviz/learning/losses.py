@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pixelviz.config import ModelConfig, TrainConfig
 from pixelviz.devices import Compute
 from pixelviz.measure.metrics import SSIM_WINDOW
-from pixelviz.models.parallel_unet import LinearTwin
+from pixelviz.models.parallel_unet import LinearTwin, one_hot
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.scale_vae import Code, ScaleVAE
 from pixelviz.process.reverse import drift_coefficients, skip_posterior, x0_from_drift
@@ -35,8 +35,8 @@ class VAEDraws(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Where the closed loop began, came through and ended: x_T, x_i, x_delta_hat and x0, each (N, C, H, W), and the i
-    of each x_i, (N,); see `distillation`.
+    """Where the closed loop began, came through and ended: x_T, x_i, x_delta_hat and x0, each (N, C, H, W), the i of
+    each x_i, (N,), and of a model of classes what it was told, (N,), -1 for nothing; see `distillation`.
     """
 
     x_T: Tensor
@@ -44,6 +44,7 @@ class Pairs(NamedTuple):
     i: Tensor
     x_delta: Tensor
     x0: Tensor
+    labels: Tensor | None = None
 
 
 class PairDraws(NamedTuple):
@@ -57,7 +58,8 @@ class PairDraws(NamedTuple):
 class UNetDraws(NamedTuple):
     """For one step of R_phi: i (B,) in i_min..T, noise and code as for `VAEDraws`, the heads to train (B, J) in
     1..ceil(i), and for "eps" heads the noise of x_j (B, J, C, H, W), otherwise None; the batch's pairs, where it has
-    any; and where R_phi is tuned the i' < i at which the same x0 and noise end, (B,), see `consistency_loss`.
+    any; where R_phi is tuned the i' < i at which the same x0 and noise end, (B,), see `consistency_loss`; and of
+    classes what it is told of each image's, (B,), -1 for nothing, or None in a model without.
     """
 
     i: Tensor
@@ -67,13 +69,17 @@ class UNetDraws(NamedTuple):
     trajectory: Tensor | None
     pairs: PairDraws | None = None
     below: Tensor | None = None
+    labels: Tensor | None = None
 
 
 class TwinDraws(NamedTuple):
-    """For one step of the linear-beta twin: t (B,) in 0..999, as diffusers counts, and the noise (B, C, H, W)."""
+    """For one step of the linear-beta twin: t (B,) in 0..999, as diffusers counts, the noise (B, C, H, W), and labels
+    as for `UNetDraws`.
+    """
 
     t: Tensor
     noise: Tensor
+    labels: Tensor | None = None
 
 
 class Draws(TypedDict):
@@ -85,8 +91,18 @@ class Draws(TypedDict):
     linear_twin: TwinDraws
 
 
-def draw_step(config: ModelConfig, train: TrainConfig, n: int, generator: torch.Generator) -> Draws:
-    """All random numbers of one step for n images, on the generator's device, per trained part."""
+def draw_step(
+    config: ModelConfig, train: TrainConfig, n: int, generator: torch.Generator, labels: Tensor | None = None
+) -> Draws:
+    """All random numbers of one step for n images, on the generator's device, per trained part.
+
+    labels: of a model of classes the images' (n,), of which `train.class_drop` are not told.
+    """
+
+    def told() -> Tensor | None:
+        if labels is None:
+            return None
+        return labels.masked_fill(torch.rand(n, generator=generator) < train.class_drop, -1)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(n, *shape, generator=generator)
@@ -104,9 +120,11 @@ def draw_step(config: ModelConfig, train: TrainConfig, n: int, generator: torch.
             i[torch.rand(n, generator=generator) < train.terminal_share] = config.T
             heads = choose_heads(i, train.heads_per_step, generator)
             later = normal(heads.shape[1], *config.shape) if config.head_target == "eps" else None
-            draws[part] = UNetDraws(i, normal(*config.shape), normal(config.latent), heads, later)
+            mine = UNetDraws(i, normal(*config.shape), normal(config.latent), heads, later)
+            draws[part] = mine._replace(labels=told())
         else:
-            draws[part] = TwinDraws(torch.randint(LinearTwin.STEPS, (n,), generator=generator), normal(*config.shape))
+            t = torch.randint(LinearTwin.STEPS, (n,), generator=generator)
+            draws[part] = TwinDraws(t, normal(*config.shape), told())
     return draws
 
 
@@ -125,7 +143,10 @@ def with_pairs(
     x_i, x_delta = torch.zeros_like(x0), torch.zeros_like(x0)
     x_i[:n] = torch.where(from_T[:, None, None, None], pairs.x_T[index], pairs.x_i[index]).to(x0)
     x_delta[:n] = pairs.x_delta[index].to(x0)
-    return x0, draws._replace(i=i, heads=heads, pairs=PairDraws(given, x_i, x_delta))
+    labels = draws.labels
+    if labels is not None and pairs.labels is not None:
+        labels = torch.cat([pairs.labels[index], labels[n:]])
+    return x0, draws._replace(i=i, heads=heads, labels=labels, pairs=PairDraws(given, x_i, x_delta))
 
 
 def with_ends(config: ModelConfig, train: TrainConfig, draws: UNetDraws, step: int) -> UNetDraws:
@@ -256,6 +277,11 @@ def estimated_scale(model: PixelAwareModel, x0: Tensor, draws: UNetDraws) -> Ten
     return vae.decode(_code(vae.encode(x0, clean), draws.code), clean).float()
 
 
+def _told(config: ModelConfig, draws: UNetDraws | TwinDraws) -> Tensor | None:
+    """What a network is told of the classes, (B, K); None of a model that has none."""
+    return None if draws.labels is None else one_hot(draws.labels, len(config.classes))
+
+
 def unet_loss(
     model: PixelAwareModel, x0: Tensor, draws: UNetDraws, deviation: float = 0.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -280,7 +306,7 @@ def unet_loss(
         if draws.pairs is not None:
             x_i = torch.where(given, draws.pairs.x_i, x_i)
         x_delta = model.scale_read(x_i, i, x_delta)
-    z = model.parallel_unet(x_i, x_delta, i, draws.heads, drift=trajectory is None)
+    z = model.parallel_unet(x_i, x_delta, i, draws.heads, drift=trajectory is None, classes=_told(model.config, draws))
     with torch.no_grad():
         first = i[:, None, None, None].float()
         if trajectory is None:  # "v"
@@ -335,12 +361,14 @@ def consistency_loss(
     The distance is Huber's, smooth below `NOTICEABLE` of the deviation s, divided by the angle between (`with_ends`).
     """
     schedule, rate_x0, i, below = model.schedule, model.rate_x0(x_delta), draws.i, draws.below
+    classes = _told(model.config, draws)
     if below is None:
         raise ValueError("these draws have one end only; `with_ends` gives them the other.")
 
     def image(i: Tensor, heads: Tensor) -> Tensor:
         x_i = forward_noise(model, rate_x0, x0, i, draws.noise)
-        drift = model.parallel_unet(x_i, model.scale_read(x_i, i, x_delta), i, heads, drift=True)
+        x_delta_read = model.scale_read(x_i, i, x_delta)
+        drift = model.parallel_unet(x_i, x_delta_read, i, heads, drift=True, classes=classes)
         return x0_from_drift(schedule, rate_x0[:, None], i[:, None, None, None, None], x_i[:, None], drift)
 
     with torch.no_grad():
@@ -360,7 +388,7 @@ def linear_twin_loss(twin: LinearTwin, x0: Tensor, floor: float, draws: TwinDraw
     steps = torch.arange(1, twin.STEPS + 1, dtype=torch.float64)  # not on the device: MPS has no float64
     alpha_bar = schedule.alpha_bar(torch.ones((), dtype=torch.float64), steps).to(x0)[draws.t, None, None, None]
     x_t = alpha_bar.sqrt() * (2 * (x0 - floor) / (1 - floor) - 1) + (1 - alpha_bar).sqrt() * draws.noise
-    return (twin(x_t, draws.t) - draws.noise).square().mean()
+    return (twin(x_t, draws.t, _told(twin.config, draws)) - draws.noise).square().mean()
 
 
 class TrainingObjective(nn.Module):

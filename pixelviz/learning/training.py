@@ -28,7 +28,7 @@ from pixelviz.learning.state import Run, TrainingError, insist, locked, new_run,
 from pixelviz.learning.watch import Watcher
 from pixelviz.measure.environment import commit
 from pixelviz.models.pixel_aware import PixelAwareModel
-from pixelviz.models.prior import fit_mixture
+from pixelviz.models.prior import fit_classes, fit_mixture
 from pixelviz.models.scale_vae import ScaleVAE
 from pixelviz.samplers import draw, first_fitting
 from pixelviz.store import checkpoints
@@ -98,13 +98,23 @@ def preview(model: PixelAwareModel, x0: Tensor, compute: Compute, seed: int = 0)
 
 
 @torch.no_grad()
-def fit_prior(vae: ScaleVAE, images: Tensor, compute: Compute, *, limit: int = PRIOR_IMAGES, seed: int = 0) -> None:
+def fit_prior(
+    vae: ScaleVAE,
+    images: Tensor,
+    compute: Compute,
+    *,
+    labels: Tensor | None = None,
+    limit: int = PRIOR_IMAGES,
+    seed: int = 0,
+) -> None:
     """Fit the mixture over z to codes drawn from q(z | x0, i = 0) of at most `limit` uint8 training images.
 
-    Fewer components are used where there are fewer than 4 codes per latent dimension for each.
+    Fewer components are used where there are fewer than 4 codes per latent dimension for each. Of a model of classes,
+    labels (N,), each class has a mixture of its own, weighed by its share of the images.
     """
     generator = torch.Generator().manual_seed(seed)
-    chosen = images[torch.randperm(len(images), generator=generator)[:limit]]
+    order = torch.randperm(len(images), generator=generator)[:limit]
+    chosen = images[order]
 
     def encode(n: int) -> list[Tensor]:
         codes = []
@@ -117,7 +127,11 @@ def fit_prior(vae: ScaleVAE, images: Tensor, compute: Compute, *, limit: int = P
 
     # Training that fitted in memory must not be lost because its last step, this one, does not.
     codes, _ = halving(encode, max(1, min(256, ENCODED_VALUES // math.prod(vae.config.shape))))
-    fitted = fit_mixture(torch.cat(codes).cpu(), vae.config.prior_components, generator)
+    found, number = torch.cat(codes).cpu(), vae.config.gaussians
+    if labels is None:
+        fitted = fit_mixture(found, number, generator)
+    else:
+        fitted = fit_classes(found, labels[order], len(vae.config.classes), number, generator)
     for name, value in zip(("prior_log_weight", "prior_mean", "prior_factor"), fitted, strict=True):
         getattr(vae, name).copy_(value)
 
@@ -154,6 +168,7 @@ class _Steps:
         compute: Compute,
         accelerator: Accelerator,
         pairs: Pairs | None = None,
+        labels: Tensor | None = None,
     ):
         share, rest = divmod(train.batch, accelerator.num_processes)
         if rest:
@@ -162,7 +177,7 @@ class _Steps:
                 f"multiple of {accelerator.num_processes}."
             )
         self.run, self.images, self.train, self.compute, self.accelerator = run, images, train, compute, accelerator
-        self.pairs = pairs
+        self.pairs, self.labels = pairs, labels
         self.rows = slice(share * accelerator.process_index, share * (accelerator.process_index + 1))
         self.alone = TrainingObjective(run.model, train, compute)
         if compute.compiled:
@@ -177,10 +192,11 @@ class _Steps:
 
         train, config, device = self.train, self.run.model.config, self.compute.device
         generator = torch.Generator().manual_seed(train.seed * 7_919 + step)
-        draws = draw_step(config, train, train.batch, generator)
+        indices = batches(len(self.images), train.batch, train.seed, step)
+        labels = None if self.labels is None else self.labels[indices]
+        draws = draw_step(config, train, train.batch, generator, labels)
         if train.least_gap and "parallel_unet" in draws:
             draws["parallel_unet"] = with_ends(config, train, draws["parallel_unet"], step)
-        indices = batches(len(self.images), train.batch, train.seed, step)
         mirrored = torch.rand(train.batch, generator=generator) < 0.5 if train.flips else None
         if self.pairs is None:
             mirrored = None if mirrored is None else mirrored[self.rows]
@@ -290,6 +306,17 @@ def _may_fail(what: str, make: Callable[[], Result]) -> Result | None:
         return None
 
 
+def _labels(images: ImageSet, names: tuple[str, ...]) -> Tensor | None:
+    """The number of each image's class in a model of these classes; None of a model without. Raises TrainingError."""
+    if not names:
+        return None
+    labels = images.labels_among(names)
+    if (labels < 0).any():
+        there = f"the classes {', '.join(images.classes)}" if images.classes else "no classes"
+        raise TrainingError(f"the model knows the classes {', '.join(names)}, but {images.origin.title} has {there}.")
+    return labels
+
+
 def train(
     images: ImageSet,
     config: ModelConfig,
@@ -303,7 +330,7 @@ def train(
     pairs: Pairs | None = None,
     data: DataConfig | None = None,
     watch: Watch | None = None,
-    held_out: Tensor | None = None,
+    held_out: ImageSet | None = None,
     preview_every: int = 200,
     save_every_seconds: float = 300.0,
     warn: Callable[[str], object] = log.warning,
@@ -314,7 +341,7 @@ def train(
     configuration is used); out, the checkpoint folder, None to keep nothing; resume, go on from `out`;
     device, precision, compiled, as for `devices.choose`; pairs, which R_phi learns too (`distillation`); data, how
     the images were asked for, which run.yaml then says; watch, what is looked at and kept on the way, its losses those
-    of held_out, uint8 images that are not learnt. Of several processes only the main one writes and draws
+    of held_out, images that are not learnt. Of several processes only the main one writes and draws
     previews. Closing the generator (or any error in the caller) stops training and saves what there is: the weights
     first. The prior and previews may fail alone, which is logged. warn, told where the disk is full or gone: on the way
     it is tried again with the next save, at the end until PATIENCE is over.
@@ -332,6 +359,7 @@ def train(
     config = run.model.config
     if tuple(images.images.shape[1:]) != config.shape:
         raise TrainingError(f"the images are {tuple(images.images.shape[1:])}, but the model takes {config.shape}.")
+    labels = _labels(images, config.classes)
     if "parallel_unet" in training.parts and "scale_vae" not in run.model.parts:
         raise TrainingError("R_phi learns from G_theta's estimate: train the part scale_vae too, or first.")
     if run.step >= training.steps:
@@ -377,7 +405,7 @@ def train(
     def fit() -> bool:
         # A run that has seen few images is not worth a long fit.
         limit = min(PRIOR_IMAGES, run.record.images_seen["scale_vae"])
-        fit_prior(run.averaged.scale_vae, images.images, compute, limit=limit, seed=training.seed)
+        fit_prior(run.averaged.scale_vae, images.images, compute, labels=labels, limit=limit, seed=training.seed)
         fitted = {k: v for k, v in run.averaged.scale_vae.state_dict().items() if k.startswith("prior_")}
         run.model.scale_vae.load_state_dict(fitted, strict=False)
         return True
@@ -396,7 +424,7 @@ def train(
         if watcher is not None:
             watcher.check(run)
             watcher.track(accelerator)
-        steps = _Steps(run, images.images, training, compute, accelerator, pairs)
+        steps = _Steps(run, images.images, training, compute, accelerator, pairs, labels)
         accelerator.wait_for_everyone()  # the main process writes into `out`, where the others have looked by now
         while run.step < training.steps:
             losses = steps.next()

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from pixelviz.config import ConfigError, TrainConfig, Watch
+from pixelviz.data.image_set import ImageSet
 from pixelviz.data.pictures import tile, to_pil
 from pixelviz.devices import Compute
 from pixelviz.learning.held_out import BATCH, held_out_losses
@@ -30,11 +30,11 @@ SEEDS = 16  # images of a sheet
 class Watcher:
     """Looks at a run every so many steps, into the checkpoint's folder.
 
-    held_out: uint8 images (N, C, H, W) that are not learnt, or None.
+    held_out: images that are not learnt, or None.
     """
 
     def __init__(
-        self, watch: Watch, out: Path, training: TrainConfig, compute: Compute, held_out: Tensor | None = None
+        self, watch: Watch, out: Path, training: TrainConfig, compute: Compute, held_out: ImageSet | None = None
     ) -> None:
         self.watch, self.out, self.training, self.compute, self.held_out = watch, out, training, compute, held_out
 
@@ -65,7 +65,7 @@ class Watcher:
             return
         known: dict[str, float] = {}
         if self.held_out is not None:
-            known = held_out_losses(run.averaged, self.held_out[:BATCH], self.training, self.compute)
+            known = held_out_losses(run.averaged, self.held_out.first(BATCH), self.training, self.compute)
         if self.watch.best not in known:
             raise ConfigError(
                 f"there is no held-out loss {self.watch.best!r} here; there are: {', '.join(known) or 'none'}."

@@ -7,11 +7,11 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pixelviz.config import ModelConfig
-from pixelviz.models.blocks import Images, ResidualBlock, Steps, TimeMap, group_norm, time_code, zeroed
+from pixelviz.models.blocks import TIME_CODE, Images, ResidualBlock, Steps, TimeMap, group_norm, time_code, zeroed
 from pixelviz.models.heads import Heads, ParallelHeads
 from pixelviz.process.reverse import Affine, drift_preconditioning
 from pixelviz.process.schedules import image_from_scale, image_scale, schedule_of
@@ -67,8 +67,19 @@ class Level(nn.Module):
         return self.blocks(h if self.scale is None else h + self.scale(x_delta, h.shape[-1]))
 
 
+Classes = Float[Tensor, "B K"]  # weights of the classes, 1 for the one that an image is of; all 0: it is not told
+
+
+def one_hot(labels: Int[Tensor, " B"], number: int) -> Classes:
+    """Labels (B,) in 0..number-1, or -1 for none, as weights (B, number)."""
+    return F.one_hot(labels.clamp(min=0), number).float() * (labels >= 0)[:, None]
+
+
 class Backbone(nn.Module):
-    """U-Net of `Level`s; `scale`: whether it reads x_delta_hat."""
+    """U-Net of `Level`s; `scale`: whether it reads x_delta_hat.
+
+    A model of classes adds the code of an image's class to that of its step, and 0 where it is not told one.
+    """
 
     def __init__(self, config: ModelConfig, *, scale: bool) -> None:
         super().__init__()
@@ -89,10 +100,18 @@ class Backbone(nn.Module):
         self.head_scale = ScaleMap(config, config.last_width, folded=False) if scale else None
         self.head_inlet = nn.Conv2d(config.channels, config.last_width, 3, padding=1)
         self.head_norm = group_norm(config.last_width)
+        self.class_code = None
+        if config.classes:
+            self.class_code = nn.Linear(len(config.classes), TIME_CODE, bias=False)
+            nn.init.normal_(self.class_code.weight, std=0.5**0.5)  # as large as the code of a step
 
-    def backbone(self, x_i: Images, x_delta: Images | None, i: Steps) -> Float[Tensor, "B D H W"]:
-        """What the heads read: (B, last_width, H, W), from x_i (B, C, H, W), x_delta alike, and i (B,)."""
+    def backbone(
+        self, x_i: Images, x_delta: Images | None, i: Steps, classes: Classes | None = None
+    ) -> Float[Tensor, "B D H W"]:
+        """What the heads read: (B, last_width, H, W), from x_i (B, C, H, W), x_delta alike, i (B,) and the classes."""
         code = time_code(i)
+        if self.class_code is not None and classes is not None:
+            code = code + self.class_code(classes)
         h = self.inlet(x_i)
         skips = []
         for k, level in enumerate(self.encoder):
@@ -121,9 +140,9 @@ class LinearTwin(Backbone):
         super().__init__(config, scale=False)
         self.outlet = zeroed(nn.Conv2d(config.last_width, config.channels, 3, padding=1))
 
-    def forward(self, x_t: Images, t: Steps) -> Images:
+    def forward(self, x_t: Images, t: Steps, classes: Classes | None = None) -> Images:
         """x_t (B, C, H, W), t (B,) in 0..999 as diffusers counts -> the estimate of the noise, (B, C, H, W)."""
-        return self.outlet(self.backbone(x_t, None, t)).float()
+        return self.outlet(self.backbone(x_t, None, t, classes)).float()
 
 
 class ParallelUNet(Backbone):
@@ -140,18 +159,25 @@ class ParallelUNet(Backbone):
         self.heads = ParallelHeads(config.T, config.last_width, config.channels, config.head_attention)
 
     def forward(
-        self, x_i: Images, x_delta: Images, i: Steps, heads: Heads | None = None, *, drift: bool = False
+        self,
+        x_i: Images,
+        x_delta: Images,
+        i: Steps,
+        heads: Heads | None = None,
+        *,
+        drift: bool = False,
+        classes: Classes | None = None,
     ) -> Float[Tensor, "B J C H W"]:
         """Z^1..Z^T of one run (Eq. 14).
 
         Args: x_i (B, C, H, W); x_delta, the estimate x_delta_hat, same shape, in (0, 1); i (B,), whole in
         1..T or, from i_min on, between; heads, None for all T, or the steps wanted, (J,) or (B, J); drift, for "v"
         heads, give D^j, which is what samplers and the loss need: the roots that make it V^j cost as much as all
-        heads do.
+        heads do; classes (B, K), their weights (None: it is told none).
         Returns: (B, T or J, C, H, W), 0 where j > ceil(i) (the mask M_j); V^j (or D^j) or the noise, by `head_target`.
         With `drift` there is no mask: ask for heads j <= ceil(i).
         """
-        features = self.heads.layout(self.backbone(x_i, x_delta, i))
+        features = self.heads.layout(self.backbone(x_i, x_delta, i, classes))
         maps = self.heads.maps(features)
         affine = self._affine(x_i, x_delta, i) if self.config.head_target == "v" else None
         j = torch.arange(1, self.config.T + 1, device=i.device) if heads is None else heads

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Real
+from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 from pixelviz.config import PAPER_PARTS, PARTS, ModelConfig, Part
-from pixelviz.models.parallel_unet import LinearTwin, ParallelUNet
+from pixelviz.models.parallel_unet import Classes, LinearTwin, ParallelUNet, one_hot
 from pixelviz.models.scale_vae import ScaleVAE
 from pixelviz.process.schedules import image_from_scale, schedule_of
 
@@ -84,6 +84,56 @@ class PixelAwareModel(nn.Module):
         """The step i for n images, (n,): int64 for a whole one, float32 otherwise."""
         return torch.full((n,), i, device=self.device)
 
+    def class_shares(self) -> Float[Tensor, " K"]:
+        """How often each class is drawn where none is asked for, (K,): as it was learnt, where that is known."""
+        if "scale_vae" in self.parts:
+            return self.scale_vae.class_shares()
+        return torch.full((len(self.config.classes),), 1 / len(self.config.classes), device=self.device)
+
     def parameter_counts(self) -> dict[Part, int]:
         """Trainable numbers per part."""
         return {part: sum(p.numel() for p in getattr(self, part).parameters()) for part in self.parts}
+
+
+class Told:
+    """A model that is told the class of each image, and how far to follow it: what samplers run in its place.
+
+    With guidance w the networks say F + w (F_c - F), of which F_c is told the class and F is not (Ho & Salimans 2022):
+    w = 1 is the model of the class, 0 the one of all, beyond 1 it goes further. Between lie two runs, as one batch.
+
+    Args: model, of classes; labels (B,), in whose part of the prior z is; classes (B, K), what the networks are told
+    (None: the labels).
+    """
+
+    def __init__(
+        self,
+        model: PixelAwareModel,
+        labels: Int[Tensor, " B"],
+        guidance: float = 1.0,
+        classes: Classes | None = None,
+    ) -> None:
+        self.model, self.labels, self.guidance = model, labels, guidance
+        self.classes = one_hot(labels, len(model.config.classes)) if classes is None else classes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    @property
+    def runs(self) -> int:
+        """Runs of a network for one that is asked for."""
+        return 1 if self.guidance in (0, 1) else 2
+
+    def parallel_unet(self, x_i: Tensor, x_delta: Tensor, i: Tensor, heads: Tensor | None = None, **options) -> Tensor:
+        """As R_phi's; heads are those of all images alike."""
+        return self._guided(self.model.parallel_unet, x_i, x_delta, i, heads=heads, **options)
+
+    def linear_twin(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """As the linear-beta twin's."""
+        return self._guided(self.model.linear_twin, x_t, t)
+
+    def _guided(self, network: nn.Module, *inputs: Tensor, **options: Any) -> Tensor:
+        if self.runs == 1:
+            return network(*inputs, classes=self.classes if self.guidance else None, **options)
+        both = torch.cat([self.classes, torch.zeros_like(self.classes)])
+        told, not_told = network(*(torch.cat([x, x]) for x in inputs), classes=both, **options).chunk(2)
+        return torch.lerp(not_told, told, self.guidance)

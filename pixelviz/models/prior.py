@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 NEVER = -1e4  # a log weight whose exp is 0, and which, unlike -inf, is a finite number to save
@@ -66,3 +66,17 @@ def fit_mixture(
             mean[:used], factor[:used] = centre, torch.linalg.cholesky(covariance + ridge * eye)
             log_weight[:used] = (mass / mass.sum()).log()
     return Mixture(log_weight, mean, factor)
+
+
+def fit_classes(
+    codes: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int, components: int, generator: torch.Generator
+) -> Mixture:
+    """A mixture for each class's codes, labels (n,) in 0..classes-1, one after another, weighed by the class's share.
+
+    components: of all of them together, a multiple of `classes`.
+    """
+    parts = [fit_mixture(codes[labels == k], components // classes, generator) for k in range(classes)]
+    shares = (torch.bincount(labels, minlength=classes) / len(labels)).log().clamp(min=NEVER)
+    log_weight = [part.log_weight + share for part, share in zip(parts, shares, strict=True)]
+    mean, factor = (torch.cat(found) for found in zip(*(part[1:] for part in parts), strict=True))
+    return Mixture(torch.cat(log_weight), mean, factor)

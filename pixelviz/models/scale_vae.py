@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pixelviz.config import ModelConfig
@@ -39,7 +39,8 @@ class ScaleVAE(nn.Module):
     cannot see, and without i that would blur what z decodes to at i = 0.
 
     The prior over z is a mixture of Gaussians, N(0, I) until `pixelviz.learning.training.fit_prior` has fitted it
-    to the codes of the training images (Ghosh et al. 2020).
+    to the codes of the training images (Ghosh et al. 2020). Of a model of classes each has as many components, in their
+    order, which add up to the class's share.
     """
 
     prior_log_weight: Tensor
@@ -68,7 +69,7 @@ class ScaleVAE(nn.Module):
             nn.Conv2d(down[-1], unshuffled, 3, padding=1),
             nn.PixelShuffle(config.patch),
         )
-        m, d = config.prior_components, config.latent
+        m, d = config.gaussians, config.latent
         self.register_buffer("prior_log_weight", torch.zeros(m).log_softmax(0))
         self.register_buffer("prior_mean", torch.zeros(m, d))
         self.register_buffer("prior_factor", torch.eye(d).repeat(m, 1, 1))
@@ -99,12 +100,28 @@ class ScaleVAE(nn.Module):
         """The estimate from q's mean, without sampling; shapes as for `encode` and `decode`."""
         return self.decode(self.encode(x_i, i).mean.to(x_i.dtype), i)
 
-    def sample_prior(self, uniform: Float[Tensor, " n"], normal: Float[Tensor, "n latent"]) -> Tensor:
+    def class_shares(self) -> Float[Tensor, " K"]:
+        """How much of what was learnt is of each class, (K,); they sum to 1."""
+        return self.prior_log_weight.view(len(self.config.classes), -1).logsumexp(1).softmax(0)
+
+    def sample_prior(
+        self,
+        uniform: Float[Tensor, " n"],
+        normal: Float[Tensor, "n latent"],
+        labels: Int[Tensor, " n"] | None = None,
+    ) -> Tensor:
         """Codes z from the prior: N(0, I), moved into the fitted mixture's components.
 
-        Args: uniform (n,) in [0, 1), which picks the component; normal (n, latent). Returns (n, latent).
+        Args: uniform (n,) in [0, 1), which picks the component; normal (n, latent); labels (n,), the classes in whose
+        components they are (None: in all). Returns (n, latent).
         """
-        which = torch.searchsorted(self.prior_log_weight.exp().cumsum(0), uniform).clamp(max=len(self.prior_mean) - 1)
+        if labels is None:
+            weights = self.prior_log_weight.exp().cumsum(0)
+            which = torch.searchsorted(weights, uniform).clamp(max=len(self.prior_mean) - 1)
+        else:
+            own = self.prior_log_weight.view(len(self.config.classes), -1).softmax(1).cumsum(1)
+            within = torch.searchsorted(own[labels], uniform[:, None])[:, 0]
+            which = labels * own.shape[1] + within.clamp(max=own.shape[1] - 1)
         # Every factor times every code, then one of each: gathered factors would be n matrices of latent^2.
         moved = torch.einsum("mij,nj->nmi", self.prior_factor, normal)
         return self.prior_mean[which] + moved[torch.arange(len(which), device=which.device), which]

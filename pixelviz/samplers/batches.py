@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from jaxtyping import UInt8
@@ -46,12 +46,15 @@ def sample_images(
     seed: int = 0,
     done: int = 0,
     batch: int | None = None,
+    classes: str | Sequence[str] | None = None,
+    guidance: float = 1.0,
 ) -> Iterator[Batch]:
     """Draw images done..n-1, `batch` at once (None: as many as the heads allow), fewer where memory does not suffice.
 
     Otherwise as `samplers.draw`.
     """
     settings = {"passes": passes, "start": start, "sampler": sampler, "seed": seed}
+    settings |= {"classes": classes, "guidance": guidance}
 
     def run(first: int, size: int) -> tuple[Tensor, int]:
         # A state at a time: T of them would be the most that a batch keeps in memory.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from numbers import Integral
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from numbers import Integral, Real
 
 import torch
 
 from pixelviz.config import MAX_SEED
 from pixelviz.declare import quoted
 from pixelviz.devices import Compute
-from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.models.pixel_aware import PixelAwareModel, Told
 from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep
 from pixelviz.samplers.starts import STARTS
 from pixelviz.samplers.table import SAMPLERS
+
+MOST_GUIDANCE = 20
 
 
 def draw(
@@ -26,10 +29,14 @@ def draw(
     sampler: str = SAMPLERS.first,
     seed: int = 0,
     first: int = 0,
+    classes: str | Sequence[str] | None = None,
+    guidance: float = 1.0,
 ) -> Iterator[SampleStep]:
     """Draw images first..first+n-1 of `seed` in one batch, from i = T to 0.
 
-    `start` is for the samplers of the paper's model; the peers have their own.
+    `start` is for the samplers of the paper's model; the peers have their own. With classes: `classes`, a name or
+    several which images 0, 1, ... of the seed take in turns (None: at random, as they were learnt); guidance, see
+    `Told`, from 0 to MOST_GUIDANCE.
 
     Raises SamplerError (also for unknown names) or MissingPart, at the first step.
     """
@@ -40,13 +47,54 @@ def draw(
     if n < 1:
         raise SamplerError(f"the number of images must be at least 1; it is {n}.")
     noise = ImageNoise(seed, n, first=first, device=model.device)
-    yield from draw_noise(model, compute, noise, passes=passes, start=start, sampler=sampler)
+    if classes and not isinstance(classes, str):
+        classes = [classes[k % len(classes)] for k in range(first, first + n)]
+    settings = {"passes": passes, "start": start, "sampler": sampler, "classes": classes, "guidance": guidance}
+    yield from draw_noise(model, compute, noise, **settings)
+
+
+def told(
+    model: PixelAwareModel, noise: ImageNoise, classes: str | Sequence[str] | None = None, guidance: float = 1.0
+) -> PixelAwareModel | Told:
+    """The model as told the classes of the images that the noise is for: one name, or one for each, or None.
+
+    A model without classes stays what it is. Raises SamplerError.
+    """
+    names = model.config.classes
+    if not names and classes:
+        raise SamplerError("this model was trained without classes; leave the class out.")
+    check_guidance(guidance, names)
+    if not names:
+        return model
+    if not classes:
+        labels = torch.searchsorted(model.class_shares().cumsum(0), noise.uniform()).clamp(max=len(names) - 1)
+        return Told(model, labels, guidance)
+    wanted = [classes] * len(noise) if isinstance(classes, str) else classes
+    if unknown := [name for name in wanted if name not in names]:
+        raise SamplerError(f"there is no class {quoted(unknown[0])}; this model has: {', '.join(names)}.")
+    return Told(model, torch.tensor([names.index(name) for name in wanted], device=model.device), guidance)
+
+
+def check_guidance(guidance: float, names: Sequence[str]) -> None:
+    """Raise SamplerError unless a model of classes of these names can be guided so."""
+    if isinstance(guidance, bool) or not isinstance(guidance, Real) or not 0 <= guidance <= MOST_GUIDANCE:
+        raise SamplerError(f"guidance must be a number from 0 to {MOST_GUIDANCE}; it is {quoted(guidance)}.")
+    if guidance != 1 and not names:
+        raise SamplerError("this model was trained without classes, so nothing can guide it; leave guidance out.")
 
 
 def draw_noise(
-    model: PixelAwareModel, compute: Compute, noise: ImageNoise, *, passes: int, start: str, sampler: str
+    model: PixelAwareModel,
+    compute: Compute,
+    noise: ImageNoise,
+    *,
+    passes: int,
+    start: str,
+    sampler: str,
+    classes: str | Sequence[str] | None = None,
+    guidance: float = 1.0,
 ) -> Iterator[SampleStep]:
-    """As `draw`, for the images that the noise is for."""
+    """As `draw`, for the images that the noise is for; classes: one name, or one for each of them."""
     row, steps = SAMPLERS.find(sampler), None
     begin = row.start or STARTS.find(start)
     row.check(model.config, passes)
@@ -55,8 +103,11 @@ def draw_noise(
         # Entered anew for every step: a suspended generator must not leave its caller in autocast.
         with torch.inference_mode(), compute.autocast():
             if steps is None:
+                model = told(model, noise, classes, guidance)
                 steps = row.run(model, begin(model, noise), noise, passes=passes)
             step = next(steps, None)
         if step is None:
             return
+        if isinstance(model, Told):
+            step = replace(step, network_evaluations=model.runs * step.network_evaluations)
         yield step

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.models.pixel_aware import PixelAwareModel, Told
 from pixelviz.process.forward import marginal
 from pixelviz.samplers.common import ImageNoise, SamplerError, Start
 from pixelviz.tables import Table
@@ -32,7 +32,8 @@ class Beginning(NamedTuple):
 
 def beginning(model: PixelAwareModel, noise: ImageNoise) -> Beginning:
     """A code from the prior and noise for each image; raises MissingPart."""
-    z = model.scale_vae.sample_prior(noise.uniform(), noise.normal(model.config.latent))
+    labels = model.labels if isinstance(model, Told) else None
+    z = model.scale_vae.sample_prior(noise.uniform(), noise.normal(model.config.latent), labels)
     return Beginning(z, noise.normal(*model.config.shape))
 
 

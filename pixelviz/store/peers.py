@@ -36,6 +36,7 @@ class PeerConfig:
     channels: int
     image_size: int
     floor: float = 0.0
+    classes: tuple[str, ...] = ()  # without names: a network that must be told one is told one at random
 
     @property
     def shape(self) -> tuple[int, int, int]:
