@@ -57,8 +57,8 @@ def _no_truth(value: Any) -> Any:
 
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 Widths = Annotated[tuple[Size, ...], Field(min_length=1, max_length=8, strict=False)]  # JSON has lists
-# Folders name classes: no control or invisible characters, and nothing that looks like markup.
-ClassName = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^\p{C}<>]+$")]
+# Folders name classes: no control or invisible characters, and none that HTML or a card's Markdown gives a meaning.
+ClassName = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^\p{C}<>`]+$")]
 ClassNames = Annotated[tuple[ClassName, ...], Field(max_length=MAX_CLASSES, strict=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]

@@ -58,7 +58,7 @@ class GaussianModel:
     device = torch.device("cpu")
 
     def __init__(self, steps=1000, mean=MEAN):
-        self.config = SimpleNamespace(shape=(1, 4, 4), floor=FLOOR)
+        self.config = SimpleNamespace(shape=(1, 4, 4), floor=FLOOR, classes=())
         self.linear_twin = ExactNoise(steps, mean)
 
     def need(self, *parts):

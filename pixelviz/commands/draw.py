@@ -33,7 +33,7 @@ from pixelviz.export.archive import export as export_zip
 from pixelviz.export.benches import nearest_in
 from pixelviz.export.figures import FIGURES
 from pixelviz.measure.estimate import MOST_SIDE, ScaleResult, estimate_scale
-from pixelviz.samplers import SAMPLERS, STARTS
+from pixelviz.samplers import MOST_GUIDANCE, SAMPLERS, STARTS
 from pixelviz.samplers.batches import Batch, sample_images
 from pixelviz.store import checkpoints
 from pixelviz.view import View
@@ -50,6 +50,13 @@ def sample(
     passes: Annotated[int, typer.Option(help="Runs of the network: 1 (one pass) to T (closed loop).")] = 1,
     start: Annotated[str, typer.Option(help=f"One of: {', '.join(STARTS)}.")] = STARTS.first,
     sampler: Annotated[str, typer.Option(help=f"One of: {', '.join(SAMPLERS)}.")] = SAMPLERS.first,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Of a model of classes, the images' class; several are taken in turns."),
+    ] = None,
+    guidance: Annotated[
+        float, typer.Option(min=0, max=MOST_GUIDANCE, help="How far to follow the class: 0 not at all, 1 as learnt.")
+    ] = 1.0,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -67,7 +74,8 @@ def sample(
     done: list[Batch] = []
     with progress_bar() as progress:
         task = progress.add_task("sampling", total=n)
-        for batch in sample_images(model, compute, n, passes=passes, start=start, sampler=sampler, seed=seed):
+        how = {"passes": passes, "start": start, "sampler": sampler, "seed": seed}
+        for batch in sample_images(model, compute, n, **how, classes=classes, guidance=guidance):
             done.append(batch)
             progress.advance(task, len(batch.images))
     images = torch.cat([batch.images for batch in done]).permute(0, 2, 3, 1).numpy()

@@ -21,6 +21,7 @@ from pixelviz.data.sets import DATASETS, FASHION
 from pixelviz.declare import fields_of
 from pixelviz.devices import processes
 from pixelviz.learning import distillation, training, tuning
+from pixelviz.samplers import MOST_GUIDANCE
 from pixelviz.store import checkpoints, runs
 from pixelviz.store.runs import Recipe
 
@@ -218,13 +219,16 @@ def distill(
     watch: dict[str, Any],
     pairs: Annotated[int, typer.Option(help="Images that the closed loop draws to learn from.")] = 20_000,
     passes: Annotated[int, typer.Option(help="Runs of the network for each of them.")] = 10,
+    guidance: Annotated[
+        float, typer.Option(min=0, max=MOST_GUIDANCE, help="Of a model of classes, how far these images follow theirs.")
+    ] = 1.0,
     save_every: SaveEvery = 300.0,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
     """Teach one run of R_phi what its closed loop draws; Ctrl-C stops and saves, the same command goes on."""
     wanted = TrainConfig(**{"learning_rate": 5e-4, **settings}, parts=("parallel_unet",))
-    given = {"pairs": pairs, "passes": passes, "save_every_seconds": save_every}
+    given = {"pairs": pairs, "passes": passes, "guidance": guidance, "save_every_seconds": save_every}
     _train_again(
         distillation.distill, folder, out, source, watch, training=wanted, device=device, precision=precision, **given
     )

@@ -25,8 +25,7 @@ from pixelviz.learning.training import TrainingError, TrainStep, train
 from pixelviz.models.parallel_unet import one_hot
 from pixelviz.models.pixel_aware import Told
 from pixelviz.progress import Progress
-from pixelviz.samplers import ImageNoise
-from pixelviz.samplers.draw import told
+from pixelviz.samplers import ImageNoise, told
 from pixelviz.samplers.rotation import rotation
 from pixelviz.samplers.starts import consistent
 from pixelviz.store import checkpoints

@@ -95,6 +95,11 @@ class PixelAwareModel(nn.Module):
         return {part: sum(p.numel() for p in getattr(self, part).parameters()) for part in self.parts}
 
 
+def runs_of(guidance: float) -> int:
+    """Runs of a network for one that is asked for: with and without the class, or one of these."""
+    return 1 if guidance in (0, 1) else 2
+
+
 class Told:
     """A model that is told the class of each image, and how far to follow it: what samplers run in its place.
 
@@ -121,7 +126,7 @@ class Told:
     @property
     def runs(self) -> int:
         """Runs of a network for one that is asked for."""
-        return 1 if self.guidance in (0, 1) else 2
+        return runs_of(self.guidance)
 
     def parallel_unet(self, x_i: Tensor, x_delta: Tensor, i: Tensor, heads: Tensor | None = None, **options) -> Tensor:
         """As R_phi's; heads are those of all images alike."""

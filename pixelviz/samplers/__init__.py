@@ -5,11 +5,12 @@ down to i = 0, so that a progress bar, a film strip and a test can all watch the
 """
 
 from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep, Start
-from pixelviz.samplers.draw import draw, draw_noise
+from pixelviz.samplers.draw import MOST_GUIDANCE, check_told, draw, draw_noise, told
 from pixelviz.samplers.starts import STARTS
 from pixelviz.samplers.table import SAMPLERS, Aim, Sampler, compared, first_fitting, ours
 
 __all__ = [
+    "MOST_GUIDANCE",
     "SAMPLERS",
     "STARTS",
     "Aim",
@@ -18,9 +19,11 @@ __all__ = [
     "Sampler",
     "SamplerError",
     "Start",
+    "check_told",
     "compared",
     "draw",
     "draw_noise",
     "first_fitting",
     "ours",
+    "told",
 ]

@@ -60,27 +60,25 @@ def told(
 
     A model without classes stays what it is. Raises SamplerError.
     """
-    names = model.config.classes
-    if not names and classes:
-        raise SamplerError("this model was trained without classes; leave the class out.")
-    check_guidance(guidance, names)
+    names, wanted = model.config.classes, [classes] * len(noise) if isinstance(classes, str) else classes
+    check_told(names, wanted or (), guidance)
     if not names:
         return model
-    if not classes:
+    if wanted:
+        labels = torch.tensor([names.index(name) for name in wanted], device=model.device)
+    else:
         labels = torch.searchsorted(model.class_shares().cumsum(0), noise.uniform()).clamp(max=len(names) - 1)
-        return Told(model, labels, guidance)
-    wanted = [classes] * len(noise) if isinstance(classes, str) else classes
-    if unknown := [name for name in wanted if name not in names]:
-        raise SamplerError(f"there is no class {quoted(unknown[0])}; this model has: {', '.join(names)}.")
-    return Told(model, torch.tensor([names.index(name) for name in wanted], device=model.device), guidance)
+    return Told(model, labels, guidance)
 
 
-def check_guidance(guidance: float, names: Sequence[str]) -> None:
-    """Raise SamplerError unless a model of classes of these names can be guided so."""
+def check_told(names: Sequence[str], wanted: Sequence[str], guidance: float) -> None:
+    """Raise SamplerError unless a model whose classes have these names can be told the wanted ones, and guided so."""
     if isinstance(guidance, bool) or not isinstance(guidance, Real) or not 0 <= guidance <= MOST_GUIDANCE:
         raise SamplerError(f"guidance must be a number from 0 to {MOST_GUIDANCE}; it is {quoted(guidance)}.")
-    if guidance != 1 and not names:
-        raise SamplerError("this model was trained without classes, so nothing can guide it; leave guidance out.")
+    if not names and (wanted or guidance != 1):
+        raise SamplerError("this model was trained without classes; leave class and guidance out.")
+    if unknown := [name for name in wanted if name not in names]:
+        raise SamplerError(f"there is no class {quoted(unknown[0])}; this model has: {', '.join(names)}.")
 
 
 def draw_noise(

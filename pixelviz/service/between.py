@@ -14,8 +14,8 @@ from pixelviz.checks import ServiceError, number, whole
 from pixelviz.config import MAX_SEED
 from pixelviz.data.pictures import last_channel, to_bytes
 from pixelviz.devices import Compute
-from pixelviz.models.pixel_aware import PixelAwareModel
-from pixelviz.samplers import SAMPLERS, ImageNoise
+from pixelviz.models.pixel_aware import PixelAwareModel, Told
+from pixelviz.samplers import SAMPLERS, ImageNoise, told
 from pixelviz.samplers.rotation import rotation
 from pixelviz.samplers.starts import Beginning, beginning, start_from
 from pixelviz.service.generation import MOST_IMAGES
@@ -47,11 +47,19 @@ def check_corners(seed: Any, corners: Any, weights: Any) -> tuple[int, list[int]
 
 @torch.inference_mode()
 def between_samples(
-    model: PixelAwareModel, compute: Compute, turn: ModelTurn, seed: int, corners: Sequence[int], weights: list[float]
+    model: PixelAwareModel,
+    compute: Compute,
+    turn: ModelTurn,
+    seed: int,
+    corners: Sequence[int],
+    weights: list[float],
+    classes: str | None = None,
+    guidance: float = 1.0,
 ) -> Between:
     """One run, with one head, from a mixture of the codes and noises of images `corners` of a seed.
 
-    With all weight on a corner it is that image, as the start "consistent" and the sampler "rotation" draw it.
+    With all weight on a corner it is that image, as the start "consistent" and the sampler "rotation" draw it, of a
+    model of classes with `classes` and guidance. Between two classes R_phi is told a mixture of their codes.
     Raises MissingPart or SamplerError.
     """
     SAMPLERS["rotation"].check(model.config, 1)
@@ -59,8 +67,12 @@ def between_samples(
     with turn.short():
         began = time.perf_counter()
         with compute.autocast():
-            ends = Beginning(*map(torch.cat, zip(*(beginning(model, noise) for noise in noises), strict=True)))
-            mixed = ends.mixed(torch.tensor([weights], device=model.device))
+            tellers, share = [told(model, noise, classes, guidance) for noise in noises], torch.tensor([weights])
+            begun = (beginning(*pair) for pair in zip(tellers, noises, strict=True))
+            ends = Beginning(*map(torch.cat, zip(*begun, strict=True)))
+            mixed = ends.mixed(share := share.to(model.device))
+            if isinstance(first := tellers[0], Told):
+                model = Told(model, first.labels, guidance, share @ torch.cat([one.classes for one in tellers]))
             x = deque(rotation(model, start_from(model, mixed), noises[0], passes=1), maxlen=1).pop().x.float().cpu()
         took = time.perf_counter() - began
     return Between(last_channel(to_bytes(x[0], model.config.floor)), 1000 * took)

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
 from pixelviz.checks import ServiceError, Whole, one_of, whole
@@ -20,10 +20,10 @@ from pixelviz.config import MAX_SEED, ModelConfig
 from pixelviz.data.pictures import last_channel, stretched, to_bytes
 from pixelviz.declare import declared
 from pixelviz.devices import Compute, out_of_memory, release
-from pixelviz.models.pixel_aware import PixelAwareModel
+from pixelviz.models.pixel_aware import PixelAwareModel, runs_of
 from pixelviz.process import theory
 from pixelviz.process.schedules import Schedule, image_scale
-from pixelviz.samplers import SAMPLERS, STARTS, draw, ours
+from pixelviz.samplers import MOST_GUIDANCE, SAMPLERS, STARTS, check_told, draw, ours
 from pixelviz.samplers.batches import heads_batch
 from pixelviz.samplers.parallel import SPACING
 from pixelviz.service.catalog import Found
@@ -48,12 +48,24 @@ class Settings:
     start: Annotated[str, one_of(lambda: STARTS)] = STARTS.first
     sampler: Annotated[str, one_of(ours)] = SAMPLERS.first
     seed: Whole = Field(0, ge=0, le=MAX_SEED, description="Seed of all that is drawn.")
+    classes: Annotated[str | None, BeforeValidator(lambda name: None if name == "" else name)] = Field(
+        None, max_length=60, description="Class of all images, of a model that has any; none: at random."
+    )
+    guidance: float = Field(
+        1.0, ge=0, le=MOST_GUIDANCE, description="How far to follow the class: 0 not at all, 1 as learnt."
+    )
 
     def fitting(self, config: ModelConfig) -> Settings:
         """These; raises ServiceError or SamplerError where they cannot run with this model."""
         whole("passes", self.passes, 1, config.T)
         SAMPLERS[self.sampler].check(config, self.passes)
+        check_told(config.classes, (self.classes,) if self.classes else (), self.guidance)
         return self
+
+    @property
+    def runs(self) -> int:
+        """Runs of the network for one image."""
+        return SAMPLERS[self.sampler].runs(self.passes) * runs_of(self.guidance)
 
 
 def command_line(name: str, found: Found, **given: object) -> str:
@@ -64,11 +76,20 @@ def command_line(name: str, found: Found, **given: object) -> str:
 
 
 def sample_command(
-    found: Found, n: int, passes: object, start: str, sampler: str, seed: int, out: str = "samples.png"
+    found: Found,
+    n: int,
+    passes: object,
+    start: str,
+    sampler: str,
+    seed: int,
+    classes: str | None = None,
+    guidance: float = 1.0,
+    out: str = "samples.png",
 ) -> str:
     """The command line that draws the same images."""
-    settings = {"n": n, "passes": passes, "start": start, "sampler": sampler, "seed": seed, "out": out}
-    return command_line("sample", found, **settings)
+    settings = {"n": n, "passes": passes, "start": start, "sampler": sampler, "seed": seed}
+    told = {key: value for key, value in (("class", classes), ("guidance", guidance)) if value not in (None, "", 1)}
+    return command_line("sample", found, **settings, **told, out=out)
 
 
 def parse_passes(text: str) -> int:
@@ -250,7 +271,7 @@ def run_generation(model: PixelAwareModel, settings: Settings, pool: Pool) -> Ge
         film=film,
         canvas=np.zeros((n, *config.shape), np.uint8),
     )
-    if lane(n, SAMPLERS[settings.sampler].runs(settings.passes)) == SHORT:
+    if lane(n, settings.runs) == SHORT:
         yield state
         state = _drawn_together(model, settings, state, pool)
     else:
@@ -277,7 +298,8 @@ def _drawn_together(model: PixelAwareModel, settings: Settings, state: Generatio
             state.canvas[first : first + len(x)] = to_bytes(x, model.config.floor)
 
     share = Share(settings.seed, settings.n, record)
-    pool.draw(model, share, passes=settings.passes, start=settings.start, sampler=settings.sampler)
+    how = {key: value for key, value in asdict(settings).items() if key not in ("n", "seed")}
+    pool.draw(model, share, **how)
     return replace(
         state, network_evaluations=share.network_evaluations, seconds=share.seconds, notes=share.notes, working=share.x
     )

@@ -116,8 +116,12 @@ def a_and_b(a: tuple[str, np.ndarray], b: tuple[str, np.ndarray]) -> str:
     return json.dumps({**shown, "difference": {"words": words, "source": source}})
 
 
-def corners(checkpoint: str, seed: int, images: Sequence[int], pictures: Sequence[np.ndarray]) -> str:
-    """Samples to drag between: a seed's images by their numbers in the sheet, and what each looks like."""
-    return json.dumps(
-        {"checkpoint": checkpoint, "seed": seed, "corners": list(images), "pictures": [*map(data_uri, pictures)]}
-    )
+def corners(
+    checkpoint: str, seed: int, images: Sequence[int], told: Sequence[Any], pictures: Sequence[np.ndarray]
+) -> str:
+    """Samples to drag between: a seed's images by their numbers in the sheet, and what each looks like.
+
+    told: the class (None: none) and the guidance that they were drawn with.
+    """
+    drawn = {"checkpoint": checkpoint, "seed": seed, "corners": list(images), "told": list(told)}
+    return json.dumps({**drawn, "pictures": [*map(data_uri, pictures)]})

@@ -149,10 +149,15 @@ class Service:
         key = found.folder, found.stamp, drawing
         return self.generations.ask(key, lambda: run_generation(model, drawing, self.pool))
 
-    def between(self, name: str, seed: Any, corners: Any, weights: Any) -> Between:
+    def between(
+        self, name: str, seed: Any, corners: Any, weights: Any, classes: Any = None, guidance: Any = 1.0
+    ) -> Between:
         """The image of one run between two or three images of a seed; see `between_samples`."""
         seed, corners, weights = check_corners(seed, corners, weights)
-        return between_samples(self.checkpoint(name).model, self.compute, self.turn, seed, corners, weights)
+        model = self.checkpoint(name).model
+        asked = Settings(seed=seed, classes=classes, guidance=guidance).fitting(model.config)
+        of_class = {"classes": asked.classes, "guidance": asked.guidance}
+        return between_samples(model, self.compute, self.turn, seed, corners, weights, **of_class)
 
     def contenders(self, name: str) -> list[Case]:
         """Every method that can draw with this checkpoint's parts, or with a peer that is loaded."""

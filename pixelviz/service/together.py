@@ -57,7 +57,7 @@ class Pool:
         self._waiting: WeakKeyDictionary[PixelAwareModel, dict[Hashable, list[Share]]] = WeakKeyDictionary()
 
     def draw(self, model: PixelAwareModel, share: Share, **settings: Any) -> None:
-        """Draw a share; settings: passes, start, sampler. Raises what the sampler raises, or a lack of memory."""
+        """Draw a share; settings: as for `draw_noise`. Raises what the sampler raises, or a lack of memory."""
         key = tuple(sorted(settings.items()))
         with self._lock:
             waiting = self._waiting.setdefault(model, {}).setdefault(key, [])

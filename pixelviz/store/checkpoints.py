@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -300,15 +301,19 @@ def _table(figures: dict[str, Any]) -> list[str]:
     return lines
 
 
+def generates(parts: Collection[str]) -> bool:
+    """Whether a checkpoint with these parts draws images."""
+    return {"scale_vae", "parallel_unet"} <= set(parts)
+
+
 def _front(model: PixelAwareModel, record: Record) -> list[str]:
     """The card's YAML, by which the Hub files it; what is not known is left out."""
     known = DATASETS.get(record.data.id)
-    generates = {"scale_vae", "parallel_unet"} <= set(model.parts)
     values = {
         "license": record.licence,
         "datasets": [known.hub] if known and known.hub else None,
         "base_model": record.base,
-        "pipeline_tag": "unconditional-image-generation" if generates else None,
+        "pipeline_tag": "unconditional-image-generation" if generates(model.parts) else None,
     }
     # JSON is YAML: a folder's name may hold whatever YAML gives a meaning.
     found = [f"{key}: {json.dumps(value)}" for key, value in values.items() if value is not None]
@@ -319,12 +324,14 @@ def model_card(name: str, model: PixelAwareModel, record: Record) -> str:
     """The short Markdown card that lies beside the weights."""
     config = model.config
     counts = model.parameter_counts()
+    of_class = f", classes={json.dumps(config.classes[0])}" if config.classes else ""
     lines = [
         *_front(model, record),
         f"# {name}",
         "",
         f"Pixel-aware diffusion, {config.image_size}x{config.image_size}x{config.channels}, T = {config.T}, "
         f"gamma = {config.gamma:g}, floor = {config.floor:g}, {config.head_target} heads.",
+        *(["", "Classes: " + ", ".join(f"`{name}`" for name in config.classes) + "."] if config.classes else []),
         "",
         "| part | parameters | steps | images seen |",
         "|---|---|---|---|",
@@ -344,7 +351,7 @@ def model_card(name: str, model: PixelAwareModel, record: Record) -> str:
         "from pixelviz import PixelAware",
         "",
         f'model = PixelAware.from_pretrained("{name}")  # this folder, or its name on the Hub',
-        *(["images = model.sample(8, passes=1, seed=0)"] if {"scale_vae", "parallel_unet"} <= set(model.parts) else []),
+        *([f"images = model.sample(8, passes=1, seed=0{of_class})"] if generates(model.parts) else []),
         "```",
     ]
     return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,16 +112,20 @@ class PixelAware(nn.Module, PyTorchModelHubMixin):
         *,
         start: str = STARTS.first,
         sampler: str = SAMPLERS.first,
+        classes: str | Sequence[str] | None = None,
+        guidance: float = 1.0,
         precision: str = "auto",
     ) -> list[Image.Image]:
         """Draw n images (mode L or RGB), on the device where the weights are; the same seed gives the same images.
 
-        passes: runs of the network, 1 to T; the rest as for `samplers.draw`. Raises SamplerError or MissingPart.
+        passes: runs of the network, 1 to T; classes, of a model that has any (`model.config.classes`), one name or
+        several that the images take in turns; the rest as for `samplers.draw`. Raises SamplerError or MissingPart.
         """
         if not isinstance(n, int) or n < 1:
             raise SamplerError(f"n must be at least 1; it is {n!r}.")
         model = self._float32()
         compute = choose(str(model.device), precision)
         settings = {"passes": passes, "seed": seed, "start": start, "sampler": sampler}
+        settings |= {"classes": classes, "guidance": guidance}
         images = torch.cat([batch.images for batch in sample_images(model, compute, n, **settings)])
         return [Image.fromarray(image.squeeze(-1).numpy()) for image in images.permute(0, 2, 3, 1)]

@@ -22,7 +22,7 @@ from pixelviz.data.sets import DATASETS
 from pixelviz.declare import quoted
 from pixelviz.process.formulas import PAPERS
 from pixelviz.process.schedules import RANGES, SCHEDULES, by_pixel
-from pixelviz.samplers import SAMPLERS, STARTS, ours
+from pixelviz.samplers import STARTS, ours
 from pixelviz.service import forward
 from pixelviz.service.errors import friendly
 from pixelviz.service.generation import Settings
@@ -152,16 +152,20 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         start: str = DRAWING.start,
         sampler: str = DRAWING.sampler,
         seed: int = DRAWING.seed,
+        class_name: str | None = DRAWING.classes,
+        guidance: float = DRAWING.guidance,
     ) -> tuple[list[FileData], dict]:
         """Draw n images (1 to 256), in at most 12,800 runs of the network for one image (n times passes).
 
-        passes: from 1 to T; start: one of {starts}; sampler: one of {samplers}.
+        passes: from 1 to T; start: one of {starts}; sampler: one of {samplers}. Of a model of classes: class_name, the
+        class of all images (None: at random); guidance, how far to follow it: 0 not at all, 1 as learnt, up to 20,
+        which takes two runs where it is another than these two.
         Returns the images, and JSON with network_evaluations (runs of the network per image), seconds (for all images)
         and seconds_per_image; closed_loop_seconds is computed: 1000 times one measured run of the backbone, per image.
         """
         name = _or_first(service, checkpoint, "scale_vae", "parallel_unet")
-        settings = Settings(n, passes, start, sampler, seed).fitting(service.find(name).config)
-        if settings.n * SAMPLERS[settings.sampler].runs(settings.passes) > MOST_RUNS:
+        settings = Settings(n, passes, start, sampler, seed, class_name, guidance).fitting(service.find(name).config)
+        if settings.n * settings.runs > MOST_RUNS:
             raise ServiceError(
                 f"{settings.n} images in {settings.passes} passes each keep everybody waiting; ask for at most "
                 f"{MOST_RUNS:,} runs of the network in one call, or use the command line."

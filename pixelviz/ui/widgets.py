@@ -115,7 +115,7 @@ def code(elem_id: str, label: str = "The same from the command line") -> gr.Text
 def triangle(ask: Callable[..., Any]) -> gr.HTML:
     """A triangle of samples to drag in; value: `payloads.corners`.
 
-    `ask`, a function named between, takes [checkpoint, seed, corners, weights].
+    `ask`, a function named between, takes [checkpoint, seed, corners, weights, class, guidance].
 
     Latest wins: while an answer is under way, only the hand's last place waits.
     """

@@ -51,7 +51,7 @@ export function mount({ element, props, server, watch }) {
     const [asked, about] = [wanted, state];
     [busy, wanted] = [true, null];
     try {
-      const answer = await server.between([about.checkpoint, about.seed, about.corners, asked]);
+      const answer = await server.between([about.checkpoint, about.seed, about.corners, asked, ...about.told]);
       if (about !== state) return;
       if (answer.error) { line.textContent = answer.error; return; }
       image.src = answer.image;

@@ -25,6 +25,7 @@ FRAMES = 12
 SHOWN_FIRST = "faces"  # what anybody recognises
 FIRST_CORNERS = [0, 1, 2]  # of the triangle between samples
 MOST_IMAGES = 64
+MOST_SHOWN_GUIDANCE = 8  # on the slider; beyond it images are mostly too much of their class
 KEPT_BYTES = 2**28  # of what the pages show, for their films
 NO_CHECKPOINT = (
     "No checkpoint here holds both a parallel U-Net and a scale VAE yet. Train one in the Train tab, or load a folder "
@@ -96,7 +97,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     """The tab's components and events."""
     shown: Kept[Generation] = Kept(KEPT_BYTES)  # by page
 
-    def run(name, n, passes, start, sampler, seed, request: gr.Request):
+    def run(name, n, passes, start, sampler, seed, classes, guidance, request: gr.Request):
         """The sheet, growing, then the costs and the first image's trajectory."""
         busy = gr.Button(interactive=False), gr.Button(interactive=True)
         free = gr.Button(interactive=True), gr.Button(interactive=False)
@@ -105,7 +106,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             yield keep, keep, keep, keep, widgets.alert(NO_CHECKPOINT, "info"), *free
             return
         try:
-            steps = service.generate(name, n, parse_passes(passes), start, sampler, seed)
+            steps = service.generate(name, n, parse_passes(passes), start, sampler, seed, classes, guidance)
             waiting = payloads.sample_sheet(None, "Starting …", progress=0.0, done=False)
             yield waiting, "", "", None, "", *busy
             for generation in steps:
@@ -131,10 +132,10 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 *free,
             )
 
-    def first_run(name, n, passes, start, sampler, seed, request: gr.Request):
+    def first_run(name, n, passes, start, sampler, seed, classes, guidance, request: gr.Request):
         """A first sheet when the tab is opened, so that it is never empty."""
         if shown.get(request.session_hash) is None:
-            yield from run(name, n, passes, start, sampler, seed, request)
+            yield from run(name, n, passes, start, sampler, seed, classes, guidance, request)
         else:
             yield tuple(gr.skip() for _ in range(7))
 
@@ -146,25 +147,33 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             gr.Button(interactive=False),
         )
 
-    def as_command(name, n, passes, start, sampler, seed, *other):
+    def told_alike(name, b, classes, guidance):
+        """Class and guidance for B: A's, where both have the same classes; none otherwise."""
+        alike = service.find(name).config.classes == service.find(b).config.classes
+        return (classes, guidance) if alike else (None, 1.0)
+
+    def as_command(name, n, passes, start, sampler, seed, classes, guidance, *other):
         """The command lines that draw the same images, of A and of B where there are two."""
         if not name:
             return gr.skip()
         both, *beside = other
-        lines = [sample_command(service.find(name), n, passes, start, sampler, seed)]
+        lines = [sample_command(service.find(name), n, passes, start, sampler, seed, classes, guidance)]
         if both and beside[0]:
             b, passes, start, sampler = beside
-            lines.append(sample_command(service.find(b), n, passes, start, sampler, seed, out="b.png"))
+            heard = told_alike(name, b, classes, guidance)
+            lines.append(sample_command(service.find(b), n, passes, start, sampler, seed, *heard, out="b.png"))
         return "\n".join(lines)
 
-    def beside(both, n, b_passes, b, b_start, b_sampler, seed, name, passes, start, sampler):
+    def beside(both, n, b_passes, b, b_start, b_sampler, seed, name, passes, start, sampler, classes, guidance):
         """The same seed in both ways, A and B; first how far B is."""
         if not both or not name or not b:
             yield None, ""
             return
         try:
-            [here] = deque(service.generate(name, n, parse_passes(passes), start, sampler, seed), maxlen=1)
-            for there in service.generate(b, n, parse_passes(b_passes), b_start, b_sampler, seed):
+            asked = name, n, parse_passes(passes), start, sampler, seed, classes, guidance
+            [here] = deque(service.generate(*asked), maxlen=1)
+            heard = told_alike(name, b, classes, guidance)
+            for there in service.generate(b, n, parse_passes(b_passes), b_start, b_sampler, seed, *heard):
                 if not there.done:
                     yield gr.skip(), widgets.share_bar("B", there.progress, f"B: {status(there)}")
             ways = (name, passes, start, sampler), (b, b_passes, b_start, b_sampler)
@@ -206,42 +215,67 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         info = f"from 1 (one run) to T = {config.T} (closed loop)"
         return gr.Dropdown(choices=[str(k) for k in row.offered(config)], interactive=True, info=info)
 
+    def offer(name, chosen):
+        """The classes of a checkpoint, and how far to follow them; nothing of these where it has none."""
+        try:
+            names = service.find(name).config.classes if name else ()
+        except Exception:  # which `reach` has said
+            names = ()
+        kept = {} if chosen in names else {"value": ""}
+        choices = [("any", ""), *((one, one) for one in names)]
+        return (
+            gr.Dropdown(choices=choices, visible=bool(names), **kept),
+            gr.Slider(visible=bool(names), **({} if names else {"value": 1})),
+        )
+
     def sampler_changed(name, sampler):
         """Its choices of passes, and what there is to say of it."""
         about = SAMPLERS[sampler].about
         return reach(name, sampler), gr.Markdown(about, visible=bool(about))
 
     def between(place):
-        """What the triangle shows at [checkpoint, seed, corners, weights], or why it cannot."""
+        """What the triangle shows at [checkpoint, seed, corners, weights, class, guidance], or why it cannot."""
         try:
             found = service.between(*place)
         except Exception as error:
             return {"error": friendly(error)}
         return {"image": pictures.data_uri(found.image), "milliseconds": found.milliseconds}
 
-    def with_corners(name, seed, chosen=FIRST_CORNERS):
+    def with_corners(name, seed, classes, guidance, chosen=FIRST_CORNERS):
         """The triangle between samples of a seed; None where this checkpoint cannot draw it."""
         try:
             ends = [
-                service.between(name, seed, chosen, [float(k == corner) for k in chosen]).image for corner in chosen
+                service.between(name, seed, chosen, [float(k == corner) for k in chosen], classes, guidance).image
+                for corner in chosen
             ]
         except Exception as error:
             friendly(error)  # into the log, if it is not foreseen
             return None
-        return payloads.corners(name, int(seed), chosen, ends)
+        return payloads.corners(name, int(seed), chosen, (classes, guidance), ends)
 
     def new_corner(value, event: gr.EventData):
         """The image that was clicked is the newest corner, and takes the oldest one's place."""
         state = json.loads(value or "null")
         if state is None or event.index in state["corners"]:
             return gr.skip()
-        return with_corners(state["checkpoint"], state["seed"], [*state["corners"][1:], event.index])
+        return with_corners(state["checkpoint"], state["seed"], *state["told"], [*state["corners"][1:], event.index])
 
     gr.Markdown(INTRO, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):
             with gr.Group():
                 name = gr.Dropdown([], label="Checkpoint", elem_id="generate-checkpoint")
+                classes = gr.Dropdown([("any", "")], value="", label="Class", visible=False, elem_id="generate-class")
+                guidance = gr.Slider(
+                    0,
+                    MOST_SHOWN_GUIDANCE,
+                    1,
+                    step=0.1,
+                    label="Guidance",
+                    info="how far to follow the class: 0 not at all, 1 as learnt, beyond it at twice the cost",
+                    visible=False,
+                    elem_id="guidance",
+                )
                 n = gr.Slider(1, MOST_IMAGES, 16, step=1, label="Images")
                 passes = gr.Dropdown(
                     [str(k) for k in SAMPLERS[SAMPLERS.first].nice],
@@ -289,7 +323,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             chart = widgets.chart()
             code = widgets.code("as-code")
 
-    settings = [name, n, passes, start, sampler, seed]
+    linked, told = [name, n, passes, start, sampler, seed], [classes, guidance]
+    settings = [*linked, *told]
     outputs = [sheet, cost, film, chart, message, go, stop]
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     waiting = {"show_progress": "minimal", "show_progress_on": sheet}  # the place in the queue
@@ -301,21 +336,21 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     keys += ("ab", "b_checkpoint", "b_passes", "b_start", "b_sampler")
     there = dict.fromkeys(("checkpoint", "b_checkpoint"), lambda _: service.names("parallel_unet", "scale_vae"))
     opened = tab.select(refresh, [name, b], [name, b], **quiet)
-    arrived = links.bring_back(opened, tab, dict(zip(keys, [*settings, *beside_it], strict=True)), there)
-    ready = arrived.then(reach, [name, sampler], passes, **quiet)
+    arrived = links.bring_back(opened, tab, dict(zip(keys, [*linked, *beside_it], strict=True)), there)
+    ready = arrived.then(reach, [name, sampler], passes, **quiet).then(offer, [name, classes], told, **quiet)
     first = ready.then(first_run, settings, outputs, **model)
     started = go.click(run, settings, outputs, **model)
-    pair = [both, n, b_passes, b, b_start, b_sampler, seed, name, passes, start, sampler]
+    pair = [both, n, b_passes, b, b_start, b_sampler, seed, name, passes, start, sampler, *told]
     paired = []
     for drawn in (first, started):
         paired.append(drawn.then(beside, pair, [sides, on_the_way], **SHORT_LANE, **quiet))
-        drawn.then(with_corners, [name, seed], triangle, **SHORT_LANE, **quiet)
+        drawn.then(with_corners, [name, seed, *told], triangle, **SHORT_LANE, **quiet)
         drawn.then(as_command, [*settings, *beside_it], code, **quiet)
     stop.click(stopped, None, [sheet, go, stop], cancels=[started, first, *paired], queue=False, **quiet)
     both.change(lambda on: gr.Group(visible=on), both, other, queue=False, **quiet)
     both.input(beside, pair, [sides, on_the_way], **SHORT_LANE, **quiet)
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
-    name.input(reach, [name, sampler], passes, **quiet)
+    name.input(reach, [name, sampler], passes, **quiet).then(offer, [name, classes], told, **quiet)
     sampler.input(sampler_changed, [name, sampler], [passes, why], **quiet)
     sheet.select(choose, None, [sheet, film], **quiet)
     sheet.select(new_corner, triangle, triangle, **SHORT_LANE, **quiet)
