@@ -101,7 +101,7 @@ class ModelConfig:
         0.0, description="Deviation of x0 about x_delta_hat's image, from which R_phi weighs x_i against it."
     )
     schedule: str = Field("pixel-aware", description="Of the noise: pixel-aware, generalised, or uniform, the control.")
-    classes: ClassNames = Field((), description="Names of the classes that it can be told; none: it draws of all.")
+    classes: ClassNames = Field((), description="Classes that it can be told to draw: the data's folders, or labels.")
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:

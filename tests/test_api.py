@@ -175,7 +175,7 @@ def test_the_documented_names_and_defaults(client):
     }
     assert names["/curves"][:5] == ["image", "gamma", "T", "floor", "pixels"]
     assert names["/scale"] == ["image", "checkpoint", "i", "seed", "crop"]
-    assert names["/generate"] == ["checkpoint", "n", "passes", "start", "sampler", "seed"]
+    assert names["/generate"] == ["checkpoint", "n", "passes", "start", "sampler", "seed", "class_name", "guidance"]
     assert names["/train_start"][:5] == ["data", "preset", "steps", "batch", "learning_rate"]
     assert names["/train_status"] == names["/train_stop"] == []
     optional = [p["parameter_has_default"] for info in described.values() for p in info["parameters"]]
@@ -215,6 +215,8 @@ def test_the_documented_names_and_defaults(client):
         ("/generate", {"start": "x"}, "start must be one of"),
         ("/generate", {"sampler": None}, "sampler must be one of"),
         ("/generate", {"seed": 2**64}, "Seed must be"),
+        ("/generate", {"class_name": "<b>dark</b>"}, "trained without classes"),
+        ("/generate", {"guidance": 21}, "from 0 to 20"),
         ("/train_start", {"steps": 0}, "Steps must be"),
         ("/train_start", {"batch": 10**6}, "Batch must be"),
         ("/train_start", {"learning_rate": -1}, "The setting learning_rate must be a number above 0"),

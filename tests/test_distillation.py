@@ -1,10 +1,15 @@
 """Distilling: one run learns where the closed loop ends, and the closed loop stays what it was."""
 
 import math
+import os
+import signal
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from pixelviz.commands.follow import follow
 from pixelviz.config import ConfigError, TrainConfig
 from pixelviz.devices import choose
 from pixelviz.learning import losses
@@ -126,6 +131,57 @@ def test_drawn_pairs_outlive_an_interruption(source, tmp_path, monkeypatch):
         if isinstance(state, Progress)
     ]
     assert done == [16, 24]
+
+
+def _asked_to_stop(run, places):
+    """A run whose process gets SIGTERM after these of its states."""
+    for number, state in enumerate(run, start=1):
+        if number in places:
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield state
+
+
+@pytest.mark.parametrize("names", [(), ("a", "b")], ids=["plain", "classes"])
+def test_interrupted_by_signals_and_resumed_it_is_the_uninterrupted_one(tmp_path, monkeypatch, names):
+    """Asked to stop while pairs are drawn, again in the next batch of them, then while R_phi learns: equal bit for bit,
+    on one thread, with classes and without.
+    """
+    monkeypatch.setattr("pixelviz.learning.distillation.BATCH", 8)
+    checkpoints.save(tmp_path / "source", tiny_model(classes=names), checkpoints.Record())
+    options = {"pairs": 30, "passes": 3, "guidance": 2.0 if names else 1.0, "device": "cpu", "precision": "float32"}
+    settings = replace(SETTINGS, steps=9, flips=True)
+    images = replace(tiny_images(), labels=torch.arange(24) % 2, classes=names)
+    kept = {}
+
+    def go(out, places=()):
+        run = distill(tmp_path / "source", tmp_path / out, images, settings, **options)
+        follow(_asked_to_stop(run, places))
+        run.close()
+        if (tmp_path / out / PAIRS).exists():
+            kept[out] = load_file(tmp_path / out / PAIRS)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        go("whole")
+        go("parts", [1])
+        assert len(kept["parts"]["x0"]) == 8
+        go("parts", [1])
+        assert len(kept["parts"]["x0"]) == 16
+        go("parts", [2 + 4])  # two batches of pairs, then four steps
+        assert len(kept["parts"]["x0"]) == 30
+        assert checkpoints.read_config(tmp_path / "parts")[2].steps == {"parallel_unet": 4}
+        go("parts", [2])
+        go("parts")
+    finally:
+        torch.set_num_threads(threads)
+    for file in (checkpoints.WEIGHTS, checkpoints.STATE):
+        whole, parts = (load_file(tmp_path / out / file) for out in ("whole", "parts"))
+        assert set(whole) == set(parts)
+        assert [key for key in whole if not torch.equal(whole[key], parts[key])] == []
+    before = load_file(tmp_path / "source" / checkpoints.WEIGHTS)
+    after = load_file(tmp_path / "parts" / checkpoints.WEIGHTS)
+    assert any(not torch.equal(before[key], after[key]) for key in before)
 
 
 def test_another_checkpoint_is_not_distilled_over(source, tmp_path):

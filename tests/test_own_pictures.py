@@ -116,9 +116,10 @@ def commands(page):
 def test_the_page_s_commands_run_as_they_stand(tmp_path, monkeypatch):
     """On 60 photographs of sorts, with a tiny diffusers model as the peer; every file that it speaks of is there."""
     generator = np.random.default_rng(0)
-    (tmp_path / "photos").mkdir()
     for k in range(60):
-        Image.fromarray(generator.integers(0, 256, (40, 48, 3), np.uint8)).save(tmp_path / "photos" / f"{k}.jpg")
+        folder = tmp_path / "photos" / ("cats", "dogs")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (40, 48, 3), np.uint8)).save(folder / f"{k}.jpg")
     save_pipeline(tmp_path / "my-ddpm", side=32, channels=3)
     monkeypatch.chdir(tmp_path)
     lines = commands(ROOT / "docs" / "own-pictures.md")
@@ -134,5 +135,6 @@ def test_the_page_s_commands_run_as_they_stand(tmp_path, monkeypatch):
     assert sorted(path.name for path in (run / "kept").iterdir()) == ["step-00000004", "step-00000006"]
     card = (tmp_path / "runs" / "published" / "model" / "README.md").read_text()
     assert 'base_model: "someone/photos-before"' in card
+    assert "Classes: `cats`, `dogs`." in card
     rows = json.loads((tmp_path / "runs" / "photos-sharp" / "bench.json").read_text())["rows"]
     assert [(row["model"], row["method"]) for row in rows] == [("photos-sharp", "parallel"), ("my-ddpm", "ddim")]

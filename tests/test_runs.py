@@ -22,7 +22,7 @@ OTHER = {
     "batch": 4, "learning_rate": 1e-2, "parts": ("scale_vae", "parallel_unet"), "ema": 0.9, "clip": 0.1, "warmup": 0,
     "kl_weight": 0.5, "scale_weight": 2.0, "log_weight": 0.3, "ssim_weight": 0.2, "step_power": 0.5,
     "unet_step_power": 2.0, "clean_share": 0.7, "deviation": 0.1, "terminal_share": 0.6, "heads_per_step": 1,
-    "accumulate": 3, "flips": True, "seed": 7,
+    "accumulate": 3, "flips": True, "seed": 7, "class_drop": 0.3,
 }  # fmt: skip
 ELSEWHERE = {"steps", "pair_share", "least_gap"}  # the target, and those of distilling and tuning, tested there
 

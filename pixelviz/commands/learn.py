@@ -143,7 +143,9 @@ def train(
     config: Annotated[Path | None, typer.Option(help="run.yaml of a checkpoint, whose settings are used.")] = None,
     classes: Annotated[
         bool | None,
-        typer.Option(help="The data's folders (or labels) are classes: the model is told them.", show_default="no"),
+        typer.Option(
+            help=fields_of(ModelConfig)["classes"].description, show_default="no", rich_help_panel=MODEL.panel
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoint in --out; what is not given stays as it was.")

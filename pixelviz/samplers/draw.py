@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 
@@ -55,10 +56,10 @@ def draw(
 
 def told(
     model: PixelAwareModel, noise: ImageNoise, classes: str | Sequence[str] | None = None, guidance: float = 1.0
-) -> PixelAwareModel | Told:
-    """The model as told the classes of the images that the noise is for: one name, or one for each, or None.
+) -> Any:
+    """What a sampler runs: a model of classes as `Told`, another as it is. Raises SamplerError.
 
-    A model without classes stays what it is. Raises SamplerError.
+    classes: of the images that the noise is for, one name, or one for each, or None: at random.
     """
     names, wanted = model.config.classes, [classes] * len(noise) if isinstance(classes, str) else classes
     check_told(names, wanted or (), guidance)
