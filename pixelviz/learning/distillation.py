@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from pixelviz.config import TrainConfig
 from pixelviz.data.sets import ImageSet
@@ -23,7 +24,7 @@ from pixelviz.devices import Compute, choose
 from pixelviz.learning.losses import Pairs
 from pixelviz.learning.training import TrainingError, TrainStep, train
 from pixelviz.models.parallel_unet import one_hot
-from pixelviz.models.pixel_aware import Told
+from pixelviz.models.pixel_aware import PixelAwareModel, Told
 from pixelviz.progress import Progress
 from pixelviz.samplers import ImageNoise, told
 from pixelviz.samplers.rotation import rotation
@@ -36,6 +37,18 @@ from pixelviz.store.files import write_tensors
 PAIRS = "pairs.safetensors"
 BATCH = 128
 KEPT = ("unet_step_power", "deviation", "class_drop")  # of how R_phi was trained: its images are still learnt that way
+
+
+def _teacher(
+    model: PixelAwareModel, noise: ImageNoise, guidance: float, drop: float, generator: torch.Generator
+) -> tuple[Any, Tensor | None]:
+    """What draws the pairs, and what it is told of the classes, (B,); None where the model has none."""
+    teacher = told(model, noise, guidance=guidance)
+    if not isinstance(teacher, Told):
+        return teacher, None
+    untold = (torch.rand(len(noise), generator=generator) < drop).to(teacher.labels.device)
+    labels = teacher.labels.masked_fill(untold, -1)
+    return Told(model, teacher.labels, guidance, one_hot(labels, len(model.config.classes))), labels
 
 
 def draw_pairs(
@@ -61,11 +74,7 @@ def draw_pairs(
         generator = torch.Generator().manual_seed(seed * 7_919 + begin)
         noise = ImageNoise(seed, min(BATCH, n - begin), first=begin, device=compute.device)
         with torch.inference_mode(), compute.autocast():
-            teacher, labels = told(model, noise, guidance=guidance), None
-            if isinstance(teacher, Told):
-                untold = (torch.rand(len(noise), generator=generator) < drop).to(compute.device)
-                labels = teacher.labels.masked_fill(untold, -1)
-                teacher = Told(model, teacher.labels, guidance, one_hot(labels, len(model.config.classes)))
+            teacher, labels = _teacher(model, noise, guidance, drop, generator)
             start = consistent(teacher, noise)
             *begun, last = rotation(teacher, start, noise, passes=passes)
         x0 = last.x.clamp(model.config.floor, 1)

@@ -94,7 +94,7 @@ def draw_noise(
     guidance: float = 1.0,
 ) -> Iterator[SampleStep]:
     """As `draw`, for the images that the noise is for; classes: one name, or one for each of them."""
-    row, steps = SAMPLERS.find(sampler), None
+    row, steps, runs = SAMPLERS.find(sampler), None, 1
     begin = row.start or STARTS.find(start)
     row.check(model.config, passes)
     model.need(*row.needs)
@@ -102,11 +102,10 @@ def draw_noise(
         # Entered anew for every step: a suspended generator must not leave its caller in autocast.
         with torch.inference_mode(), compute.autocast():
             if steps is None:
-                model = told(model, noise, classes, guidance)
-                steps = row.run(model, begin(model, noise), noise, passes=passes)
+                heard = told(model, noise, classes, guidance)
+                runs = getattr(heard, "runs", 1)
+                steps = row.run(heard, begin(heard, noise), noise, passes=passes)
             step = next(steps, None)
         if step is None:
             return
-        if isinstance(model, Told):
-            step = replace(step, network_evaluations=model.runs * step.network_evaluations)
-        yield step
+        yield replace(step, network_evaluations=runs * step.network_evaluations) if runs > 1 else step
