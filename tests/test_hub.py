@@ -1,9 +1,13 @@
 """PixelAware: the checkpoint's round trip through huggingface_hub's mixin, offline."""
 
+import base64
+import json
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -269,6 +273,90 @@ def test_both_are_sent_and_a_missing_network_is_one_line(published, monkeypatch,
     assert [one["repo_type"] for one in sent] == ["model", "model", "space", "space"]
     assert (sent[0]["private"], sent[2]["space_sdk"]) == (True, "gradio")
     assert [one["folder_path"] for one in sent[1::2]] == published
+
+
+class StandIn(BaseHTTPRequestHandler):
+    """As much of the Hub as huggingface_hub asks of it to make a repository and to write files into it."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        self.close_connection = True
+        hub, body = self.server, self.rfile.read(int(self.headers["Content-Length"] or 0))
+        hub.asked.append((self.path, self.headers["Authorization"]))
+        if hub.refuses:
+            return self._answer(403, {"error": "you have no right to write here"})
+        kind, _, rest = self.path.removeprefix("/api/").partition("/")
+        if self.path == "/api/repos/create":
+            made = json.loads(body)
+            hub.made.append(made)
+            place = "spaces/" if made.get("type") == "space" else ""
+            return self._answer(200, {"url": f"{hub.url}/{place}{made['organization']}/{made['name']}"})
+        if "/preupload/" in rest:
+            files = [{"path": one["path"], "uploadMode": "regular"} for one in json.loads(body)["files"]]
+            return self._answer(200, {"files": [one | {"shouldIgnore": False} for one in files]})
+        if "/commit/" in rest:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    content = base64.b64decode(line["value"]["content"])
+                    hub.files[kind, rest.split("/commit/")[0], line["value"]["path"]] = content
+            return self._answer(200, {"commitUrl": f"{hub.url}/a/b/commit/1", "commitOid": "1" * 40})
+        return self._answer(200, {})  # validates a card
+
+    def _answer(self, status, values):
+        text = json.dumps(values).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """A server in the Hub's place, which the real client asks, with a token."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), StandIn) as hub:
+        hub.url, hub.refuses = f"http://127.0.0.1:{hub.server_port}", False
+        hub.asked, hub.made, hub.files = [], [], {}
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        yield hub
+        hub.shutdown()
+
+
+def test_the_real_client_makes_both_repositories_and_sends_every_file(published, stand_in, tmp_path):
+    """huggingface_hub itself, by HTTP, against what stands in for the Hub."""
+    model, space = published[0], tmp_path / "space"
+    (space / "pixelviz").mkdir(parents=True)
+    for name in ("app.py", "README.md"):
+        shutil.copyfile(published[1] / name, space / name)
+    (space / "pixelviz" / "__init__.py").write_text("")
+    addresses = publish.upload("someone/small-squares", [model, space], private=True)
+    assert addresses == [f"{stand_in.url}/someone/small-squares", f"{stand_in.url}/spaces/someone/small-squares"]
+    for made in stand_in.made:
+        assert (made["name"], made["organization"]) == ("small-squares", "someone")
+        assert made.get("private", made.get("visibility") == "private") is True  # as the client's versions write it
+    assert (stand_in.made[1]["type"], stand_in.made[1]["sdk"]) == ("space", "gradio")
+    wanted = {
+        (kind, "someone/small-squares", path.relative_to(folder).as_posix()): path.read_bytes()
+        for kind, folder in (("models", model), ("spaces", space))
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    assert stand_in.files == wanted
+    assert {token for _, token in stand_in.asked} == {"Bearer hf_secret"}
+
+
+def test_a_hub_that_refuses_is_one_line(published, stand_in):
+    stand_in.refuses = True
+    with pytest.raises(CheckpointError, match=r"could not be written to the Hub \(.*403") as found:
+        publish.upload("someone/small-squares", published[:1])
+    assert "\n" not in str(found.value)
+    assert "hf_secret" not in str(found.value)
+    assert stand_in.files == {}
 
 
 def test_push_sends_the_three_files(folder, monkeypatch):
