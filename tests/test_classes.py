@@ -25,6 +25,7 @@ from pixelviz.samplers import SamplerError, draw, told
 from pixelviz.samplers.batches import sample_images
 from pixelviz.store import checkpoints
 from pixelviz.store.hub import PixelAware
+from tests.browser import PATIENCE, launched, served
 from tests.served import train_tiny
 from tests.tiny import randomised, tiny_config, tiny_images, tiny_model
 
@@ -458,6 +459,34 @@ def test_the_api_draws_a_class(service):
     finally:
         app.close()
     json.dumps(answer)
+
+
+def test_generate_offers_classes_where_there_are_any(service, run):
+    """Hidden for a model without; chosen, the sheet is of that class and the command line says so."""
+    with served(run.parent) as url, launched() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 1200}, reduced_motion="reduce")
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{url}#tab=generate&checkpoint=tiny")
+        page.locator("#generate-checkpoint input").wait_for()
+        page.locator(".pv-samples button").nth(15).wait_for()
+        assert page.locator("#generate-class, #guidance").count() == 0
+        page.locator("#generate-checkpoint input").click()
+        page.get_by_role("option", name="two").click()
+        page.locator("#generate-class input").click()
+        offered = [
+            text.split()[-1] for text in page.get_by_role("option").all_inner_texts()
+        ]  # a tick before the chosen
+        assert offered == ["any", "bright", "dark"]
+        page.get_by_role("option", name="dark").click()
+        page.get_by_label("number input for Guidance").fill("2")
+        page.get_by_label("number input for Guidance").press("Enter")
+        page.get_by_role("button", name="Generate", exact=True).click()
+        page.wait_for_function(
+            "document.querySelector('#as-code textarea').value.includes('--class dark --guidance 2')"
+        )
+        page.locator("#generate-checkpoint input").click()
+        page.get_by_role("option", name="tiny").click()
+        page.locator("#generate-class").wait_for(state="detached")
 
 
 def test_a_model_without_classes_is_what_it_was():

@@ -99,3 +99,25 @@ def test_results_quote_the_bits_per_dimension():
     )
     assert f"errs by {ours['deviation']:.3f}, the twin's by {twin['deviation']:.3f}" in page
     assert f"{figures['images']} test images" in page
+
+
+def test_the_page_of_own_pictures_quotes_its_hour():
+    """Its table is what `run.yaml`'s neighbours and the system's clock recorded."""
+    found = json.loads((ROOT / "docs" / "own-pictures.json").read_text())
+    page = (ROOT / "docs" / "own-pictures.md").read_text()
+    share = found["processor_seconds"] / found["seconds"]
+    for said in (
+        f"{found['seconds']:,.0f} s",
+        f"{found['processor_seconds']:.0f} s: it had {share:.0%} of a core".replace("%", " %"),
+        f"{found['steps']:,}, {found['images_seen']:,}",
+        f"| {found['images_per_processor_second']:.1f}, so",
+        f"about {round(3600 * found['images_per_processor_second'], -4):,.0f} |",
+        f"{found['peak_memory_mib']:,} MiB",
+    ):
+        assert said in page, said
+    assert found["images_per_processor_second"] == pytest.approx(
+        found["images_seen"] / found["processor_seconds"], abs=0.05
+    )
+    for name, digits in (("parallel_unet/head_i", 2), ("parallel_unet/head_T", 2), ("scale_vae/log_x_delta", 4)):
+        values = ", ".join(f"{found['held_out'][step][name]:.{digits}f}" for step in ("200", "400"))
+        assert f"| held-out `{name}` after 200 and 400 steps | {values} |" in page
