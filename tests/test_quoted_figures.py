@@ -118,6 +118,13 @@ def test_the_page_of_own_pictures_quotes_its_hour():
     assert found["images_per_processor_second"] == pytest.approx(
         found["images_seen"] / found["processor_seconds"], abs=0.05
     )
+    measured = found["evaluation"]
+    ssim = ", ".join(f"{measured['ssim_x_delta'][step]:.3f}" for step in ("1", "50", "200"))
+    assert f"| {ssim}, over {measured['ssim_images']} test images |" in page
+    (row,) = measured["generation"]
+    judged = f"{row['fid']:.0f}, {row['judge']['kid']:.3f}, of {measured['fid_samples']} samples"
+    assert f"| {judged} against 300 test images; the prior alone {measured['prior_fid']['consistent']:.0f} |" in page
+    assert f"| {found['bench']['seconds_per_image']:.4f} s an image |" in page
     for name, digits in (("parallel_unet/head_i", 2), ("parallel_unet/head_T", 2), ("scale_vae/log_x_delta", 4)):
         values = ", ".join(f"{found['held_out'][step][name]:.{digits}f}" for step in ("200", "400"))
         assert f"| held-out `{name}` after 200 and 400 steps | {values} |" in page
