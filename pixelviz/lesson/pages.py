@@ -15,7 +15,7 @@ from pixelviz.data.images import EXAMPLES
 from pixelviz.data.sets import to_image
 from pixelviz.declare import quoted
 from pixelviz.lesson.exercises import EXERCISES
-from pixelviz.lesson.steps import STEPS, Numbers, Outcome, Scene, Staging, Step
+from pixelviz.lesson.steps import ROUTES, STEPS, Numbers, Outcome, Scene, Staging, Step
 from pixelviz.numerals import in_words
 from pixelviz.service.errors import friendly
 from pixelviz.service.service import Service
@@ -72,7 +72,7 @@ def _settings(scene: Scene, **changes: Any) -> dict[str, Any]:
     """The instrument's settings for a scene."""
     view = {key: getattr(scene.view, key) for key in DEFAULTS if key != "t"}
     about = {"example": dict(EXAMPLES)[scene.example].stem, "pair": [0, len(scene.wanted) - 1]}
-    return view | about | changes
+    return view | {"schedule": scene.view.schedule} | about | changes
 
 
 def _stage(stage: Staging | None) -> dict[str, Any] | None:
@@ -86,6 +86,7 @@ def plan() -> dict[str, Any]:
             {
                 "key": step.key,
                 "minutes": step.minutes,
+                "columns": step.columns,
                 "options": step.options,
                 "settings": _settings(step.scene),
                 "values": to_image(step.scene.view.x0_at_pixels, step.scene.view.floor).tolist(),
@@ -97,6 +98,7 @@ def plan() -> dict[str, Any]:
             }
             for step in STEPS
         ],
+        "routes": {key: [step.key for step in steps] for key, steps in ROUTES.items()},
         "exercises": [
             {
                 "key": exercise.key,

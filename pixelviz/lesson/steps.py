@@ -24,7 +24,8 @@ from pixelviz.process import theory
 from pixelviz.process.forward import closed_form, marginal, noise
 from pixelviz.process.open_loop import FORMS, known_noise_errors, open_loop_errors
 from pixelviz.process.reverse import known_share
-from pixelviz.process.schedules import PixelAware, Schedule
+from pixelviz.process.schedules import SCHEDULES, PixelAware, Schedule
+from pixelviz.service.catalog import Found
 from pixelviz.service.service import Service
 from pixelviz.view import DEFAULTS, View, shown
 
@@ -32,20 +33,22 @@ CLOSED_FLOOR = 0.2  # of the bundled model that generates: it closes the termina
 APART = 0.25  # of the picture's side: markers closer than this would hide each other
 SAMPLES, MANY = 8, 10  # images, and passes, of the step on one pass and many
 HEAD_ERROR = 0.01
-HARDLY_MOVED = 0.25  # of the variance that a pixel should reach
 CHART_POINTS = 50
 
 Numbers = dict[str, float | int | str]
 
 
-def at_brightness(x0: Tensor, wanted: Sequence[float]) -> list[list[int]]:
-    """[row, column, channel] of the pixel of each wanted brightness; of near ones a central one, apart from others."""
-    _, rows, columns = x0.shape
+def at_brightness(x0: Tensor, wanted: Sequence[float], top: float = 1.0) -> list[list[int]]:
+    """[row, column, channel] of the pixel of each wanted brightness; of near ones a central one, apart from others.
+
+    top: the share of the picture's height, from above, in which they are looked for.
+    """
+    _, rows, columns = x0[:, : round(top * x0.shape[1])].shape
     row, column = torch.meshgrid(torch.arange(rows) / (rows - 1), torch.arange(columns) / (columns - 1), indexing="ij")
     cost = 0.02 * torch.hypot(row - 0.5, column - 0.5)
     found = []
     for brightness in wanted:
-        at = divmod(int((cost + (x0[0] - brightness).abs()).argmin()), columns)
+        at = divmod(int((cost + (x0[0, :rows] - brightness).abs()).argmin()), columns)
         found.append([*at, 0])
         cost = cost + 0.1 * (torch.hypot(row - row[at], column - column[at]) < APART)
     return found
@@ -55,17 +58,21 @@ def at_brightness(x0: Tensor, wanted: Sequence[float]) -> list[list[int]]:
 class Scene:
     """An example in the instrument; its pixels are those nearest in brightness to `wanted`, the darkest first.
 
-    DDPM's range is rescaled so that it reaches noise in T steps: the comparison that is fair to it.
+    top: see `at_brightness`. DDPM's range is rescaled so that it reaches noise in T steps: the comparison that is fair
+    to it. The schedule is the paper's, whatever another tab shows.
     """
 
     example: str
     wanted: tuple[float, ...]
+    floor: float = PAPER_FLOOR
+    top: float = 1.0
 
     @cached_property
     def view(self) -> View:
         """The picture with its settings, read when it is first needed."""
-        view = View.of(dict(EXAMPLES)[self.example], name=self.example, ddpm="rescaled")
-        return view.but(pixels=at_brightness(view.x0, self.wanted))
+        path = dict(EXAMPLES)[self.example]
+        view = View.of(path, name=self.example, ddpm="rescaled", floor=self.floor, schedule=SCHEDULES.first)
+        return view.but(pixels=at_brightness(view.x0, self.wanted, self.top))
 
 
 def numbers_of(view: View) -> Numbers:
@@ -128,9 +135,10 @@ def who_leads(ours: Schedule, theirs: Schedule, x0: Tensor, t: float) -> str:
     return "bright" if x0[ahead].mean() > x0[~ahead].mean() else "dark"
 
 
-def noise_share(variance: float) -> str:
-    """How much of N(0, 1)'s variance a pixel has reached."""
-    return "full" if variance >= theory.BARELY_NOISY else "half" if variance >= HARDLY_MOVED else "little"
+def where_noise_ends(dark: float, bright: float) -> str:
+    """Which of a dark and a bright pixel has (nearly) N(0, 1)'s variance: all, none, the bright or the dark one."""
+    noisy = [variance >= theory.BARELY_NOISY for variance in (dark, bright)]
+    return "all" if all(noisy) else "bright" if noisy[1] else "dark" if noisy[0] else "none"
 
 
 def by_thirds(ssim: float) -> str:
@@ -142,6 +150,11 @@ def detail(images: np.ndarray) -> float:
     """Mean absolute difference of neighbouring pixels, in units of white; images uint8 (n, H, W, C)."""
     values = images.astype(np.float64) / 255
     return float(np.abs(np.diff(values, axis=1)).mean() + np.abs(np.diff(values, axis=2)).mean()) / 2
+
+
+def flat(images: np.ndarray) -> float:
+    """Median difference of neighbours in a row, in units of white: of flat parts, where those are the larger half."""
+    return float(np.median(np.abs(np.diff(images.astype(np.float64) / 255, axis=2))))
 
 
 def same_pictures(a: np.ndarray, b: np.ndarray) -> bool:
@@ -167,7 +180,7 @@ def error_growth(error: float, head_error: float, T: int) -> str:
 # --- The steps
 
 
-def _noise(view: View, service: Service) -> Outcome:
+def _pixel(view: View, service: Service) -> Outcome:
     x0, schedule = view.x0_at_pixels[0], view.ours
     end = marginal(schedule, x0, view.T)
     return Outcome(
@@ -183,33 +196,27 @@ def _noise(view: View, service: Service) -> Outcome:
 
 
 POUR_AT, LATER = 0.05, 0.4
-PEAK_AT, LATE = 0.25, 0.8
+
+
+def bits_rate(schedule: Schedule, x0: Tensor, i: float | Tensor) -> Tensor:
+    """How fast each pixel loses bits of signal at step i > 0, in bits per unit of t: -d/dt of 1/2 log2(1 + SNR)."""
+    return schedule.snr_derivative(x0, i).abs() / (2 * math.log(2) * (1 + schedule.snr(x0, i)))
 
 
 def _pouring(view: View, service: Service) -> Outcome:
-    dark, middle, bright = view.x0_at_pixels
-    rates = view.ours.snr_derivative(view.x0_at_pixels, POUR_AT * view.T).abs()
+    x0 = view.x0_at_pixels
+    rates = view.ours.snr_derivative(x0, POUR_AT * view.T).abs()
+    steps = torch.arange(1, view.T + 1).double()
+    fastest = torch.stack([bits_rate(view.ours, one, steps) for one in x0]).argmax(0)
+    since = {int(k): steps[fastest == k].min().item() / view.T for k in fastest.unique()}
     return Outcome(
-        strongest(rates),
+        strongest(bits_rate(view.ours, x0, POUR_AT * view.T)),
         {f"rate{k}": rate for k, rate in enumerate(rates.tolist(), 1)}
         | {
-            "crossing_dark": theory.t_delta(dark, bright, view.gamma).item(),
-            "crossing_middle": theory.t_delta(middle, bright, view.gamma).item(),
+            "middle_from": since[1],
+            "dark_from": since[0],
             "all_pairs": theory.all_pairs_until(view.gamma),
             "u": theory.U_STAR,
-        },
-    )
-
-
-def _peak(view: View, service: Service) -> Outcome:
-    snr = view.ours.snr(view.x0_at_pixels, PEAK_AT * view.T)
-    return Outcome(
-        strongest(snr),
-        {f"snr{k}": value for k, value in enumerate(snr.tolist(), 1)}
-        | {
-            "peak": theory.snr_peak(view.gamma, PEAK_AT),
-            "peak_late": theory.snr_peak(view.gamma, 1.0),
-            "u": theory.U_SNR_PEAK,
         },
     )
 
@@ -222,7 +229,7 @@ def _share_ahead(schedule: Schedule, view: View, t: float) -> float:
     return theory.who_is_ahead(schedule, view.theirs, view.x0, t).mean_share
 
 
-def _ddpm(view: View, service: Service) -> Outcome:
+def _ahead(view: View, service: Service) -> Outcome:
     i = LEAD_AT * view.T
     dark = view.x0_at_pixels[:1]
     log_bar = view.theirs.log_alpha_bar(1.0, torch.tensor([i, view.T])).abs()
@@ -235,45 +242,49 @@ def _ddpm(view: View, service: Service) -> Outcome:
             "share": 100 * _share_ahead(view.ours, view, LEAD_AT),
             "share_end": 100 * _share_ahead(view.ours, view, 1.0),
             "share_fast": 100 * _share_ahead(PixelAware(view.T, FAST_GAMMA), view, 1.0),
-            "snr_dark": view.ours.snr(dark, i).item(),
-            "snr_dark_ddpm": view.theirs.snr(dark, i).item(),
+            "dark": 100 * view.ours.alpha_bar(dark, i).sqrt().item(),
+            "dark_ddpm": 100 * view.theirs.alpha_bar(dark, i).sqrt().item(),
         },
     )
 
 
 def _gap(view: View, service: Service) -> Outcome:
-    both = ("", view), ("_raised", view.but(floor=CLOSED_FLOOR))
-    found = {name: theory.terminal_gap(one.ours, one.x0) for name, one in both}
-    numbers: Numbers = {}
-    for name, gap in found.items():
-        numbers |= {
-            f"variance{name}": gap.least_variance,
-            f"kl{name}": gap.mean,
-            f"share{name}": 100 * gap.share_barely_noisy,
-        }
-    black = view.ours.noise_variance(view.x0_at_pixels[0], view.T).item()
-    return Outcome(noise_share(black), numbers)
+    raised = view.but(floor=CLOSED_FLOOR)
+    before, after = (theory.terminal_gap(one.ours, one.x0) for one in (view, raised))
+    black, white = view.ours.noise_variance(view.x0_at_pixels, view.T)[[0, -1]].tolist()
+    return Outcome(
+        where_noise_ends(black, white),
+        {
+            "spread": math.sqrt(black),
+            "spread_white": math.sqrt(white),
+            "spread_raised": math.sqrt(after.least_variance),
+            "share": 100 * before.share_barely_noisy,
+            "kl": before.mean,
+            "kl_raised": after.mean,
+        },
+    )
 
 
 # The checkpoints that the lesson is about: what a visitor trains meanwhile changes no answer of the class.
-PINNED = ("fashion-mnist-paper-floor", "fashion-mnist")
+PINNED = ("fashion-mnist-paper-floor", "fashion-mnist", "faces")
 
 
-def _by_floor(service: Service, *parts: str) -> list[str]:
-    """Checkpoints with these parts that take gray images, the lowest floor first; raises ServiceError for none.
+def _pinned(service: Service, *parts: str, fits: Callable[[Found], bool]) -> list[Found]:
+    """Checkpoints with these parts that fit: those of PINNED; where they are not installed, the bundled ones; else all.
 
-    Those of PINNED; where they are not installed, the bundled ones; where there are none either, all.
+    Raises ServiceError for none.
     """
-    fit = {name: found for name in service.names(*parts) if (found := service.find(name)).config.channels == 1}
-    bundled = [name for name in fit if fit[name].kind == "bundled"]
-    names = [name for name in bundled if name in PINNED] or bundled or list(fit)
-    if not names:
+    found = [one for one in map(service.find, service.names(*parts)) if fits(one)]
+    bundled = [one for one in found if one.kind == "bundled"]
+    chosen = [one for one in bundled if one.name in PINNED] or bundled or found
+    if not chosen:
         raise ServiceError("this step runs a network, and no checkpoint here has one that fits. Train one, or go on.")
-    return sorted(names, key=lambda name: fit[name].config.floor)
+    return chosen
 
 
 def _scale(view: View, service: Service) -> Outcome:
-    names = _by_floor(service, "scale_vae")
+    found = _pinned(service, "scale_vae", fits=lambda one: one.config.channels == 1)
+    names = [one.name for one in sorted(found, key=lambda one: one.config.floor)]
     low, high = (service.scale(name, view, service.find(name).config.T) for name in (names[0], names[-1]))
     return Outcome(
         by_thirds(low.ssim_x_delta),
@@ -294,25 +305,28 @@ def _scale(view: View, service: Service) -> Outcome:
 
 
 def _passes(view: View, service: Service) -> Outcome:
-    names = [n for n in _by_floor(service, "parallel_unet", "scale_vae") if service.find(n).config.head_target == "v"]
-    if not names:
-        raise ServiceError("this step needs a checkpoint with v heads. Train one, or go on.")
-    name = names[-1]
-    passes = min(MANY, service.find(name).config.T)
-    one, many = (list(service.generate(name, SAMPLES, k))[-1] for k in (1, passes))
-    return Outcome(
-        what_passes_change(one.images, many.images),
-        {
+    """By R_phi as the paper trains it, and beside it by one that was distilled, where there is one."""
+    found = _pinned(service, "parallel_unet", "scale_vae", fits=lambda one: one.config.head_target == "v")
+    plain = [one for one in found if not one.distilled] or found
+    taught = [one for one in found if one.distilled and one is not plain[0]]
+    numbers: Numbers = {}
+    made: list[Shown] = []
+    answers = []
+    for one, suffix in [(plain[0], ""), *((one, "_taught") for one in taught[:1])]:
+        passes = min(MANY, one.config.T)
+        first, last = (list(service.generate(one.name, SAMPLES, k))[-1] for k in (1, passes))
+        answers.append(what_passes_change(first.images, last.images))
+        numbers |= {
             "passes": passes,
-            "others": passes - 1,
-            "seconds": one.seconds,
-            "seconds_many": many.seconds,
-            "slower": many.seconds / one.seconds,
-            "detail": 100 * (detail(many.images) / detail(one.images) - 1),
-            "name": name,
-        },
-        (Shown("one", pictures.tile(one.images, SAMPLES)), Shown("many", pictures.tile(many.images, SAMPLES))),
-    )
+            f"name{suffix}": one.name,
+            f"detail{suffix}": 100 * (detail(last.images) / detail(first.images) - 1),
+            f"slower{suffix}": last.seconds / first.seconds,
+            f"flat{suffix}": 100 * flat(first.images),
+            f"flat_many{suffix}": 100 * flat(last.images),
+        }
+        pairs = (("one", first), ("many", last))
+        made += [Shown(key + suffix, pictures.tile(drawn.images, SAMPLES // 2)) for key, drawn in pairs]
+    return Outcome(answers[0], numbers, tuple(made))
 
 
 def with_errors(view: View, errors: Tensor, i: int) -> np.ndarray:
@@ -356,7 +370,8 @@ class Step:
     """A row of the lesson.
 
     minutes: for the teacher. ask and see: the instrument before and after the prediction; without `see` the stage
-    shows the outcome's pictures or curves instead. tries: states to try afterwards, by the key of their button.
+    shows the outcome's pictures or curves instead. columns: what the live table shows, which is what the lesson has
+    introduced. tries: states to try afterwards, by the key of their button. short: part of the short route.
     network: the step runs a model, so it belongs on the queue. quoted: further numbers of the question.
     """
 
@@ -367,7 +382,9 @@ class Step:
     ask: Staging
     see: Staging | None
     outcome: Callable[[View, Service], Outcome]
+    columns: tuple[str, ...] = ()
     tries: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    short: bool = False
     network: bool = False
     quoted: Numbers = field(default_factory=dict)
 
@@ -376,49 +393,51 @@ class Step:
         return numbers_of(self.scene.view) | self.quoted
 
 
-ONE, THREE = Scene("Camera", (0.7,)), Scene("Camera", (0.05, 0.3, 0.95))
+SKY = Scene("Camera", (0.8,), top=0.3)
+THREE = Scene("Camera", (0.05, 0.3, 0.95))
 BLACK_AND_WHITE = Scene("Camera", (0.1, 1.0))
 BOOT = Scene("Ankle boot", (PAPER_FLOOR, 1.0))
+NOISE_AT_LAST = Scene("Ankle boot", (CLOSED_FLOOR, 1.0), floor=CLOSED_FLOOR)
 LEVELS = ("dark", "middle", "bright")
+PARTS = ("all", "bright", "dark", "none")
 
 STEPS: tuple[Step, ...] = (
     Step(
-        "noise", 4, ("same", "black", "noise"), ONE,
-        Staging(("image",)), Staging(("image", "ours", "histogram"), until=1.0, look="ours"), _noise,
-    ),
-    Step(
-        "pouring", 6, LEVELS, THREE,
-        Staging(("image",)), Staging(("image", "water"), until=2.5 * POUR_AT, look="water"), _pouring,
-        {"start": {"t": POUR_AT}, "later": {"t": LATER}}, quoted={"t": POUR_AT, "later": LATER},
-    ),
-    Step(
-        "peak", 5, LEVELS, THREE,
-        Staging(("image", "water"), t=POUR_AT), Staging(("image", "snr"), POUR_AT, PEAK_AT, "snr"), _peak,
-        {"early": {"t": POUR_AT}, "late": {"t": LATE}}, quoted={"t": PEAK_AT, "early": POUR_AT, "late": LATE},
-    ),
-    Step(
-        "ddpm", 6, ("all", "bright", "dark", "none"), THREE,
-        Staging(("image",)), Staging(("image", "ours", "ddpm", "ahead"), until=LEAD_AT, look="ahead"), _ddpm,
+        "ahead", 3, PARTS, THREE,
+        Staging(("image",)), Staging(("image", "ours", "ddpm", "ahead"), until=LEAD_AT, look="ahead"), _ahead,
+        ("x0", "left_ours", "left_ddpm"),
         {"end": {"t": 1.0}, "fast": {"gamma": FAST_GAMMA, "t": 1.0}, "slow": {"gamma": SLOW_GAMMA, "t": LEAD_AT}},
-        quoted={"t": LEAD_AT, "fast": FAST_GAMMA},
+        short=True, quoted={"t": LEAD_AT, "fast": FAST_GAMMA},
     ),
     Step(
-        "gap", 6, ("full", "half", "little"), BOOT,
+        "pixel", 4, ("same", "black", "noise"), SKY,
+        Staging(("image",)), Staging(("image", "cloud"), until=1.0, look="cloud"), _pixel,
+        ("x0", "mean", "spread"),
+    ),
+    Step(
+        "pouring", 3, LEVELS, THREE,
+        Staging(("image",)), Staging(("image", "water"), until=2.5 * POUR_AT, look="water"), _pouring,
+        ("x0", "snr", "bits"),
+        {"start": {"t": POUR_AT}, "later": {"t": LATER}}, short=True, quoted={"t": POUR_AT, "later": LATER},
+    ),
+    Step(
+        "gap", 3, PARTS, BOOT,
         Staging(("image",)), Staging(("image", "ours", "gap"), until=1.0, look="gap"), _gap,
+        ("x0", "spread"),
         {"raise": {"floor": CLOSED_FLOOR, "t": 1.0}, "printed": {"floor": PAPER_FLOOR, "t": 1.0}},
-        quoted={"raised": CLOSED_FLOOR, "noisy": theory.BARELY_NOISY, "moved": HARDLY_MOVED},
+        short=True, quoted={"raised": CLOSED_FLOOR},
     ),
     Step(
-        "scale", 6, ("lost", "half", "kept"), BOOT,
+        "scale", 5, ("lost", "half", "kept"), BOOT,
         Staging(("image", "ours"), t=1.0), None, _scale, network=True,
     ),
     Step(
-        "passes", 6, ("other", "detail", "blur", "same"), BOOT,
-        Staging(("image", "ours"), t=1.0), None, _passes, network=True,
-        quoted={"n": SAMPLES, "passes": MANY, "others": MANY - 1},
+        "passes", 3, ("other", "detail", "blur", "same"), NOISE_AT_LAST,
+        Staging(("ours",), t=1.0), None, _passes, short=True, network=True,
+        quoted={"n": SAMPLES, "passes": MANY},
     ),
     Step(
-        "diverge", 6, ("stays", "adds", "explodes"), BLACK_AND_WHITE,
+        "diverge", 4, ("stays", "adds", "explodes"), BLACK_AND_WHITE,
         Staging(("image", "ours"), t=1.0), None, _diverge,
         quoted={
             "error": HEAD_ERROR,
@@ -427,3 +446,4 @@ STEPS: tuple[Step, ...] = (
         },
     ),
 )  # fmt: skip
+ROUTES: Mapping[str, tuple[Step, ...]] = {"whole": STEPS, "short": tuple(step for step in STEPS if step.short)}

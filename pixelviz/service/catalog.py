@@ -38,6 +38,7 @@ class Found:
     data: str  # id of what it learnt last
     size: int  # of the weights, in bytes
     stamp: tuple[int, ...]
+    distilled: bool  # its R_phi has learnt from its own many passes, too
 
 
 def _stamp(folder: Path) -> tuple[int, ...]:
@@ -81,7 +82,8 @@ class Catalog:
                 found: Found | str = f"it has no {WEIGHTS}."
                 if stamp[1]:
                     size = (folder / WEIGHTS).stat().st_size
-                    found = Found(name, folder, kind, config, parts, record.data.id or "", size, stamp)
+                    distilled = record.base is not None or "before_distillation" in record.figures
+                    found = Found(name, folder, kind, config, parts, record.data.id or "", size, stamp, distilled)
             except Exception as error:  # whatever is wrong with one folder must not hide the others
                 found = friendly(error).replace(f"{folder}", name)
             known = (stamp, found)

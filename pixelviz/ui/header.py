@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from pixelviz.lesson.pages import Lesson, languages
-from pixelviz.lesson.steps import STEPS
+from pixelviz.lesson.steps import ROUTES, STEPS
 from pixelviz.process.schedules import RANGES, by_pixel
 from pixelviz.service.service import Service, friendly
 from pixelviz.ui import widgets
@@ -37,6 +37,7 @@ def build(tabs: Sequence[str], service: Service) -> None:
         tabs=list(tabs),
         examples=list(widgets.EXAMPLE_IDS),
         steps=len(STEPS) + 1,
+        routes=list(ROUTES),
         languages={code: {key: texts[key] for key in TEXTS} for code, texts in languages().items()},
         schedules=[*by_pixel(), OWN_RATE],
         ranges=list(RANGES),

@@ -11,7 +11,7 @@ const own = { forward: "instrument", lesson: "lesson-instrument" }; // whose set
 // lesson takes them.
 // controls: those of the other tabs, by tab and key, as text.
 /** @type {Record<string, any>} */
-const here = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {}, linked: null, controls: {} };
+const here = { tab: null, step: null, lang: null, route: null, poll: null, presenter: false, scene: null, settings: {}, linked: null, controls: {} };
 let timer = null, written = null, silent;
 let note = null, props = null; // the header's
 const arrived = {}, parts = {}, opened = new Set(); // what a link says of controls and inner tabs, until it is taken; tabs that asked
@@ -42,6 +42,8 @@ const KEYS = {
     to.step = Math.min(props.steps, Math.max(1, Math.round(finite(text))));
     if (to.step !== Number(text)) problems.push(`The lesson has no step ${text}; this is step ${to.step}.`);
   },
+  route: (to, text) => { to.route = among(props.routes, text); },
+  poll: (to, text) => { to.poll = text; }, // a class to join; it does not stay in the address
   lang: (to, text) => { to.lang = among(Object.keys(props.languages), text); },
   scene: (to, text) => { to.scene = Math.max(1, Math.round(finite(text))); },
   view: (to, text) => { to.settings.basic = among(["basic", "all"], text) === "basic"; },
@@ -56,7 +58,7 @@ const KEYS = {
 
 function read(hash) {
   /** @type {Record<string, any>} */
-  const found = { tab: null, step: null, lang: null, presenter: false, scene: null, settings: {}, controls: {} }, problems = [];
+  const found = { tab: null, step: null, lang: null, route: null, poll: null, presenter: false, scene: null, settings: {}, controls: {} }, problems = [];
   for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
     const [tab, control] = key.split(".");
     if (control && props.tabs.includes(tab) && !own[tab]) { (found.controls[tab] ??= {})[control] = text; continue; } // Python's to read
@@ -76,11 +78,13 @@ const short = (value) => String(Number(value.toPrecision(6)));
  * The part of an address after and with the #.
  * @param {Record<string, any>} view
  */
-export function hash({ tab, step = null, lang = null, settings = {}, presenter = false, scene = null, controls = {} }) {
+export function hash({ tab, step = null, lang = null, route = null, poll = null, settings = {}, presenter = false, scene = null, controls = {} }) {
   const out = [["tab", tab]];
   if (tab === "lesson") {
     if (step !== null) out.push(["step", step]);
     if (lang) out.push(["lang", lang]);
+    if (route && route !== props.routes[0]) out.push(["route", route]);
+    if (poll) out.push(["poll", poll]);
   }
   for (const [name, values] of Object.entries(controls)) for (const [key, text] of Object.entries(values)) if (text !== null) out.push([`${name}.${key}`, text]);
   if (settings.example) out.push(["image", settings.example]);
@@ -100,7 +104,7 @@ function write() {
   clearTimeout(timer);
   timer = null;
   if (!props) return; // the header is not there yet
-  const next = hash(here);
+  const next = hash({ ...here, poll: null });
   if (next === written) return;
   written = next;
   history.replaceState(history.state, "", next);
@@ -183,7 +187,7 @@ async function apply() {
   const given = Object.keys(found.settings).length > 0;
   Object.assign(arrived, found.controls);
   if (found.controls[here.tab] && opened.has(here.tab) && (found.tab ?? here.tab) === here.tab) location.reload(); // it asks when it opens
-  Object.assign(here, found, { controls: { ...here.controls, ...found.controls }, tab: found.tab || here.tab, step: found.step ?? here.step, lang: found.lang || here.lang });
+  Object.assign(here, found, { controls: { ...here.controls, ...found.controls }, tab: found.tab || here.tab, step: found.step ?? here.step, lang: found.lang || here.lang, route: found.route || here.route });
   here.linked = here.tab === "lesson" && given ? found.settings : null;
   if (!found.presenter) present(false);
   openTab(here.tab);
@@ -236,7 +240,7 @@ async function copy() {
 /**
  * Takes the header's button and line for messages, and follows the page.
  * @param {HTMLElement} header
- * @param {Record<string, any>} given tabs [id], examples [id], steps (of the lesson, with its result), languages
+ * @param {Record<string, any>} given tabs [id], examples [id], steps (of the lesson, with its result), routes, languages
  */
 export function start(header, given) {
   note = header.querySelector(".pv-address-note");
