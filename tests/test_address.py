@@ -107,8 +107,8 @@ def test_an_edited_address_is_read_at_once(page, url):
     visit(page, url)
     page.evaluate("location.hash = 'tab=forward&gamma=11&t=0.25'")
     until_state(page, {"gamma": 11, "t": 0.25})
-    page.evaluate("location.hash = 'tab=lesson&step=4&lang=es'")
-    page.get_by_role("heading", name="Al lado de DDPM").wait_for()
+    page.evaluate("location.hash = 'tab=lesson&step=1&lang=es'")
+    page.get_by_role("heading", name="¿Quién va por delante?").wait_for()
 
 
 UNFIT = [
@@ -167,8 +167,8 @@ def test_a_link_is_copied_and_an_upload_is_not_in_it(page, url):
 
 def test_a_lesson_step_comes_back_with_its_language_and_its_own_view(page, url):
     lesson = "lesson-instrument"
-    visit(page, url + "#tab=lesson&step=2&lang=es", lesson)
-    page.get_by_role("heading", name="Tres píxeles y el vertido").wait_for()
+    visit(page, url + "#tab=lesson&step=3&lang=es", lesson)
+    page.get_by_role("heading", name="El agua").wait_for()
     page.locator("[name=pv-lesson-choice]").first.check()
     page.get_by_role("button", name="Confirmar").click()
     page.locator(".pv-lesson-verdict").wait_for()
@@ -176,10 +176,10 @@ def test_a_lesson_step_comes_back_with_its_language_and_its_own_view(page, url):
     page.evaluate(NODE.format(lesson) + ".set({ t: 0.9, gamma: 33 })")
     until_state(page, {"t": 0.9, "gamma": 33}, lesson)
     link = page.evaluate(LINK)
-    assert "tab=lesson&step=2&lang=es" in link
+    assert "tab=lesson&step=3&lang=es" in link
     visit(page, link, lesson)  # the same visitor, who has answered
     until_state(page, {"t": 0.9, "gamma": 33}, lesson)
-    page.get_by_role("heading", name="Tres píxeles y el vertido").wait_for()
+    page.get_by_role("heading", name="El agua").wait_for()
     page.evaluate("sessionStorage.clear()")
     visit(page, link, lesson)  # a student: first the question
     page.get_by_role("button", name="Confirmar").wait_for()
@@ -188,8 +188,8 @@ def test_a_lesson_step_comes_back_with_its_language_and_its_own_view(page, url):
 
 def test_steps_that_are_not_there_become_the_nearest(page, url):
     visit(page, url + "#tab=lesson&step=99", "lesson-instrument")
-    page.get_by_role("heading", name="Your result").wait_for()
-    expect(note(page)).to_contain_text("no step 99; this is step 9")
+    page.get_by_role("heading", name="What you take away").wait_for()
+    expect(note(page)).to_contain_text("no step 99; this is step 8")
 
 
 SCENES = languages()["en"]["scenes"]

@@ -8,6 +8,7 @@ from tests.browser import PATIENCE, watched
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
+expect.set_options(timeout=PATIENCE)  # ten phones keep a machine busy
 
 
 @pytest.fixture
