@@ -71,8 +71,9 @@ def between_samples(
             begun = (beginning(*pair) for pair in zip(tellers, noises, strict=True))
             ends = Beginning(*map(torch.cat, zip(*begun, strict=True)))
             mixed = ends.mixed(share := share.to(model.device))
+            heard: Any = model
             if isinstance(first := tellers[0], Told):
-                model = Told(model, first.labels, guidance, share @ torch.cat([one.classes for one in tellers]))
-            x = deque(rotation(model, start_from(model, mixed), noises[0], passes=1), maxlen=1).pop().x.float().cpu()
+                heard = Told(model, first.labels, guidance, share @ torch.cat([one.classes for one in tellers]))
+            x = deque(rotation(heard, start_from(heard, mixed), noises[0], passes=1), maxlen=1).pop().x.float().cpu()
         took = time.perf_counter() - began
     return Between(last_channel(to_bytes(x[0], model.config.floor)), 1000 * took)
