@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pixelviz.claims.base import GONE, Context, Found, Number, Register, Verdict, error
+from pixelviz.claims.base import GONE, Context, Finding, Number, Register, Verdict, error
 from pixelviz.config import MAX_T
 from pixelviz.process.reverse import printed_step
 from pixelviz.process.schedules import LinearBeta
@@ -49,9 +49,9 @@ def eq1(context: Context, betas) -> Verdict:
     """The rates lie in (0, 1) and rise; whether x_T is noise, by its KL and by its variance, and from which T on."""
     now = betas(context.T, context.ddpm)
     if not bool(((now > 0) & (now < 1)).all()) or bool((now.diff() < 0).any()):
-        return Found().slip("These rates do not lie in (0, 1), or they do not increase.")
+        return Finding().slip("These rates do not lie in (0, 1), or they do not increase.")
     gap, needed = _gap(context, now), _steps_needed(context, lambda T: betas(T, "printed"))
-    found = Found(
+    found = Finding(
         Number("last rate, beta_T", now[-1]),
         Number(f"mean KL to N(0, 1) at T = {context.T}", gap),
         Number("variance of x_T's noise", 1 - (1 - now).prod().item()),
@@ -82,7 +82,7 @@ def eq2_3(context: Context, alpha_bar) -> Verdict:
         printed = alpha_bar(schedule, context.picked, i)
         worst = max(worst, error(1 - printed, 1 - product))
         first.append((1 - printed[0].max().item(), 1 - product[0].max().item()))
-    found = Found(
+    found = Finding(
         Number("noise variance of DDPM's x_1, printed", first[1][0]),
         Number("noise variance of DDPM's x_1, by Eq. 1", first[1][1]),
         Number("largest relative difference of the variances", worst),
@@ -112,7 +112,7 @@ def eq4(context: Context, posterior) -> Verdict:
     """Mean and variance beside Bayes' rule in precisions, for both schedules at every step."""
     i = torch.arange(2, context.T + 1)[:, None]
     if not len(i):
-        return Found().holds("With T = 1 there is no step between; x_0 is given.")
+        return Finding().holds("With T = 1 there is no step between; x_0 is given.")
     x0, x_i = context.picked, 0.7  # any x_i will do: both sides are linear in it
     worst = 0.0
     for schedule in (context.ours, context.theirs):
@@ -128,7 +128,7 @@ def eq4(context: Context, posterior) -> Verdict:
         precision = alpha / beta + 1 / before
         pull = alpha.sqrt() / beta * x_i + schedule.alpha_bar(x0, i - 1).sqrt() / before * x0
         worst = max(worst, error(variance, 1 / precision), (mean - pull / precision).abs().max().item())
-    found = Found(Number("largest difference from Bayes' rule", worst))
+    found = Finding(Number("largest difference from Bayes' rule", worst))
     if worst < 1e-6:
         return found.holds("It is Bayes' rule for both schedules, at every step.")
     return found.slip("It differs from Bayes' rule.")
@@ -166,7 +166,7 @@ def eq5(context: Context, bound) -> Verdict:
     surprise = 0.5 * (torch.log(2 * math.pi * spread) + ((m - mean) ** 2 + s2) / spread)
     # A worse network: its means are twice as far from the posterior's, its first step four times as uncertain.
     printed, worse = bound(last, between, log_first), bound(last, 4 * between, log_first - math.log(2))
-    found = Found(
+    found = Finding(
         Number("the bound, nats per value", printed),
         Number("−log p(x_0), nats per value", surprise),
         Number("the bound of a network that is twice as far off", worse),
@@ -196,7 +196,7 @@ def scalar(context: Context, relative) -> Verdict:
     values = relative(frequency)
     spread = (values.max() / values.min()).item()
     alike = context.theirs.alpha_bar(context.picked, 1)
-    found = Found(
+    found = Finding(
         Number("DDPM's alpha_1: brightest over darkest picked pixel", alike[-1] / alike[0]),
         Number("Blurring diffusion, t = 0.5, 32 pixels: signal of the lowest frequency over the highest's", spread),
     )
@@ -242,7 +242,7 @@ def eq6(context: Context, added) -> Verdict:
         wanted += [schedule.alpha_bar(x0, i - 1).sqrt() * x0, schedule.noise_variance(x0, i - 1)]
     # Absolute: at i = 1 the variance must be 0, and rounding leaves a little.
     worst = max((r - w).abs().max().item() for r, w in zip(reached, wanted, strict=True))
-    found = Found(Number("largest error of a mean or a variance", worst))
+    found = Finding(Number("largest error of a mean or a variance", worst))
     if worst < 1e-6:
         return found.holds(
             "Where the network looks at x_i again before each step, one step takes the distribution of x_i exactly "

@@ -88,7 +88,7 @@ class Verdict:
     plot: Plot | None = None
 
 
-class Found:
+class Finding:
     """The numbers of a check, and its plot: `found.holds(text)` is the verdict that rests on them."""
 
     def __init__(self, *numbers: Number, plot: Plot | None = None) -> None:

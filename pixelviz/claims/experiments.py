@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from pixelviz.claims.base import HOLDS, SLIP, WHERE, Context, Found, Number, Register, Verdict
+from pixelviz.claims.base import HOLDS, SLIP, WHERE, Context, Finding, Number, Register, Verdict
 from pixelviz.measure import report
 from pixelviz.measure.benchmark import BenchmarkError, read_results
 from pixelviz.paper import PARTS, TABLES, PaperRow
@@ -32,7 +32,7 @@ def _compared(text: str, rivals: dict[str, list[PaperRow]], good, numbers) -> Ve
         if (data, row) not in wins
         for name in (f"{row.model} {row.steps}",)
     )
-    found = Found(*numbers, Number("rows compared", len(pairs)), Number("rows where it is so", len(wins)))
+    found = Finding(*numbers, Number("rows compared", len(pairs)), Number("rows where it is so", len(wins)))
     verdict = HOLDS if not losses else WHERE if wins else SLIP
     return found(verdict, f"{text} Not against {', '.join(losses)}." if losses else text)
 
@@ -72,7 +72,7 @@ def four_times_ddpm(context: Context, quoted) -> Verdict:
     factor, seconds = quoted
     ratios = {data: _rivals(rows, "DDPM")[0].seconds / _ours(rows).seconds for data, rows in TABLES.items()}
     table = _rivals(TABLES["CIFAR-10"], "DDPM")[0].seconds
-    found = Found(
+    found = Finding(
         *(Number(f"seconds of DDPM over ours, {data}", ratio) for data, ratio in ratios.items()),
         Number("seconds of DDPM in the text, CIFAR-10", seconds),
         Number("seconds of DDPM in Table 1", table),
@@ -149,7 +149,7 @@ def steps_and_quality(context: Context, tables) -> Verdict:
             chain = sorted(_rivals(rows, model), key=lambda row: row.steps)
             falls += [a.fid > b.fid for a, b in pairwise(chain)]
             products.append(chain[-1].steps * chain[-1].fid / (chain[0].steps * chain[0].fid))
-    found = Found(
+    found = Finding(
         Number("steps up, FID down: pairs of rows", sum(falls)),
         Number("of pairs", len(falls)),
         Number("FID times steps, most over fewest steps (1 if proportional): nearest to 1", min(products)),
@@ -175,7 +175,7 @@ def steps_and_quality(context: Context, tables) -> Verdict:
 def step_saving(context: Context, printed) -> Verdict:
     """The share of DDPM's steps that the tables' rows save."""
     saved = sorted(1 - _ours(rows).steps / _rivals(rows, "DDPM")[0].steps for rows in TABLES.values())
-    found = Found(
+    found = Finding(
         *(
             Number(f"{word} saving by the tables", s, percent=True)
             for word, s in zip(("least", "largest"), saved, strict=True)
@@ -198,7 +198,7 @@ def sizes(context: Context, parts) -> Verdict:
     """The sums of the parts beside the tables' totals and DDPM's."""
     totals = {data: sum(parts[data]) for data in TABLES}
     times = {data: totals[data] / _rivals(rows, "DDPM")[0].parameters for data, rows in TABLES.items()}
-    found = Found(
+    found = Finding(
         *(
             Number(f"{what}, {data}{unit}", values[data])
             for data in TABLES
@@ -233,7 +233,7 @@ def seconds_per_evaluation(context: Context, tables) -> Verdict:
                 for word, pick in (("least", min), ("most", max))[: len(own)]
             ]
     slow = 100 * _rivals(tables["CelebA"], "DDPM")[0].seconds / 1000
-    found = Found(*numbers, Number("seconds of DDIM with 100 steps at DDPM's price, CelebA", slow))
+    found = Finding(*numbers, Number("seconds of DDIM with 100 steps at DDPM's price, CelebA", slow))
     if all(even):
         return found.holds("One evaluation of one network takes as long in every row, to a factor 2.")
     ours = _ours(tables["CelebA"]).seconds
@@ -260,7 +260,7 @@ def ten_times(context: Context, factor) -> Verdict:
         for row in _rivals(rows)
     }
     most, least = max(ratios, key=ratios.get), min(ratios, key=ratios.get)
-    found = Found(
+    found = Finding(
         Number(f"largest ratio of seconds: {most}", ratios[most]),
         Number(f"least: {least}", ratios[least]),
         Number(f"rows with at least {factor:g}", sum(ratio >= factor for ratio in ratios.values())),
@@ -289,7 +289,7 @@ def sde_steps(context: Context, orders) -> Verdict:
     """The tables' steps of the SDE, its corrector's counted, over ours."""
     pairs = {data: (_rivals(rows, "SDE")[0], _ours(rows)) for data, rows in TABLES.items()}
     ratios = [2 * sde.steps / ours.steps for sde, ours in pairs.values()]  # predictor and corrector: two a step
-    found = Found(
+    found = Finding(
         *(Number(f"steps of the SDE in the table, {data} (ours {o.steps})", s.steps) for data, (s, o) in pairs.items()),
         *(Number(f"with its corrector, times ours, {data}", r) for data, r in zip(pairs, ratios, strict=True)),
         *(Number(f"its seconds over ours, {data}", s.seconds / o.seconds) for data, (s, o) in pairs.items()),
@@ -334,7 +334,7 @@ def mcmc(context: Context, better) -> Verdict:
     """FID without a corrector and with one: the tables', and those measured here."""
     pairs = {f"{data}, paper": (_ours(rows).fid, _rivals(rows, "SDE")[0].fid) for data, rows in TABLES.items()}
     pairs |= _measured_pairs()
-    found = Found(
+    found = Finding(
         *(
             Number(f"FID of {whose}, {where}", fid)
             for where, pair in pairs.items()

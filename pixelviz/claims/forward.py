@@ -14,7 +14,7 @@ from pixelviz.claims.base import (
     SLIP,
     WHERE,
     Context,
-    Found,
+    Finding,
     Number,
     Plot,
     Register,
@@ -44,7 +44,7 @@ def eq7(context: Context, scale) -> Verdict:
     """The scale of the image's values, and whether a logarithm gives them back."""
     x_delta = scale(context.gamma, context.levels)
     back = -torch.log(x_delta) / context.gamma
-    found = Found(
+    found = Finding(
         Number("least scale in the image", x_delta.min()),
         Number("largest scale in the image", x_delta.max()),
         Number("gamma / T (the paper keeps 0.1)", context.gamma / context.T),
@@ -67,7 +67,7 @@ def scale_detail(context: Context, scale) -> Verdict:
     x_delta = scale(context.gamma, context.levels)
     shown = ((x_delta - x_delta.min()) / (x_delta.max() - x_delta.min()).clamp(min=1e-300) * 255).round()
     left, there = len(shown.unique()), len((context.levels * 255).round().unique())
-    found = Found(
+    found = Finding(
         Number("brightnesses in the image, shown with 8 bits", there),
         Number("left when x_delta is shown with 8 bits", left),
         Number("error of −log(x_delta)/gamma as an image", error(-torch.log(x_delta) / context.gamma, context.levels)),
@@ -93,7 +93,7 @@ def eq8(context: Context, alpha) -> Verdict:
     x_delta = image_scale(context.picked, context.gamma)
     each = alpha(x_delta, context.T)
     product = each.expand(context.T, -1).prod(0)
-    found = Found(
+    found = Finding(
         Number("alpha of the darkest picked pixel", each[0]),
         Number("alpha of the brightest", each[-1]),
         Number("relative difference of the product of T alphas from x_delta", error(product, x_delta)),
@@ -116,7 +116,7 @@ def markov(context: Context, alpha) -> Verdict:
     """The alphas at gamma = 2T: do they stay in (0, 1)?"""
     gamma = 2.0 * context.T
     each = alpha(gamma, context.T, context.levels)
-    found = Found(
+    found = Finding(
         Number("gamma tried, twice T", gamma), Number("least alpha", each.min()), Number("largest alpha", each.max())
     )
     if bool(((each > 0) & (each < 1)).all()):
@@ -148,7 +148,7 @@ def eq9(context: Context, alpha_bar) -> Verdict:
         (printed.sqrt() - torch.stack(amplitude)).abs().max().item(),
         (1 - printed - torch.stack(variance)).abs().max().item(),
     )
-    found = Found(Number("largest difference from the chain of Eq. 1, step by step", worst))
+    found = Finding(Number("largest difference from the chain of Eq. 1, step by step", worst))
     if worst < 1e-9:
         return found.holds(f"Amplitude and variance of all {context.T} steps agree.")
     return found.slip("Amplitude or variance differ from those of the chain.")
@@ -172,7 +172,7 @@ def terminal(context: Context, _) -> Verdict:
         context.levels,
         {"pixel-aware": variance, "N(0, 1)": torch.ones_like(variance)},
     )
-    found = Found(
+    found = Finding(
         Number("mean KL of x_T to N(0, 1), nats", ours.mean),
         Number("the same of DDPM", theirs.mean),
         Number("least variance of x_T", ours.least_variance),
@@ -208,7 +208,7 @@ def eq10(context: Context, alpha_bar) -> Verdict:
         t,
         {"as printed": printed[:, -1], "product of the alphas": product[:, -1]},
     )
-    found = Found(
+    found = Finding(
         Number("printed, t = 1, brightest picked pixel", printed[-1, -1]),
         Number("product of its T alphas", product[-1, -1]),
         plot=plot,
@@ -239,7 +239,7 @@ def eq11(context: Context, snr) -> Verdict:
         amplitude, variance = amplitude * alpha[k], variance * alpha[k] + (1 - alpha[k])
         ratios.append(amplitude * context.picked**2 / variance)
     wrong = error(snr(context.gamma, i.double() / context.T, context.picked), torch.stack(ratios))
-    found = Found(Number("largest relative difference from the chain's own ratio", wrong))
+    found = Finding(Number("largest relative difference from the chain's own ratio", wrong))
     if wrong < 1e-8:
         return found.holds("It is mean² over variance of the chain at every step.")
     return found.slip("It is not mean² over variance of the chain.")
@@ -260,7 +260,7 @@ def snr_exponential(context: Context, snr) -> Verdict:
     late = context.gamma * x0  # the rate of e^(-gamma x0 t)
     share = context.share((decay / late - 1).abs() < CLOSE)
     first = decay[0] / late
-    found = Found(
+    found = Finding(
         Number("share of values and times with that rate, to 5 %", share, percent=True),
         Number("first step: rate of the brightest, in units of gamma x0", first[-1]),
         Number("first step: rate of the darkest, in units of gamma x0", first[0]),
@@ -287,7 +287,7 @@ def gamma_small(context: Context, variance) -> Verdict:
     """The share of values that keep their signal at gamma, half and a quarter of it."""
     smaller = [variance(context.gamma / k, context.T, context.levels) for k in (1, 2, 4)]
     shares = [context.share(v < theory.BARELY_NOISY) for v in smaller]
-    found = Found(
+    found = Finding(
         *(
             Number(f"share with variance below 0.9 at gamma {context.gamma / k:g}", share, percent=True)
             for k, share in zip((1, 2, 4), shares, strict=True)
@@ -316,7 +316,7 @@ def resolution(context: Context, log_bar) -> Verdict:
         for name, x0 in (("full", context.x0), ("half", small))
     }
     same = error(log_bar(context, context.x0[:, :1, :1], i[1]), log_bar(context, context.x0, i[1])[:, :1, :1])
-    found = Found(
+    found = Finding(
         Number("difference of one pixel's process by itself and in the whole image", same),
         *(
             Number(f"mean KL to N(0, 1) at i = {k}, {name} resolution", value)
@@ -350,7 +350,7 @@ def gamma_ratio(context: Context, ratio) -> Verdict:
     measured, T = residuals.bundled(), context.T
     tried = [gamma for gamma in residuals.GAMMAS if gamma < T]
     if measured is None or not tried:
-        return Found().unchecked("No error of a network is at hand to measure this by, or T is 1.")
+        return Finding().unchecked("No error of a network is at hand to measure this by, or T is 1.")
     places = (torch.arange(24, dtype=torch.float64) + 0.5) / 24
     printed = min(ratio(T), theory.LARGEST_GAMMA)
     all_of = energy_over(measured[0], [*tried, printed], T, torch.quantile(context.x0.flatten(), places))
@@ -363,7 +363,7 @@ def gamma_ratio(context: Context, ratio) -> Verdict:
         tried,
         {"energy": total[:-1], "terminal gap": all_of.gap[:-1]},
     )
-    found = Found(
+    found = Finding(
         Number(f"energy at the paper's gamma, {printed:g}, nats per value", total[-1]),
         Number("of it the terminal gap", all_of.gap[-1]),
         Number("gamma with the least energy, of those up to 60", tried[k]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pixelviz.claims.base import GONE, Context, Found, Number, Plot, Register, Verdict, error, integrate, percent
+from pixelviz.claims.base import GONE, Context, Finding, Number, Plot, Register, Verdict, error, integrate, percent
 from pixelviz.process import theory
 from pixelviz.process.forward import closed_form, noise
 from pixelviz.process.schedules import DDPM_STEPS, GeneralisedRate, LinearBeta, Schedule
@@ -66,7 +66,7 @@ def _sde(context: Context, terms, schedule: Schedule, whose: str) -> Verdict:
     mean, variance = integrate(moments, torch.stack([x0, torch.zeros_like(x0)]), t)
     wanted = schedule.alpha_bar(x0, t * schedule.T)
     worst = max((mean - wanted.sqrt() * x0).abs().max().item(), (variance - (1 - wanted)).abs().max().item())
-    found = Found(
+    found = Finding(
         Number("rate at t = 0.5, brightest picked pixel", schedule.rate(x0, t * schedule.T)[-1]),
         Number("largest error of mean or variance at t = 0.5", worst),
     )
@@ -88,7 +88,7 @@ def eq22(context: Context, mean) -> Verdict:
     a = context.a
     solved, printed = _mean_of(context, lambda s, x0: a * s + 0 * x0, 1.0), mean(a, 1.0, context.picked)
     bar = context.theirs.alpha_bar(1.0, context.T).item()
-    found = Found(
+    found = Finding(
         Number("a of DDPM's range here", a),
         Number("printed, t = 1, share of x0", (printed / context.picked)[0]),
         Number("Eq. 21 solved, share of x0", (solved / context.picked)[0]),
@@ -117,7 +117,7 @@ def eq26(context: Context, mean) -> Verdict:
     solved = integrate(lambda s, x: -gamma * a * s / 2 * context.picked * x, context.picked.clone(), t, atol=0.0)
     printed = mean(gamma, a, t, context.picked)
     built = GeneralisedRate(context.T, gamma, context.ddpm).alpha_bar(context.picked, context.T * t).sqrt()
-    found = Found(
+    found = Finding(
         Number("printed, t = 0.5, darkest picked pixel, share of x0", (printed / context.picked)[0]),
         Number("solved", (solved / context.picked)[0]),
         Number("this app's schedule of that rate", built[0]),
@@ -158,7 +158,7 @@ def prop2(context: Context, theirs) -> Verdict:
         context.levels,
         {"mean": real.mean, "rate (Eq. 13)": real.rate},
     )
-    found = Found(
+    found = Finding(
         Number("share of the image with gamma x0 > a", context.share(chosen), percent=True),
         *([] if least is None else [Number("of these: Eq. 13 holds up to t, at worst", least)]),
         Number("of DDPM itself: share whose mean is ahead at t = 1", context.share(real.mean >= 1), percent=True),
@@ -225,7 +225,7 @@ def faster(context: Context, log_bar) -> Verdict:
         t,
         {name: context.mean(true.double()) for name, true in gone.items()},
     )
-    found = Found(
+    found = Finding(
         *(
             Number(f"share of the image that is sooner there than {name}", v, percent=True)
             for name, v in sooner.items()
@@ -271,7 +271,7 @@ def fig2(context: Context, log_bar) -> Verdict:
     ours, printed, rescaled = arrive.values()
 
     plot = Plot.over("Variance over the image's pixels, expected, over time", ("t", "variance"), t, variances)
-    found = Found(
+    found = Finding(
         Number("mean at t = 1, pixel-aware", means["pixel-aware"][-1]),
         Number("mean at t = 1, DDPM's range as printed", means["DDPM, range as printed"][-1]),
         Number("variance at t = 1, pixel-aware", variances["pixel-aware"][-1]),
@@ -319,7 +319,7 @@ def law_of_large_numbers(context: Context, alpha_bar) -> Verdict:
     variance_error = ((2 * spread**2 + 4 * spread * (centre - mean) ** 2).mean() / n).sqrt().item()
     drawn = (x.mean(), (x - mean).square().mean())
     off = max(abs((drawn[0] - mean).item()) / mean_error, abs((drawn[1] - variance).item()) / variance_error)
-    found = Found(
+    found = Finding(
         Number(f"values in this image, drawn at i = {i}", n),
         Number("mean of the draw", drawn[0]),
         Number("mean expected", mean),
@@ -352,7 +352,7 @@ def fewer_steps(context: Context, schedule) -> Verdict:
     ours = theory.terminal_gap(schedule(context), context.x0).mean
     long = theory.terminal_gap(LinearBeta(DDPM_STEPS), context.x0).mean
     short = theory.terminal_gap(LinearBeta(context.T, "rescaled"), context.x0).mean
-    found = Found(
+    found = Finding(
         Number(f"KL of x_T to N(0, 1): pixel-aware, {context.T} steps", ours),
         Number("DDPM, 1000 steps", long),
         Number(f"DDPM, {context.T} steps, range rescaled", short),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pixelviz.claims.base import CLOSE, GONE, Context, Found, Number, Plot, Register, Verdict, error
+from pixelviz.claims.base import CLOSE, GONE, Context, Finding, Number, Plot, Register, Verdict, error
 from pixelviz.process import theory, water
 
 register = Register("3.1 Motivation: water pouring")
@@ -38,7 +38,7 @@ def water_power(context: Context, allocate) -> Verdict:
     amounts = allocate(noise, power)
     order = _concordance(noise, amounts)
     cleanest, noisiest = amounts[noise.argmin()].item(), amounts[noise.argmax()].item()
-    found = Found(
+    found = Finding(
         Number("share of power of the cleanest picked pixel", cleanest / power, percent=True),
         Number("share of power of the noisiest picked pixel", noisiest / power, percent=True),
         Number("does power rise with noise? (1 always, −1 never)", order),
@@ -68,7 +68,7 @@ def water_dual(context: Context, noise_variance) -> Verdict:
     poured = water.reverse_water_filling(x0**2, total).amounts
     forward, reverse = _concordance(x0, added), _concordance(x0, poured)
     apart = error(added / added.sum(), poured / poured.sum())
-    found = Found(
+    found = Finding(
         Number("step i looked at", i),
         Number("does the process's noise rise with x0? (1 always)", forward),
         Number("does reverse water-filling's? (0 where all are equal)", reverse),
@@ -106,7 +106,7 @@ def fig1(context: Context, snr) -> Verdict:
 
     shown = {f"x0 = {v:.3g}": curves[::20, k] for k, v in enumerate(x0[:6])}
     plot = Plot.over("SNR of the picked pixels over time, on a log axis", ("t", "SNR"), t[::20], shown, log=True)
-    found = Found(
+    found = Finding(
         *(
             Number(f"t at which SNR is {GONE:g}, x0 = {v:.3g}", w)
             for v, w, r in zip(x0, when, reached, strict=True)

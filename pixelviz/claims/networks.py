@@ -8,7 +8,7 @@ import time
 import torch
 
 from pixelviz import paper
-from pixelviz.claims.base import SLIP, WHERE, Bench, Context, Found, Number, Plot, Register, Verdict
+from pixelviz.claims.base import SLIP, WHERE, Bench, Context, Finding, Number, Plot, Register, Verdict
 from pixelviz.measure.estimate import ScalePoint, ask, image_similarity, noised, similarities, similarity
 from pixelviz.process.schedules import image_scale
 from pixelviz.process.theory import BARELY_NOISY
@@ -33,7 +33,7 @@ def _on(bench: Bench) -> str:
 
 
 def _against_paper(values: list[float], numbers, text: str, plot: Plot | None = None) -> Verdict:
-    low, found = paper.SSIM[0], Found(*numbers, plot=plot)
+    low, found = paper.SSIM[0], Finding(*numbers, plot=plot)
     if min(values) >= low:
         return found.holds(f"{text} it is at least {low:g} everywhere.")
     reached = sum(value >= low for value in values)
@@ -130,7 +130,7 @@ def fig6(context: Context, twin) -> Verdict:
     through = image_similarity(config, bench.x0, bench.model.rate_x0(x_delta_hat))
     straight = image_similarity(config, bench.x0, x0_hat)
     ours, theirs = (bench.images_seen.get(part, 0) for part in ("scale_vae", "twin"))
-    found = Found(
+    found = Finding(
         Number("SSIM of x_delta_hat, as scales", as_scale),
         Number("SSIM of the same as an image, −log(x_delta_hat)/gamma", through),
         Number("SSIM of the twin's x0", straight),
@@ -171,7 +171,7 @@ def eq14(context: Context, run) -> Verdict:
     with torch.inference_mode(), bench.compute.autocast():
         heads = run(bench.model, x, x_delta, bench.model.step_tensor(i, 1))[0].float().cpu()
     size = heads.square().flatten(1).mean(1).sqrt()
-    found = Found(
+    found = Finding(
         Number(f"heads of one run at i = {i}", len(heads)),
         Number("of these not zero, j ≤ i", int((size[:i] > 0).sum())),
         Number("of these not zero, j > i", int((size[i:] > 0).sum())),
@@ -205,7 +205,7 @@ def start(context: Context, way) -> Verdict:
     x_T = noised(bench.model.schedule, bench.x0, [config.T], context.seed)
     shown = bench.model.rate_x0(ask(bench.model, bench.compute, x_T, config.T))
     near, far = ((one - bench.x0).square().mean().sqrt().item() for one in (shown, images[way]))
-    found = Found(
+    found = Finding(
         Number("spread of the images behind the scales, from N(0, I)", spread),
         Number("the same, a scale decoded from the prior", wanted),
         Number("error of the image behind the scale, from this picture's own x_T", near),
@@ -256,7 +256,7 @@ def one_pass(context: Context, passes) -> Verdict:
         change.append((images - first).square().mean().sqrt().item())
     measured = _fids(bench.figures.get("generation", ()))
     by_eq15 = _fids(bench.figures.get("before_distillation", ()))
-    found = Found(
+    found = Finding(
         *(
             Number(f"FID of {k} passes{when}, in the checkpoint's record", fids[k])
             for when, fids in ((" by Eq. 15 alone", by_eq15), ("", measured))
@@ -317,7 +317,7 @@ def one_pass_cost(context: Context, factor) -> Verdict:
             model.parallel_unet(x, x_delta, i, heads, drift=drift).cpu()
         seconds.append(time.perf_counter() - began)
     whole, one = seconds[2:]
-    found = Found(
+    found = Finding(
         Number("seconds per image, one run with all heads", whole / IMAGES),
         Number("seconds per image, one run with one head", one / IMAGES),
         Number("runs with one head that cost as much", whole / one),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pixelviz.claims.base import SLIP, WHERE, Context, Found, Number, Plot, Register, Verdict, error, percent, slope
+from pixelviz.claims.base import SLIP, WHERE, Context, Finding, Number, Plot, Register, Verdict, error, percent, slope
 from pixelviz.process import theory
 
 register = Register("3.2.2 Proposition 1 and Appendix A")
@@ -60,7 +60,7 @@ def prop1(context: Context, rate) -> Verdict:
         {f"x0 = {x:.3g}": rate(context, t, x) for x in (dark, bright)},
         log=True,
     )
-    found = Found(
+    found = Finding(
         Number(f"t_delta of x0 = {dark:.3g} and {bright:.3g}", crossing),
         Number("all pairs of this image: up to t", min(1.0, everyone)),
         Number("neighbouring brightnesses of which the brighter is faster at t = 1", faster.double().mean(), True),
@@ -101,7 +101,7 @@ def eq17(context: Context, derivative) -> Verdict:
         {"as printed": printed[:, -1].abs(), "finite differences": true[:, -1].abs()},
         log=True,
     )
-    found = Found(
+    found = Finding(
         Number("printed, brightest picked pixel at gamma t x0 = 1", at),
         Number("finite differences of Eq. 11 there", real),
         Number("missing factor there (e = 2.718…)", real / at),
@@ -125,7 +125,7 @@ def taylor(context: Context, bounds) -> Verdict:
     low, high = bounds(x)
     inside = (low > 0) & (low < torch.expm1(x)) & (torch.expm1(x) < high)
     share = inside.double().mean().item()
-    found = Found(Number("share of x from 0.03 to 100 where it holds", share, percent=True))
+    found = Finding(Number("share of x from 0.03 to 100 where it holds", share, percent=True))
     if share == 1:
         return found.holds("Not only for small x: sinh(x/2) > x/2 for every x > 0.")
     return found(WHERE if share else SLIP, "Not for all of these x.")
@@ -152,7 +152,7 @@ def eq18(context: Context, bounds) -> Verdict:
     t, x0 = _grid(context)
     low, high = bounds(context.gamma, t, x0)
     share = _inside(low, snr(context.gamma, t, x0), high)
-    found = Found(Number("share of the grid inside the bounds", share, percent=True))
+    found = Finding(Number("share of the grid inside the bounds", share, percent=True))
     if share == 1:
         return found.holds("SNR lies between the two on the whole grid of pixels and times.")
     return found.slip("SNR leaves these bounds.")
@@ -186,7 +186,7 @@ def eq19(context: Context, bounds) -> Verdict:
         {name: (y * context.gamma * t**2 / x0)[:45, -1] for name, y in rates.items()},
         log=True,
     )
-    found = Found(
+    found = Finding(
         Number("share of the grid where the true rate is inside", share, percent=True),
         Number("share where Eq. 17 as printed is inside", printed, percent=True),
         plot=plot,
@@ -223,7 +223,7 @@ def power_law(context: Context, ratio) -> Verdict:
     fits = ((rate_power + 2).abs() < POWER).all(1)
     until = u[fits.double().argmin() - 1].item() if bool(fits[0]) else 0.0
     at_first = value_power[0].mean()
-    found = Found(
+    found = Finding(
         Number("power of t of SNR itself, at first", at_first),
         Number("power of t of its rate, at first", rate_power[0].mean()),
         Number("the rate keeps that power, to 0.05, up to gamma t x0 =", until),

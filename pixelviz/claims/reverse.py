@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pixelviz.claims.base import SLIP, WHERE, Context, Found, Number, Plot, Register, Verdict
+from pixelviz.claims.base import SLIP, WHERE, Context, Finding, Number, Plot, Register, Verdict
 from pixelviz.numerals import in_words
 from pixelviz.process import reverse, theory
 from pixelviz.process.open_loop import FORMS, FormName, known_noise_errors, open_loop_errors
@@ -58,7 +58,7 @@ def algorithm1(context: Context, form: FormName) -> Verdict:
         {"Algorithm 1": way[list(made), -1], "v-form": stable_way[list(made), -1]},
         log=True,
     )
-    found = Found(
+    found = Finding(
         Number("root mean square error of x_0, white pixel", printed[-1]),
         Number(f"the same, x0 = {x_mid:g}", printed[mid]),
         Number("without the fresh noise, white pixel", quiet[-1]),
@@ -99,7 +99,7 @@ def toy(context: Context, readings) -> Verdict:
         for fresh in (FORMS[form].fresh, False)
     }
     of_x_j, of_steps = ([errors_of[form, fresh] for fresh in (FORMS[form].fresh, False)] for form in readings)
-    found = Found(
+    found = Finding(
         *(
             Number(f"{whose}: error of {pixel} pixel{noise}", errors[k])
             for whose, pair in (("Z the noise of x_j (Eq. 3, 4)", of_x_j), ("Z the step noises (Eq. 2)", of_steps))
@@ -154,7 +154,7 @@ def last_step(context: Context, schedule_of) -> Verdict:
             "DDPM": context.theirs.noise_variance(white, i).sqrt() / 2,
         },
     )
-    found = Found(
+    found = Finding(
         Number("deviation of a white pixel's noise at i = 1, which the last step must take away at once", left[-1]),
         Number("DDPM's, on the same range", ddpm),
         Number(f"share of the image with at most {FINE:g}", share, percent=True),
@@ -192,7 +192,7 @@ def line9(context: Context, denominator) -> Verdict:
     of_x_j = (back(x_j, eps) - reverse.skip_posterior(schedule, x0, j, j - 1, x_j, x0).mean).abs().max().item()
     of_step = (back(alpha.sqrt() * x0 + (1 - alpha).sqrt() * xi, xi) - x0).abs().max().item()  # Eq. 2 from x_{j-1} = x0
     known = {z: reverse.known_share(schedule, x0[-1], T, j[:, 0], z) for z in ("eps", "xi")}
-    found = Found(
+    found = Finding(
         Number("largest error of one step, Z the noise of x_j (Eq. 15)", of_x_j),
         Number("largest error of one step, Z the noise of that step (Eq. 2)", of_step),
         *(
@@ -239,7 +239,7 @@ def heads(context: Context, coefficients) -> Verdict:
     first, *rest = torch.linalg.svdvals(given).tolist()  # T = 1 has one head, and nothing beside it
     second = max(rest, default=0.0)
     known = (pull**2 * spread[-1])[[0, T // 2, -1]]  # of eps_j's variance, explained by x_T
-    found = Found(
+    found = Finding(
         Number("images that the T best heads span: second singular value over the first", second / first),
         Number("share of head 1's noise that x_T tells, given x0", known[0], percent=True),
         Number(f"of head {T // 2 + 1}'s", known[1], percent=True),

@@ -73,7 +73,7 @@ def all_measures(results: dict) -> str:
     return render("measures", table=table, conditions=report.conditions(results))
 
 
-def measured(results: dict | None, reason: str, longer: Sequence[dict] = ()) -> tuple[str, str, str]:
+def bench_page(results: dict | None, reason: str, longer: Sequence[dict] = ()) -> tuple[str, str, str]:
     """Goals, chart, and tables, of a checkpoint's benchmarks; or the reason why there are none."""
     if results is None:
         return widgets.alert(reason, "info"), "", ""
@@ -114,7 +114,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return widgets.alert(NO_CHECKPOINT, "info"), "", ""
         try:
             found = service.find(name)
-            return measured(*benchmarks.results_or_reason(found), benchmarks.longer_benchmarks(found))
+            return bench_page(*benchmarks.results_or_reason(found), benchmarks.longer_benchmarks(found))
         except Exception as error:
             return widgets.alert(friendly(error)), "", ""
 
