@@ -174,6 +174,7 @@ GOOD = idx_bytes(np.arange(60, dtype=np.uint8).reshape(5, 4, 3))
         (gzip.compress(GOOD + b"x"), "holds more"),
         (gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12), "GiB"),
     ],
+    ids=lambda value: "bytes" if isinstance(value, bytes) else None,  # a gzip file holds the time it was made
 )
 def test_idx_corruption(content, message, tmp_path):
     path = tmp_path / "train-images-idx3-ubyte.gz"
