@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelviz.lesson.steps import STEPS
+from pixelviz.lesson.steps import LEAD_AT, STEPS
 from pixelviz.ui.app import TABS
 from tests.browser import FLAGS, PATIENCE, browser_path, watched
 
@@ -220,5 +220,5 @@ def test_less_motion_means_none(page):
         "() => { window.times = []; document.addEventListener('pv:state', (event) => times.push(event.detail.t)); }"
     )
     page.locator(".pv-lesson-commit").click()
-    page.wait_for_function(NODE + ".state().t === 1")
-    assert set(page.evaluate("times")) <= {0, 1}, "the time jumps to where it would have run"
+    page.wait_for_function(f"{NODE}.state().t === {LEAD_AT}")
+    assert set(page.evaluate("times")) <= {0, LEAD_AT}, "the time jumps to where it would have run"

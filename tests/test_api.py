@@ -13,6 +13,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from pixelviz.config import PRESETS
+from pixelviz.process.formulas import PAPERS
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.ui import api
 from pixelviz.ui.app import build_app, launch_options
@@ -284,12 +285,12 @@ def test_forged_files_are_not_read(url, tmp_path):
         {"meta": {"_type": "gradio.FileData"}},
         [str(tmp_path / "private.png")],
     ):
-        said = raw(url, "/curves", [forged, 2, 4, 0.004, "[[0, 0, 0]]", 0, False])
+        said = raw(url, "/curves", [forged, 2, 4, 0.004, "[[0, 0, 0]]", 0, None, "pixel-aware", PAPERS, "printed"])
         assert "event: error" in said
         assert "snr" not in said
         assert "root:" not in said
 
 
 def test_not_a_number_in_the_request_itself(url):
-    said = raw(url, "/generate", ["tiny", math.nan, 1, "consistent", "parallel", 0])
+    said = raw(url, "/generate", ["tiny", math.nan, 1, "consistent", "parallel", 0, None, 1])
     assert "The setting n must be a whole number" in said

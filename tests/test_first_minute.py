@@ -214,10 +214,10 @@ def test_less_motion_means_no_opening_and_more_is_kept_in_the_link(page, url):
         assert page.get_by_label(name, exact=True).is_visible() == seen
     page.wait_for_function("location.hash.includes('view=basic')")
     page.get_by_role("button", name="More:").click()
-    expect(shown).to_have_count(14)
+    expect(shown).to_have_count(15)
     page.wait_for_function("!location.hash.includes('view=basic')")
     visit(page, page.url)
-    expect(shown).to_have_count(14)
+    expect(shown).to_have_count(15)
 
 
 def test_a_term_is_explained_by_mouse_touch_and_keyboard_in_the_visitors_language(page, url):

@@ -308,7 +308,7 @@ def test_views_can_be_chosen_and_pointed_at(page):
     page.evaluate(f"{INSTRUMENT}.pvInstrument.highlight('snr')")
     expect(page.locator("#instrument .pvi-look")).to_have_attribute("data-view", "snr")
     page.evaluate(f"{INSTRUMENT}.pvInstrument.show(null)")
-    expect(shown).to_have_count(14)
+    expect(shown).to_have_count(15)
 
 
 def test_a_change_is_told_once_a_frame(page):

@@ -283,7 +283,7 @@ def test_r_phi_reads_an_estimate_and_never_the_truth(monkeypatch, true_scale, sc
     told, seen = [], {}
     monkeypatch.setattr(model.scale_vae, "forward", lambda x, i: told.append((x, i)) or of_x_i)
 
-    def heads(x_i, x_delta, i, chosen, *, drift):
+    def heads(x_i, x_delta, i, chosen, *, drift, classes):
         seen.update(x_i=x_i, x_delta=x_delta, i=i)
         return torch.zeros(5, chosen.shape[1], *x0.shape[1:])
 

@@ -56,7 +56,7 @@ def begun(app, lane):
 
 def generate(app, data, seed, visitor=None):
     """Ask /generate without waiting for the answer; returns the response."""
-    body = {"data": [*data, "consistent", "parallel", seed], **({"session_hash": visitor} if visitor else {})}
+    body = {"data": [*data, "consistent", "parallel", seed, None, 1], **({"session_hash": visitor} if visitor else {})}
     return httpx.post(f"{app.local_url}gradio_api/call/generate", json=body)
 
 

@@ -135,7 +135,7 @@ def test_only_a_benchmark_of_these_weights_is_shown(served, tmp_path):
     path.write_text(json.dumps(_results(served, "twin")))
     results, reason = measured.results_or_reason(found, tmp_path)
     assert (results["rows"][0]["fid"], reason) == (2.5, "")
-    goals, chart, table = tab.measured(results, reason)
+    goals, chart, table = tab.bench_page(results, reason)
     assert [trace["y"] for trace in json.loads(chart)["data"]] == [[2.5], [2.5]]  # the method, and the best
     assert "2.50 ± 0.10" in table
     assert "not measured yet" in goals  # those whose rows are missing
@@ -144,7 +144,7 @@ def test_only_a_benchmark_of_these_weights_is_shown(served, tmp_path):
     assert measured.results_or_reason(found, tmp_path)[0] is None
     path.write_text("{")
     assert "cannot be read" in measured.results_or_reason(found, tmp_path)[1]
-    assert "cannot be read" in tab.measured(None, measured.results_or_reason(found, tmp_path)[1])[0]
+    assert "cannot be read" in tab.bench_page(None, measured.results_or_reason(found, tmp_path)[1])[0]
 
 
 def test_a_longer_benchmark_stands_before_the_short_one(served, tmp_path):
@@ -158,7 +158,7 @@ def test_a_longer_benchmark_stands_before_the_short_one(served, tmp_path):
     (tmp_path / "twin-broken.json").write_text("{")
     longer = measured.longer_benchmarks(found, tmp_path)
     assert longer == [long]
-    goals, chart, tables = tab.measured(short, "", longer)
+    goals, chart, tables = tab.bench_page(short, "", longer)
     assert len(json.loads(chart)["data"]) == 2, "the short one's only method, and the best"
     assert "FID 2.50 against 3.50 of DDIM" in goals  # measured in the longer one alone
     assert "<i>10,000 images and 3 seeds.</i>" in goals

@@ -125,7 +125,7 @@ def test_bad_uploads(server):
         if response.status_code != 200:
             continue
         image = {"path": json.loads(said)[0], "meta": {"_type": "gradio.FileData"}}
-        answer = server.call("curves", [image, 4, 8, 0.1, None, 0, False, "pixel-aware", PAPERS])
+        answer = server.call("curves", [image, 4, 8, 0.1, None, 0, None, "pixel-aware", PAPERS, "printed"])
         if "event: complete" in answer:
             read += 1
         else:

@@ -54,6 +54,7 @@ def test_a_strangers_words_never_become_markup(browser, hostile):
     try:
         page.goto(f"{hostile}#tab=checkpoints")
         card = page.locator(".block.pv-card")
+        page.get_by_role("button", name="Model card").click()
         card.get_by_text("window.hacked").first.wait_for(state="attached")
         card.evaluate("(card) => card.scrollIntoView()")  # what is far below is not drawn
         card.get_by_text("window.hacked").first.wait_for()
