@@ -102,10 +102,10 @@ def test_of_a_visitors_pictures_the_slow_ones_are_left_out(tmp_path, monkeypatch
 
 def test_what_kills_its_decoder_is_refused_and_the_next_picture_is_read(helper):
     first = helper.decode(EXAMPLES[0][1].read_bytes())
-    before = helper.process
+    before, picture = helper.process, slow_picture(1000)  # made first, so that the signal meets its decoding
     timer = threading.Timer(0.2, before.send_signal, [getattr(signal, "SIGSEGV", signal.SIGTERM)])
     timer.start()
     with pytest.raises(ImageError, match="decoder failed"):
-        helper.decode(slow_picture(1000))
+        helper.decode(picture)
     assert np.array_equal(helper.decode(EXAMPLES[0][1].read_bytes())[0], first[0])
     assert helper.process is not before
