@@ -185,10 +185,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def release() -> None:
-    """Give back what a computation that ran out of a GPU's memory still held; a processor needs no help."""
+    """Give back what a computation that ran out of memory still held."""
+    gc.collect()
     if torch.cuda.is_available():
-        gc.collect()
         torch.cuda.empty_cache()
+    trim()
 
 
 def halving(run: Callable[[int], Result], batch: int) -> tuple[Result, int]:

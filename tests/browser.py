@@ -33,6 +33,7 @@ def module(name):
     return f"import('{scripts.address()}/{name}')"
 
 
+LEFT = ("AbortError", "errored out")  # complaints about what was under way when a page was left
 LINK = f"async () => (await {module('address.js')}).link()"  # the address of what is on the screen
 
 
@@ -82,3 +83,22 @@ def watched(page, url):
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", stays_home)
     return complaints
+
+
+@contextlib.contextmanager
+def opened(browser, url, permissions=(), left=(), **options):
+    """A page with a context of its own; nothing may complain, but with one of the words `left`."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce", **options})
+    context.grant_permissions(list(permissions))
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    complaints = watched(page, url)
+    yield page
+    context.close()
+    assert [line for line in complaints if not any(words in line for words in left)] == []
+
+
+def visit(page, url):
+    """Open an address in a new load of the page."""
+    page.goto("about:blank")
+    page.goto(url)

@@ -7,7 +7,7 @@ import pytest
 from pixelviz.data.images import EXAMPLES
 from pixelviz.lesson.pages import languages
 from pixelviz.ui.app import TABS
-from tests.browser import LINK, PATIENCE, watched
+from tests.browser import LINK, PATIENCE, opened
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
@@ -33,14 +33,8 @@ NODE = "document.querySelector('#{} .pv-instrument')?.pvInstrument"
 
 @pytest.fixture
 def page(browser, url):
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    complaints = watched(page, url)
-    yield page
-    context.close()
-    assert not complaints
+    with opened(browser, url, permissions=("clipboard-read", "clipboard-write")) as page:
+        yield page
 
 
 def visit(page, address, instrument="instrument"):
@@ -101,6 +95,14 @@ def test_every_tab_has_an_address(page, url):
     for title in (title for title, _ in reversed(TABS)):
         page.evaluate("hash => { location.hash = hash; }", f"tab={title.lower()}")
         expect(page.get_by_role("tab", name=title, exact=True)).to_have_attribute("aria-selected", "true")
+
+
+def test_an_edit_wins_against_a_write_that_waited(page, url):
+    visit(page, url + "#tab=forward&gamma=11")
+    until_state(page, {"gamma": 11})
+    page.evaluate("() => { location.hash = 'tab=claims'; history.replaceState(null, '', '#tab=forward&gamma=12'); }")
+    expect(page.get_by_role("tab", name="Claims", exact=True)).to_have_attribute("aria-selected", "true")
+    page.wait_for_function("location.hash.startsWith('#tab=claims')")
 
 
 def test_an_edited_address_is_read_at_once(page, url):

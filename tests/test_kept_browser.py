@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser import INSTRUMENT, PATIENCE, module, served, watched
+from tests.browser import INSTRUMENT, LEFT, PATIENCE, module, opened, served
 from tests.served import photo, png, train_tiny
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -27,14 +27,8 @@ def address(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, address):
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    complaints = watched(page, address)
-    yield page
-    context.close()
-    left = ("AbortError", "errored out")  # what was under way when the page was left
-    assert [line for line in complaints if not any(words in line for words in left)] == []
+    with opened(browser, address, left=LEFT) as page:
+        yield page
 
 
 def send(page, tab, data):

@@ -56,6 +56,9 @@ def test_the_schedule_s_effect_is_what_both_judges_see_beyond_the_seeds(own, oth
     path.write_text(json.dumps(found))
     assert ladder.what_was_found(path) == text
     assert ladder.finding(results(prior=own, pixel_aware_1=own)) is None
+    one, another = [fids[:1] for fids in own], [fids[:1] for fids in other]
+    alone = results(pixel_aware_1=one, uniform_1=another, pixel_aware_10=one, uniform_10=another, prior=one)
+    assert ladder.finding(alone) is None, "a seed alone is no evidence"
 
 
 def test_the_page_s_table_is_renewed_between_its_markers():

@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 
 from pixelviz.ui.links import fitting, understood
-from tests.browser import LINK, PATIENCE, served, watched
+from tests.browser import LEFT, LINK, PATIENCE, opened, served, visit
 from tests.served import photo, png, train_tiny
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -27,21 +27,8 @@ def address(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, address):
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    complaints = watched(page, address)
-    yield page
-    context.close()
-    left = ("AbortError", "errored out")  # what was under way when the page was left
-    assert [line for line in complaints if not any(words in line for words in left)] == []
-
-
-def visit(page, url):
-    """Open an address in a new load of the page."""
-    page.goto("about:blank")
-    page.goto(url)
+    with opened(browser, address, permissions=("clipboard-read", "clipboard-write"), left=LEFT) as page:
+        yield page
 
 
 def settings(tab, **values):

@@ -19,9 +19,8 @@ from pixelviz.numerals import in_words
 from pixelviz.service.sides import difference
 from pixelviz.service.toy import TOY_GAMMAS, TOY_STEPS
 from pixelviz.store import checkpoints
-from tests.browser import PATIENCE, served, watched
+from tests.browser import LEFT, PATIENCE, opened, served, visit
 from tests.served import train_tiny
-from tests.test_links import visit
 from tests.test_restart import environment
 from tests.tiny import tiny_model
 
@@ -50,16 +49,10 @@ def address(folder):
 
 @pytest.fixture
 def page(browser, address):
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 1600}, reduced_motion="reduce", has_touch=True, accept_downloads=True
-    )
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    complaints = watched(page, address)
-    yield page
-    context.close()
-    left = ("AbortError", "errored out")
-    assert [line for line in complaints if not any(words in line for words in left)] == []
+    with opened(
+        browser, address, left=LEFT, viewport={"width": 1280, "height": 1600}, has_touch=True, accept_downloads=True
+    ) as page:
+        yield page
 
 
 def picture_of(source):

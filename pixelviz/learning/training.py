@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pixelviz.config import DataConfig, ModelConfig, TrainConfig, Watch
 from pixelviz.data.sets import ImageSet, from_unit, to_unit
-from pixelviz.devices import Compute, halving, largest_batch, out_of_memory, together
+from pixelviz.devices import Compute, halving, largest_batch, out_of_memory, release, together
 from pixelviz.learning.losses import Draws, Pairs, TrainingObjective, draw_step, with_ends, with_pairs
 from pixelviz.learning.state import Run, TrainingError, insist, locked, new_run, resume_run, save_run
 from pixelviz.learning.watch import Watcher
@@ -264,6 +264,7 @@ class _Steps:
         """Which batch would fit, found by trying; the weights are not touched."""
         x0, draws = self.batch
         self.optimiser.zero_grad()
+        release()
         # Adam's two moments are made in the first update.
         moments = [] if self.run.optimiser.state else [torch.empty_like(p) for p in self.parameters for _ in range(2)]
 

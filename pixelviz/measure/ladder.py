@@ -117,10 +117,10 @@ def ladder_lines(results: dict[str, Any]) -> list[str]:
 def effect_of_the_schedule(
     results: dict[str, Any], passes: int
 ) -> Literal["better", "worse", "none", "depends"] | None:
-    """What the pixel-aware schedule does beside the uniform one with as many passes; None where a row is missing.
+    """What the pixel-aware schedule does beside the uniform one with as many passes; None where it cannot be told.
 
     "none" where the means differ by less than twice the seeds' deviation, by either judge; "depends" where the judges
-    say different things. With one seed no deviation is known, and any difference counts.
+    say different things. It cannot be told where a row is missing, or has one seed alone, whose deviation nobody knows.
     """
     rows = {row["name"]: row for row in results["rows"]}
     ours, control = (rows.get(f"{name}-{passes}") for name in ("pixel-aware", "uniform"))
@@ -128,7 +128,9 @@ def effect_of_the_schedule(
         return None
     found = set()
     for mine, its in ((ours, control), (ours["judge"], control["judge"])):
-        noise = 2 * math.hypot(mine["fid_spread"] or 0, its["fid_spread"] or 0)
+        if mine["fid_spread"] is None or its["fid_spread"] is None:
+            return None
+        noise = 2 * math.hypot(mine["fid_spread"], its["fid_spread"])
         apart = mine["fid"] - its["fid"]
         found.add("none" if abs(apart) <= noise else "better" if apart < 0 else "worse")
     return found.pop() if len(found) == 1 else "depends"
@@ -143,12 +145,12 @@ EFFECTS = {
 
 
 def finding(results: dict[str, Any]) -> str | None:
-    """What was found, for a student; None until both schedules are measured."""
+    """What was found, for a student; None until both schedules are measured with several seeds."""
     rows = {row["name"]: row for row in results["rows"]}
     said = {passes: effect_of_the_schedule(results, passes) for passes in (1, 10)}
     if None in said.values():
         return None
-    seeds = min(len(row["seeds"]) for row in results["rows"])
+    seeds = min(len(rows[f"{name}-{k}"]["seeds"]) for name in ("uniform", "pixel-aware") for k in said)
     words = [f"with {'one pass' if k == 1 else 'ten passes'} {EFFECTS[one]}" for k, one in said.items() if one]
     fid = {name: f"{rows[name]['fid']:.1f}" for name in rows}
     given = ", ".join(
@@ -163,8 +165,7 @@ def finding(results: dict[str, Any]) -> str | None:
         if name in fid
     )
     return (
-        f"On small networks with the same x_delta_hat and prior ({seeds} seed{'s' * (seeds > 1)}), "
-        f"{' and '.join(words)} (FID {given})."
+        f"On small networks with the same x_delta_hat and prior ({seeds} seeds), {' and '.join(words)} (FID {given})."
     )
 
 

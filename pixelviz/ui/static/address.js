@@ -179,10 +179,12 @@ async function fit(instrument, asked) {
     .map((key) => `${key} = ${text(asked[key])} does not fit; it became ${text(got[key])}.`);
 }
 
-async function apply() {
-  if (location.hash === written || location.hash.length < 2) return;
-  written = location.hash;
-  const { found, problems } = read(location.hash);
+async function apply(asked) {
+  if (asked === written || asked.length < 2) return;
+  written = asked;
+  // A write that waited may have come between the edit and the word of it.
+  if (location.hash !== asked) history.replaceState(history.state, "", asked);
+  const { found, problems } = read(asked);
   say(problems);
   const given = Object.keys(found.settings).length > 0;
   Object.assign(arrived, found.controls);
@@ -253,11 +255,11 @@ export function start(header, given) {
   document.addEventListener("pv:controls", followControls);
   document.addEventListener("pv:arrived", giveControls);
   document.addEventListener("click", () => setTimeout(followTabs));
-  window.addEventListener("hashchange", apply);
+  window.addEventListener("hashchange", ({ newURL }) => apply(new URL(newURL).hash));
   watch(say);
   const instrument = instrumentOf(here.tab); // what it said before this module was here went unheard
   if (instrument?.ready) { remember(instrument.state()); later(); }
   // The tabs are drawn after the header; the address waits for them.
-  const first = () => (document.querySelector('[role="tab"]') ? apply() : requestAnimationFrame(first));
+  const first = () => (document.querySelector('[role="tab"]') ? apply(location.hash) : requestAnimationFrame(first));
   first();
 }
