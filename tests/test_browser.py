@@ -223,6 +223,12 @@ def test_train_twenty_steps_and_use_the_result_at_once(visit):
     page = visit.page
     visit.open("Train")
     visit.see(page.locator("#train-examples figure", has_text="12 of 10,000 images"))
+    classes, of = page.locator("#train-classes input"), page.get_by_label("Data set")
+    for title, number in (("CelebA", 0), ("Fashion-MNIST, 10,000", 1)):
+        of.click()
+        page.get_by_role("option", name=title).click()
+        expect(classes).to_have_count(number)
+    classes.check()
     page.locator("#steps input").fill("20")
     page.get_by_label("Batch").fill("4")
     visit.button("Start training").click()
@@ -233,6 +239,7 @@ def test_train_twenty_steps_and_use_the_result_at_once(visit):
     expect(visit.button("Start training")).to_be_enabled()
     page.locator("#resume input").click()
     page.get_by_role("option", name=re.compile("compact")).click()
+    expect(classes).to_be_disabled()  # these are the run's own
     page.locator("#steps input").fill("24")
     visit.button("Start training").click()
     visit.see(page.locator("#train-status", has_text="24 of 24"))
@@ -241,6 +248,7 @@ def test_train_twenty_steps_and_use_the_result_at_once(visit):
     visit.button("Generate with this model").click()
     expect(page.locator("#generate-checkpoint input")).to_have_value(re.compile("compact"), timeout=PATIENCE)
     visit.see(page.locator("#sheet", has_text="16 images in"))
+    visit.see(page.locator("#generate-class"))
 
 
 def test_checkpoints_are_described_and_bad_folders_refused(visit, tmp_path):

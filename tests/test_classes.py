@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+import time
 from collections import deque
 from dataclasses import replace
 
@@ -441,24 +443,61 @@ def test_a_pair_of_classes_is_told_as_a_mixture():
         assert (mixed - Told(model, torch.tensor([k])).parallel_unet(x, x_delta, i, heads)).abs().max() > 1e-3
 
 
-def test_the_api_draws_a_class(service):
+@pytest.fixture(scope="module")
+def client(service):
     from gradio_client import Client
 
+    from pixelviz.service.jobs import TrainingJobs
     from pixelviz.ui.app import build_app
 
-    app = build_app(service)
-    try:
-        app.launch(prevent_thread_lock=True, quiet=True)
-        client = Client(app.local_url, verbose=False)
-        images, answer = client.predict("two", n=2, passes=2, class_name="dark", guidance=2, api_name="/generate")
-        assert answer["classes"] == "dark"
-        assert answer["network_evaluations"] == 4
-        assert len(images) == 2
-        with pytest.raises(Exception, match="this model has: bright, dark"):
-            client.predict("two", n=1, class_name="grey", api_name="/generate")
-    finally:
-        app.close()
+    jobs = TrainingJobs(service)
+    app = build_app(service, jobs)
+    app.launch(prevent_thread_lock=True, quiet=True)
+    yield Client(app.local_url, verbose=False)
+    jobs.stop()
+    app.close()
+
+
+def test_the_api_draws_a_class(client):
+    images, answer = client.predict("two", n=2, passes=2, class_name="dark", guidance=2, api_name="/generate")
+    assert answer["classes"] == "dark"
+    assert answer["network_evaluations"] == 4
+    assert len(images) == 2
+    with pytest.raises(Exception, match="this model has: bright, dark"):
+        client.predict("two", n=1, class_name="grey", api_name="/generate")
     json.dumps(answer)
+
+
+def learnt(client, **asked):
+    """The status at the end of a training of two steps."""
+    asked = {"preset": "tiny", "steps": 2, "batch": 4, **asked}
+    client.predict(**asked, api_name="/train_start")
+    ends = time.monotonic() + 60
+    while (status := client.predict(api_name="/train_status"))["running"]:
+        assert time.monotonic() < ends, status
+        time.sleep(0.05)
+    return status
+
+
+def test_the_api_learns_classes(client, service, tmp_path, tiny_preset):
+    """Of a zip of one folder, as people pack it, and of a folder; a run that goes on keeps its own."""
+    from gradio_client import handle_file
+
+    folder = pictures(tmp_path / "pets", number=6)
+    packed = shutil.make_archive(tmp_path / "packed", "zip", tmp_path, "pets")
+    done = learnt(client, pictures=handle_file(packed), classes=True)
+    assert done["state"] == "finished", done
+    assert service.find(done["checkpoint"]).config.classes == NAMES
+    images, _ = client.predict(done["checkpoint"], n=1, class_name="dark", api_name="/generate")
+    assert len(images) == 1
+    more = learnt(client, data=str(folder), resume=done["checkpoint"], steps=3)
+    assert more["state"] == "finished", more
+    assert service.find(done["checkpoint"]).config.classes == NAMES
+    assert service.find(learnt(client, data=str(folder))["checkpoint"]).config.classes == ()
+    flat = learnt(client, data=str(folder / "dark"), classes=True)
+    assert "Dark has no classes; put the pictures of each class into a folder of its name" in flat["error"]
+    with pytest.raises(Exception, match="CelebA has no classes to be learnt"):
+        client.predict(data="celeba", classes=True, api_name="/train_start")
 
 
 def test_generate_offers_classes_where_there_are_any(service, run):

@@ -107,17 +107,13 @@ def _asked(
 
 
 def _with_classes(out: Path, model: ModelConfig, images: ImageSet, wanted: bool | None, resume: bool) -> ModelConfig:
-    """The model with the images' classes, where these are asked for; raises ConfigError where they cannot be."""
+    """The model with the images' classes, where these are asked for; raises what says why they cannot be."""
     if wanted is None or wanted == bool(model.classes):
         return model
     if resume:
         there = "classes, which stay" if model.classes else "no classes; train a new one with --classes"
         raise ConfigError(f"{out} is a model with {there}.")
-    if wanted and not images.classes:
-        raise ConfigError(
-            f"{images.origin.title} has no classes; put the pictures of each class into a folder of its name."
-        )
-    return replace(model, classes=images.classes if wanted else ())
+    return training.with_classes(model, images) if wanted else replace(model, classes=())
 
 
 def _held_out(learnt: ImageSet, source: DataConfig, model: ModelConfig) -> ImageSet | None:

@@ -318,6 +318,15 @@ def _labels(images: ImageSet, names: tuple[str, ...]) -> Tensor | None:
     return labels
 
 
+def with_classes(config: ModelConfig, images: ImageSet) -> ModelConfig:
+    """The model that knows the images' classes; raises TrainingError where they have none, or ConfigError."""
+    if not images.classes:
+        raise TrainingError(
+            f"{images.origin.title} has no classes; put the pictures of each class into a folder of its name."
+        )
+    return replace(config, classes=images.classes)
+
+
 def train(
     images: ImageSet,
     config: ModelConfig,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from pixelviz.checks import ServiceError, Whole, one_of
 from pixelviz.config import PRESETS, TrainConfig, preset
@@ -119,7 +119,7 @@ class Asked:
     """A training as one asks for it; raises ServiceError.
 
     What is None stays as it was; a new model has what `TrainConfig` says, and a name made from preset and data. A run
-    that goes on keeps its own model, whatever preset and schedule are.
+    that goes on keeps its own model, whatever preset, schedule and classes are.
     """
 
     data: Annotated[str, BeforeValidator(_some_data)] = Field(DATASETS.first, description="A data set or a folder.")
@@ -130,6 +130,14 @@ class Asked:
     learning_rate: float | None = Field(None, description="Adam's peak learning rate.")
     name: Annotated[str | None, BeforeValidator(_a_name)] = Field(None, description="Of the new checkpoint.")
     resume: str | None = Field(None, description="The run to go on with.")
+    classes: bool = Field(False, description="Learn the data's folders, or labels, as classes that can be drawn.")
+
+    @model_validator(mode="after")
+    def _has_classes(self) -> Asked:
+        row = DATASETS.get(self.data)  # a folder's are found when it is read
+        if self.classes and self.resume is None and row is not None and not row.classes:
+            raise ServiceError(f"{row.called} has no classes to be learnt; train without them, or on other data.")
+        return self
 
 
 class TrainingJobs:
@@ -261,6 +269,7 @@ class TrainingJobs:
             training=training,
             folder=folder,
             resume=bool(asked.resume),
+            classes=asked.classes and not asked.resume,
             device=device,
             save_every_seconds=self.save_every_seconds,
             guarded=self.service.uploads.holds(asked.data),

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pixelviz.checks import ServiceError
+from pixelviz.data.folders import SPLITS
 from pixelviz.data.images import IMAGE_SUFFIXES
 from pixelviz.declare import quoted
 from pixelviz.store.checkpoints import CARD, CONFIG, WEIGHTS
@@ -135,13 +136,18 @@ def _unpack(file: zipfile.ZipFile, entry: zipfile.ZipInfo, to: Path, left: int) 
 
 
 def unpack_pictures(path: Path, folder: Path) -> None:
-    """Write the pictures in a zip below a folder; whatever else it holds is left out. Raises ServiceError."""
+    """Write the pictures in a zip below a folder, without the one folder that all may lie in; raises ServiceError.
+
+    Whatever else it holds is left out.
+    """
     left = MOST_BYTES
     with _opened(path) as (file, entries):
         chosen = {name: one for name, one in entries.items() if name.suffix.lower() in IMAGE_SUFFIXES}
         chosen = {name: one for name, one in chosen.items() if not any(part.startswith(".") for part in name.parts)}
         if not chosen:
             raise ServiceError("the zip holds no pictures; put PNG, JPEG or WebP files in it.")
+        while len(tops := {str(name.parent).split("/")[0] for name in chosen}) == 1 and not tops & {".", *SPLITS}:
+            chosen = {PurePosixPath(*name.parts[1:]): one for name, one in chosen.items()}
         for name, one in chosen.items():
             left = _unpack(file, one, folder / name, left)
 

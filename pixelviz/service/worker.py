@@ -16,7 +16,7 @@ from pixelviz.config import ModelConfig, TrainConfig
 from pixelviz.data.pictures import last_channel
 from pixelviz.data.sets import DATASETS, load_images
 from pixelviz.devices import half_the_cores
-from pixelviz.learning.training import train
+from pixelviz.learning.training import train, with_classes
 from pixelviz.service.errors import friendly, without_paths
 from pixelviz.store import checkpoints
 
@@ -28,7 +28,11 @@ NOTHING_SAVED = "Stopped before the first step; nothing was saved."
 
 @dataclass(frozen=True)
 class Plan:
-    """A training that was asked for, checked; folder: of its checkpoint; guarded: whether a visitor sent the data."""
+    """A training that was asked for, checked.
+
+    folder: of its checkpoint; classes: whether the new model is to know the data's; guarded: whether a visitor sent
+    these.
+    """
 
     data: str
     preset: str | None
@@ -36,6 +40,7 @@ class Plan:
     training: TrainConfig
     folder: Path
     resume: bool
+    classes: bool
     device: str
     save_every_seconds: float
     guarded: bool = False
@@ -92,14 +97,17 @@ def _train(plan: Plan, tell: Callable[[Any], None], stop: threading.Event, learn
     allowed = not os.environ.get("SPACE_ID") or (plan.data in DATASETS and DATASETS[plan.data].light)
     size, channels = plan.config.image_size, plan.config.channels
     images = load_images(plan.data, size=size, channels=channels, allow_download=allowed, guarded=plan.guarded)
+    config = with_classes(plan.config, images) if plan.classes else plan.config
     learns.set()
     said = [f"Training on {images.name}.", images.note]
+    if config.classes:
+        said.append(f"Classes: {', '.join(config.classes)}.")
     if plan.resume and (before := checkpoints.read_config(plan.folder)[2].data) != images.origin:
         said.append(f"Until now it learnt {before}.")
     tell({"state": "running", "message": " ".join(filter(None, said))})
     run = train(
         images,
-        plan.config,
+        config,
         plan.training,
         plan.folder,
         resume=plan.resume,

@@ -191,6 +191,7 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         resume: str | None = None,
         pictures: FileData | None = None,
         schedule: str = TRAINING.schedule,
+        classes: bool = TRAINING.classes,
     ) -> dict:
         """Start a training in the background, and return its status at once.
 
@@ -198,7 +199,8 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         instead; preset: one of {presets}; steps: in all, those of a
         resumed run included; steps, batch and learning_rate, where they are not given, are as they were in the run that
         goes on, and 2000, 64 and 0.001 otherwise; name: of the new checkpoint; resume: the run to go on with;
-        schedule: of a new model, one of {schedules}. Only one training runs at a time.
+        schedule: of a new model, one of {schedules}; classes: whether a new model learns the folders of its pictures
+        (or the labels of a data set) as classes, of which /generate then draws one. Only one training runs at a time.
         """
         if pictures is not None:
             data = str(service.uploads.pictures(_uploaded(pictures)))
@@ -214,6 +216,7 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
             name=name,
             resume=resume,
             schedule=schedule,
+            classes=classes,
         ).to_json()
 
     def train_status() -> dict:

@@ -13,11 +13,11 @@ from gradio.events import Dependency
 
 from pixelviz.checks import choice
 from pixelviz.data.picture_store import PICTURES
-from pixelviz.declare import quoted
+from pixelviz.declare import checked, quoted, read_object
 from pixelviz.ui import widgets
 
-# What a control offers now, by the values found so far; for those whose choices are not always the same.
-Choices = Callable[[Mapping[str, Any]], Sequence[str]]
+# What a control offers now, by the values found so far; for those whose choices are not always the same. None: all.
+Choices = Callable[[Mapping[str, Any]], Sequence[Any] | None]
 
 # Events' `js`. The address takes what the controls hold; and it gives what a link says of them, once.
 _TELL = """(...values) => { document.dispatchEvent(new CustomEvent("pv:controls",
@@ -38,7 +38,14 @@ def source(example: str) -> dict[str, Any]:
     }
 
 
-def fitting(control: Component, text: str, offered: Sequence[str] | None = None) -> Any:
+def among(value: Any, offered: Sequence[Any] | None) -> Any:
+    """The value; raises LookupError where it is not offered. None: all are."""
+    if offered is not None and value not in offered:
+        raise LookupError(value)
+    return value
+
+
+def fitting(control: Component, text: str, offered: Sequence[Any] | None = None) -> Any:
     """What a link's text means for a control, clamped to its range; raises LookupError or ValueError for nothing.
 
     offered: what it offers now, where that is not always the same.
@@ -52,11 +59,11 @@ def fitting(control: Component, text: str, offered: Sequence[str] | None = None)
             low, high = control.minimum, control.maximum
             value = min(max(value, -math.inf if low is None else low), math.inf if high is None else high)
             whole = control.step == 1 if isinstance(control, gr.Slider) else control.precision == 0
-            return round(value) if whole else value
+            return among(round(value) if whole else value, offered)
         case gr.CheckboxGroup():
             return [choices[choices.index(one)] for one in text.split(",") if one]
         case gr.Checkbox():
-            return {"true": True, "false": False}[text]
+            return among({"true": True, "false": False}[text], offered)
         case gr.JSON():
             return source(text)
         case gr.Dropdown(allow_custom_value=True):
@@ -70,7 +77,10 @@ def understood(
     """What a link says, as JSON {key: text}: values of controls by their keys, and sentences on what did not fit."""
     found: dict[str, Any] = {}
     wrong = []
-    said = json.loads(text or "{}")
+    try:
+        said = checked(dict[str, str], read_object(text or "{}"), ValueError)
+    except ValueError:  # no page has sent this
+        return {}, ["The link was not understood and is ignored."]
     for key in [*filter(said.get, controls), *(key for key in said if key not in controls)]:
         try:
             offered = choices[key]({**now, **found}) if key in choices else None
@@ -94,14 +104,19 @@ def bring_back(
     ready: comes whenever the tab is opened, and has filled the lists of what can be chosen. Returns the event that the
     tab's first work waits for.
     """
-    keys, given = list(controls), list(controls.values())
+    keys, given, offers = list(controls), list(controls.values()), choices or {}
 
     def arrive(text: str, *now: Any) -> list[Any]:
-        found, wrong = understood(text, controls, choices or {}, dict(zip(keys, now, strict=True)))
+        held = dict(zip(keys, now, strict=True))
+        found, wrong = understood(text, controls, offers, held)
         if wrong:
             widgets.warn(" ".join(wrong))
-        # A list of boxes is checked against its choices, which the tab fills later.
-        lists = {key: gr.CheckboxGroup(value, value=value) for key, value in found.items() if isinstance(value, list)}
+        # A value is checked against its control's choices, which the tab fills later.
+        lists = {
+            key: type(control)(offer(held | found), value=found[key])
+            for key, offer in offers.items()
+            if key in found and isinstance(control := controls[key], gr.Dropdown | gr.CheckboxGroup)
+        }
         answer = [{**found, **lists}.get(key, gr.skip()) for key in keys]
         return answer if len(keys) > 1 else answer[0]
 

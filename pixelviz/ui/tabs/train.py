@@ -93,6 +93,21 @@ def examples(data: str) -> str:
     return widgets.figure_row([(strip, row.called, f"{len(images)} of {row.images['train']:,} images")], kind="rows")
 
 
+def may_have_classes(data: str) -> bool:
+    """Whether a data set has classes; a folder's or a zip's are seen when it is read."""
+    return data not in DATASETS or bool(DATASETS[data].classes)
+
+
+def offer(data: str) -> tuple[gr.Textbox, gr.File, gr.Checkbox]:
+    """What there is to say of a data set: where it is, and whether its classes are learnt, as far as it has any."""
+    there = may_have_classes(data)
+    return (
+        gr.Textbox(visible=data == FOLDER),
+        gr.File(visible=data == ZIP),
+        gr.Checkbox(visible=there, **({} if there else {"value": False})),
+    )
+
+
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
 
@@ -116,7 +131,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def look():
         return show(jobs.status())
 
-    def start(data, folder, sent, preset, schedule, resume, steps, batch, rate, request: gr.Request):
+    def start(data, folder, sent, preset, schedule, classes, resume, steps, batch, rate, request: gr.Request):
         """Start a run; what forbids it is said, and the running one stays in view."""
         try:
             if data == FOLDER:
@@ -128,6 +143,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 data=data,
                 preset=preset,
                 schedule=schedule,
+                classes=classes,
                 steps=steps,
                 batch=batch,
                 learning_rate=rate,
@@ -175,6 +191,12 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     label="Schedule",
                     info="of the noise; each pixel has its own rate",
                 )
+                classes = gr.Checkbox(
+                    False,
+                    label="Learn the classes",
+                    info="the folders of your pictures, or a data set's labels: Generate then draws the one you choose",
+                    elem_id="train-classes",
+                )
                 steps = gr.Number(
                     2000,
                     label="Steps",
@@ -201,20 +223,18 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     seen = [state, chart, preview, go, halt, onward, timer, resume]
     quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-    linked = {"data": data, "preset": preset, "schedule": schedule, "steps": steps, "batch": batch, "rate": rate}
-    arrived = links.bring_back(tab.select(look, None, seen, **quiet), tab, linked)
+    linked = {"data": data, "preset": preset, "schedule": schedule, "classes": classes}
+    linked |= {"steps": steps, "batch": batch, "rate": rate}
+    there = {"classes": lambda now: None if may_have_classes(now["data"]) else [False]}
+    arrived = links.bring_back(tab.select(look, None, seen, **quiet), tab, linked, there)
     arrived.then(examples, data, sample, **quiet)
     data.input(examples, data, sample, **quiet)
     made = gr.Textbox(label="The model that was made", visible=False)
     onward.click(learnt, None, made, **quiet).then(None, made, None, js=links.GO_TO_GENERATE, **quiet)
     timer.tick(look, None, seen, **quiet)
-    asked = [data, folder, sent, preset, schedule, resume, steps, batch, rate]
+    asked = [data, folder, sent, preset, schedule, classes, resume, steps, batch, rate]
     go.click(start, asked, [message, *seen], **quiet)
     halt.click(stop, None, [message, *seen], **quiet)
-    data.input(
-        lambda chosen: (gr.Textbox(visible=chosen == FOLDER), gr.File(visible=chosen == ZIP)),
-        data,
-        [folder, sent],
-        **quiet,
-    )
-    resume.input(lambda chosen: [gr.Dropdown(interactive=chosen == NEW_RUN)] * 2, resume, [preset, schedule], **quiet)
+    data.change(offer, data, [folder, sent, classes], **quiet)
+    of_its_own = [preset, schedule, classes]
+    resume.input(lambda chosen: [gr.update(interactive=chosen == NEW_RUN)] * 3, resume, of_its_own, **quiet)
