@@ -508,9 +508,9 @@ def test_generate_offers_classes_where_there_are_any(service, run):
         page.goto(f"{url}#tab=generate&checkpoint=tiny")
         page.locator("#generate-checkpoint input").wait_for()
         page.locator(".pv-samples button").nth(15).wait_for()
-        assert page.locator("#generate-class, #guidance").count() == 0
+        assert page.locator("#generate-class, #generate-guidance").count() == 0
         page.locator("#generate-checkpoint input").click()
-        page.get_by_role("option", name="two").click()
+        page.get_by_role("option", name="two", exact=True).click()
         page.locator("#generate-class input").click()
         offered = [
             text.split()[-1] for text in page.get_by_role("option").all_inner_texts()
@@ -523,8 +523,16 @@ def test_generate_offers_classes_where_there_are_any(service, run):
         page.wait_for_function(
             "document.querySelector('#as-code textarea').value.includes('--class dark --guidance 2')"
         )
+        page.get_by_role("checkbox", name="A and B").check()  # B is told nothing yet: its checkpoint has no classes
+        assert page.locator("#b-class").count() == 0
+        page.locator("#b-checkpoint input").click()
+        page.get_by_role("option", name="two", exact=True).click()
+        page.locator("#b-class").wait_for()
+        page.get_by_role("checkbox", name="A and B").uncheck()
+        page.get_by_role("checkbox", name="A and B").check()  # and now what A is told
+        page.wait_for_function("document.querySelector('#b-class input')?.value === 'dark'")
         page.locator("#generate-checkpoint input").click()
-        page.get_by_role("option", name="tiny").click()
+        page.get_by_role("option", name="tiny", exact=True).click()
         page.locator("#generate-class").wait_for(state="detached")
 
 

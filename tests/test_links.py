@@ -6,9 +6,12 @@ import shutil
 import gradio as gr
 import pytest
 
+from pixelviz.store import checkpoints
 from pixelviz.ui.links import fitting, understood
+from pixelviz.ui.tabs import train
 from tests.browser import LEFT, LINK, PATIENCE, opened, served, visit
 from tests.served import photo, png, train_tiny
+from tests.tiny import tiny_model
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
@@ -17,10 +20,11 @@ expect.set_options(timeout=PATIENCE)
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """A server with two checkpoints: the second is nobody's first choice."""
+    """A server with three checkpoints: the second is nobody's first choice, nor is the third, which has classes."""
     folder = tmp_path_factory.mktemp("links")
     train_tiny(folder / "checkpoints" / "a-first")
     shutil.copytree(folder / "checkpoints" / "a-first", folder / "checkpoints" / "second")
+    checkpoints.save(folder / "checkpoints" / "told", tiny_model(classes=("bright", "dark")), checkpoints.Record())
     with served(folder) as url:
         yield url
 
@@ -53,19 +57,26 @@ def who_races(page, _):
 
 
 def checked(label):
-    return lambda page, _: expect(panel(page).get_by_label(label, exact=True)).to_be_checked()
+    return lambda page, _: expect(panel(page).get_by_label(label, exact=True).first).to_be_checked()
 
 
 CHECKPOINT = ("second", value("[id$=-checkpoint]:not([id*=-b-]) input"))
 # By tab: the link's text of every control, none of which is what the tab begins with, and what is then seen.
 LINKS = {
     "generate": {
-        "checkpoint": CHECKPOINT,
+        "checkpoint": ("told", value("#generate-checkpoint input")),
+        "class": ("dark", value("#generate-class input")),
+        "guidance": ("2.5", value("#generate-guidance input[type=range]")),
         "images": ("3", lambda page, shown: expect(page.locator(".pv-samples button")).to_have_count(int(shown))),
         "passes": ("2", value("#passes input")),
         "start": ("printed", checked("as printed")),
         "sampler": ("rotation", None),
         "seed": ("7", value("#seed input")),
+        "ab": ("true", checked("A and B")),
+        "b_checkpoint": ("told", value("#b-checkpoint input")),
+        "b_passes": ("3", value("#b-passes input")),
+        "b_class": ("bright", value("#b-class input")),
+        "b_guidance": ("0.5", value("#b-guidance input[type=range]")),
     },
     "scale": {
         "picture": (
@@ -105,6 +116,7 @@ LINKS = {
         "data": ("fashion-mnist", None),
         "preset": ("cifar10", None),
         "schedule": ("generalised", None),
+        "classes": ("true", checked("Learn the classes")),
         "steps": ("77", value("#steps input")),
         "batch": ("8", None),
         "rate": ("0.01", None),
@@ -153,11 +165,13 @@ def test_controls_that_a_hand_moves_are_in_the_address(page, address):
 
 def test_what_a_link_asks_for_in_vain_is_said_and_is_no_markup(page, address):
     wrong = {"checkpoint": "gone", "images": "900", "seed": "x", "<img src=x onerror=alert(1)>": "<b>1</b>"}
+    wrong |= {"class": "dark", "guidance": "3", "b_checkpoint": "told", "b_class": "grey"}
     visit(page, f"{address}#tab=generate{settings('generate', **wrong, passes='2')}")
     toast = page.locator(".toast-body")
     expect(toast).to_contain_text("The link asks for checkpoint = 'gone', which is not to be had here")
     expect(toast).to_contain_text("The link's images = 900 does not fit; it became 64.")
-    expect(toast).to_contain_text("The link asks for seed = 'x', which")
+    for key, text in (("seed", "x"), ("class", "dark"), ("guidance", "3"), ("b_class", "grey")):
+        expect(toast).to_contain_text(f"The link asks for {key} = '{text}', which")
     assert page.locator(".toast-body img[src=x], .toast-body b:text('1')").count() == 0
     expect(page.locator("#generate-checkpoint input")).to_have_value("a-first")
     expect(page.locator("#passes input")).to_have_value("2")
@@ -232,3 +246,21 @@ def test_choices_may_depend_on_what_the_link_said_before():
     found, wrong = understood(json.dumps(said | {"checkpoint": "c"}), controls, choices, now)
     assert found == {}
     assert len(wrong) == 2
+
+
+@pytest.mark.parametrize("text", ["[]", '"seed"', '{"seed": 7}', '{"seed": ["7"]}', '{"seed": null}', "{", "[" * 9_999])
+def test_what_no_page_sends_is_not_understood(text):
+    assert understood(text, {"seed": gr.Number()}, {}, {}) == ({}, ["The link was not understood and is ignored."])
+
+
+def test_a_number_or_a_box_may_have_values_that_are_not_offered_now():
+    for control, text, offered in (
+        (gr.Slider(0, 8, step=0.1), "3", [1]),
+        (gr.Checkbox(), "true", [False]),
+    ):
+        with pytest.raises(LookupError):
+            fitting(control, text, offered)
+    assert fitting(gr.Slider(0, 8, step=0.1), "1.0", [1]) == 1
+    assert fitting(gr.Checkbox(), "false", [False]) is False
+    assert (train.may_have_classes("celeba"), train.may_have_classes(train.ZIP)) == (False, True)
+    assert train.offer("celeba")[2].visible is False

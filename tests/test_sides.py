@@ -21,6 +21,7 @@ from pixelviz.service.toy import TOY_GAMMAS, TOY_STEPS
 from pixelviz.store import checkpoints
 from tests.browser import LEFT, PATIENCE, opened, served, visit
 from tests.served import train_tiny
+from tests.test_links import settings
 from tests.test_restart import environment
 from tests.tiny import tiny_model
 
@@ -35,9 +36,11 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sides")
     train_tiny(folder / "checkpoints" / "a-first", steps=3)
     shutil.copytree(folder / "checkpoints" / "a-first", folder / "checkpoints" / "other")
-    checkpoints.save(
-        folder / "checkpoints" / "large", tiny_model(image_size=32, vae_widths=(8, 8, 8)), checkpoints.Record()
-    )
+    for name, changes in {
+        "large": {"image_size": 32, "vae_widths": (8, 8, 8)},
+        "told": {"classes": ("bright", "dark")},
+    }.items():
+        checkpoints.save(folder / "checkpoints" / name, tiny_model(**changes), checkpoints.Record())
     return folder
 
 
@@ -116,11 +119,18 @@ def test_the_divider_follows_keys_the_mouse_and_a_finger(page, address):
     assert divider["x"] + divider["width"] / 2 == pytest.approx(at(0.75)[0], abs=4), "the divider is under the finger"
 
 
-def test_both_ways_of_generate_are_those_of_the_copied_commands(page, address, folder):
-    visit(page, f"{address}#tab=generate&generate.images=4&generate.seed=5&generate.ab=true&generate.b_passes=4")
+TOLD = {"checkpoint": "told", "b_checkpoint": "told", "class": "dark", "guidance": "2", "b_class": "bright"}
+
+
+@pytest.mark.parametrize(
+    ("ways", "a", "b"),
+    [({"b_passes": "4"}, "1 pass", "4 passes"), (TOLD | {"b_passes": "1"}, "dark, guidance 2", "bright, guidance 1")],
+)
+def test_both_ways_of_generate_are_those_of_the_copied_commands(page, address, folder, ways, a, b):
+    visit(page, f"{address}#tab=generate{settings('generate', images=4, seed=5, ab='true', **ways)}")
     sides = page.locator("#generate-sides")
-    expect(sides.locator(".pv-name-a")).to_have_text("A: 1 pass")
-    expect(sides.locator(".pv-name-b")).to_have_text("B: 4 passes")
+    expect(sides.locator(".pv-name-a")).to_have_text(f"A: {a}")
+    expect(sides.locator(".pv-name-b")).to_have_text(f"B: {b}")
     code = page.locator("#as-code textarea")
     page.wait_for_function("document.querySelector('#as-code textarea').value.includes('b.png')")
     lines = code.input_value().splitlines()
@@ -134,7 +144,7 @@ def test_both_ways_of_generate_are_those_of_the_copied_commands(page, address, f
     found = picture_of(sides.locator(".pv-side-apart").get_attribute("src"))
     assert np.array_equal(found, np.rint(apart * 255 / apart.max()))
     page.locator("#generate-sides").get_by_role("button", name="Look closer or save").click()
-    expect(page.locator("dialog.pv-look h2")).to_have_text("1 pass (1 of 3)")
+    expect(page.locator("dialog.pv-look h2")).to_have_text(f"{a} (1 of 3)")
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_have_count(0)
 

@@ -122,8 +122,8 @@ function followInstrument(event) {
   remember(event.detail);
   later();
 }
-// A control's value as text: a list with commas, a picture by its example; null for what a link cannot hold.
-const inWords = (value) => (Array.isArray(value) ? value.join(",") : value && typeof value === "object" ? value.example : value);
+// A control's value as text: a list with commas, a picture by its example; null for none, and what a link cannot hold.
+const inWords = (value) => (Array.isArray(value) ? value.join(",") : value && typeof value === "object" ? value.example : value === "" ? null : value);
 function followControls({ detail: { tab, values } }) {
   if (arrived[tab]) return; // not yet what the link says
   const part = here.controls[tab]?.part ?? null;

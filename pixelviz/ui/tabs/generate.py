@@ -8,6 +8,7 @@ from collections import deque
 
 import gradio as gr
 import numpy as np
+from gradio.components import Component
 
 from pixelviz.data import pictures
 from pixelviz.process.schedules import Schedule
@@ -76,15 +77,34 @@ def trajectory_row(generation: Generation, k: int) -> str:
     return render("film", number=k + 1, frames=row)
 
 
-def way_in_words(way: tuple[str, str, str, str]) -> tuple[str, ...]:
-    """Checkpoint, passes, start and sampler as a person says them."""
-    name, passes, start, sampler = way
+def way_in_words(way: tuple[str, str, str, str, str, float]) -> tuple[str, ...]:
+    """Checkpoint, passes, start, sampler, class and guidance as a person says them."""
+    name, passes, start, sampler, classes, guidance = way
     return (
         name,
         f"{passes} pass{'es' if passes != '1' else ''}",
         f"start {STARTS[start].title}",
         SAMPLERS[sampler].title,
+        classes or "any class",
+        f"guidance {guidance:g}",
     )
+
+
+def teller(side: str, class_label: str, guidance_label: str) -> list[Component]:
+    """The controls of class and guidance, which are hidden where a checkpoint has no classes."""
+    return [
+        gr.Dropdown([("any", "")], value="", label=class_label, visible=False, elem_id=f"{side}-class"),
+        gr.Slider(
+            0,
+            MOST_SHOWN_GUIDANCE,
+            1,
+            step=0.1,
+            label=guidance_label,
+            info="how far to follow the class: 0 not at all, 1 as learnt, beyond it at twice the cost",
+            visible=False,
+            elem_id=f"{side}-guidance",
+        ),
+    ]
 
 
 def growth(generation: Generation, schedule: Schedule) -> str:
@@ -147,11 +167,6 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             gr.Button(interactive=False),
         )
 
-    def told_alike(name, b, classes, guidance):
-        """Class and guidance for B: A's, where both have the same classes; none otherwise."""
-        alike = service.find(name).config.classes == service.find(b).config.classes
-        return (classes, guidance) if alike else (None, 1.0)
-
     def as_command(name, n, passes, start, sampler, seed, classes, guidance, *other):
         """The command lines that draw the same images, of A and of B where there are two."""
         if not name:
@@ -159,24 +174,26 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         both, *beside = other
         lines = [sample_command(service.find(name), n, passes, start, sampler, seed, classes, guidance)]
         if both and beside[0]:
-            b, passes, start, sampler = beside
-            heard = told_alike(name, b, classes, guidance)
+            b, passes, start, sampler, *heard = beside
             lines.append(sample_command(service.find(b), n, passes, start, sampler, seed, *heard, out="b.png"))
         return "\n".join(lines)
 
-    def beside(both, n, b_passes, b, b_start, b_sampler, seed, name, passes, start, sampler, classes, guidance):
-        """The same seed in both ways, A and B; first how far B is."""
+    def beside(both, n, b_passes, seed, b, b_start, b_sampler, *rest):
+        """The same seed in both ways, A and B; first how far B is.
+
+        rest: B's class and guidance, then A's checkpoint, passes, start, sampler, class and guidance.
+        """
+        *b_told, name, passes, start, sampler, classes, guidance = rest
         if not both or not name or not b:
             yield None, ""
             return
         try:
             asked = name, n, parse_passes(passes), start, sampler, seed, classes, guidance
             [here] = deque(service.generate(*asked), maxlen=1)
-            heard = told_alike(name, b, classes, guidance)
-            for there in service.generate(b, n, parse_passes(b_passes), b_start, b_sampler, seed, *heard):
+            for there in service.generate(b, n, parse_passes(b_passes), b_start, b_sampler, seed, *b_told):
                 if not there.done:
                     yield gr.skip(), widgets.share_bar("B", there.progress, f"B: {status(there)}")
-            ways = (name, passes, start, sampler), (b, b_passes, b_start, b_sampler)
+            ways = (name, passes, start, sampler, classes, guidance), (b, b_passes, b_start, b_sampler, *b_told)
             differ = [k for k in range(len(ways[0])) if ways[0][k] != ways[1][k]] or [0]
             words = [", ".join(way_in_words(way)[k] for k in differ) for way in ways]
             sheets = [pictures.tile(one.images, pictures.grid_columns(one.n)) for one in (here, there)]
@@ -215,17 +232,20 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         info = f"from 1 (one run) to T = {config.T} (closed loop)"
         return gr.Dropdown(choices=[str(k) for k in row.offered(config)], interactive=True, info=info)
 
-    def offer(name, chosen):
-        """The classes of a checkpoint, and how far to follow them; nothing of these where it has none."""
+    def classes_of(name):
+        """The classes of a checkpoint; none of one that is not there."""
         try:
-            names = service.find(name).config.classes if name else ()
+            return service.find(name).config.classes if name else ()
         except Exception:  # which `reach` has said
-            names = ()
-        kept = {} if chosen in names else {"value": ""}
+            return ()
+
+    def offer(name, chosen, guidance):
+        """The classes of a checkpoint, and how far to follow them; nothing of these where it has none."""
+        names = classes_of(name)
         choices = [("any", ""), *((one, one) for one in names)]
         return (
-            gr.Dropdown(choices=choices, visible=bool(names), **kept),
-            gr.Slider(visible=bool(names), **({} if names else {"value": 1})),
+            gr.Dropdown(choices=choices, value=chosen if chosen in names else "", visible=bool(names)),
+            gr.Slider(value=guidance if names else 1, visible=bool(names)),
         )
 
     def sampler_changed(name, sampler):
@@ -265,17 +285,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         with gr.Column(scale=4, min_width=300):
             with gr.Group():
                 name = gr.Dropdown([], label="Checkpoint", elem_id="generate-checkpoint")
-                classes = gr.Dropdown([("any", "")], value="", label="Class", visible=False, elem_id="generate-class")
-                guidance = gr.Slider(
-                    0,
-                    MOST_SHOWN_GUIDANCE,
-                    1,
-                    step=0.1,
-                    label="Guidance",
-                    info="how far to follow the class: 0 not at all, 1 as learnt, beyond it at twice the cost",
-                    visible=False,
-                    elem_id="guidance",
-                )
+                told = teller("generate", "Class", "Guidance")
                 n = gr.Slider(1, MOST_IMAGES, 16, step=1, label="Images")
                 passes = gr.Dropdown(
                     [str(k) for k in SAMPLERS[SAMPLERS.first].nice],
@@ -308,6 +318,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     )
                     b_start = gr.Radio(STARTS.choices(), value=STARTS.first, label="B's start")
                     b_sampler = gr.Radio(mine, value=SAMPLERS.first, label="B's sampler")
+                    b_told = teller("b", "B's class", "B's guidance")
             with gr.Row():
                 go = gr.Button("Generate", variant="primary", scale=3, elem_id="generate")
                 stop = gr.Button("Stop", variant="stop", interactive=False, scale=1, min_width=80)
@@ -323,24 +334,29 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             chart = widgets.chart()
             code = widgets.code("as-code")
 
-    linked, told = [name, n, passes, start, sampler, seed], [classes, guidance]
-    settings = [*linked, *told]
+    settings = [name, n, passes, start, sampler, seed, *told]
     outputs = [sheet, cost, film, chart, message, go, stop]
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     waiting = {"show_progress": "minimal", "show_progress_on": sheet}  # the place in the queue
     run.lane = first_run.lane = beside.lane = generation_lane
     model = {**SHORT_LANE, **quiet, **waiting}
 
-    beside_it = [both, b, b_passes, b_start, b_sampler]
-    keys = ("checkpoint", "images", "passes", "start", "sampler", "seed")
-    keys += ("ab", "b_checkpoint", "b_passes", "b_start", "b_sampler")
-    there = dict.fromkeys(("checkpoint", "b_checkpoint"), lambda _: service.names("parallel_unet", "scale_vae"))
+    beside_it = [both, b, b_passes, b_start, b_sampler, *b_told]
+    keys = ["checkpoint", "images", "passes", "start", "sampler", "seed", "class", "guidance"]
+    keys += ["ab", "b_checkpoint", "b_passes", "b_start", "b_sampler", "b_class", "b_guidance"]
+    there = {}
+    for side in ("", "b_"):
+        there[f"{side}checkpoint"] = lambda _: service.names("parallel_unet", "scale_vae")
+        there[f"{side}class"] = lambda now, whose=f"{side}checkpoint": classes_of(now[whose])
+        there[f"{side}guidance"] = lambda now, whose=f"{side}checkpoint": None if classes_of(now[whose]) else [1]
     opened = tab.select(refresh, [name, b], [name, b], **quiet)
-    arrived = links.bring_back(opened, tab, dict(zip(keys, [*linked, *beside_it], strict=True)), there)
-    ready = arrived.then(reach, [name, sampler], passes, **quiet).then(offer, [name, classes], told, **quiet)
+    arrived = links.bring_back(opened, tab, dict(zip(keys, [*settings, *beside_it], strict=True)), there)
+    ready = arrived.then(reach, [name, sampler], passes, **quiet)
+    for one, heard in ((name, told), (b, b_told)):
+        ready = ready.then(offer, [one, *heard], heard, **quiet)
     first = ready.then(first_run, settings, outputs, **model)
     started = go.click(run, settings, outputs, **model)
-    pair = [both, n, b_passes, b, b_start, b_sampler, seed, name, passes, start, sampler, *told]
+    pair = [both, n, b_passes, seed, b, b_start, b_sampler, *b_told, name, passes, start, sampler, *told]
     paired = []
     for drawn in (first, started):
         paired.append(drawn.then(beside, pair, [sides, on_the_way], **SHORT_LANE, **quiet))
@@ -348,9 +364,11 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         drawn.then(as_command, [*settings, *beside_it], code, **quiet)
     stop.click(stopped, None, [sheet, go, stop], cancels=[started, first, *paired], queue=False, **quiet)
     both.change(lambda on: gr.Group(visible=on), both, other, queue=False, **quiet)
-    both.input(beside, pair, [sides, on_the_way], **SHORT_LANE, **quiet)
+    # B begins with what A is told.
+    both.input(offer, [b, *told], b_told, **quiet).then(beside, pair, [sides, on_the_way], **SHORT_LANE, **quiet)
+    b.input(offer, [b, *b_told], b_told, **quiet)
     dice.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet)
-    name.input(reach, [name, sampler], passes, **quiet).then(offer, [name, classes], told, **quiet)
+    name.input(reach, [name, sampler], passes, **quiet).then(offer, [name, *told], told, **quiet)
     sampler.input(sampler_changed, [name, sampler], [passes, why], **quiet)
     sheet.select(choose, None, [sheet, film], **quiet)
     sheet.select(new_corner, triangle, triangle, **SHORT_LANE, **quiet)
