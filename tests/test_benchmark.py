@@ -2,6 +2,8 @@
 
 import copy
 import json
+import shlex
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -23,6 +25,8 @@ from pixelviz.measure.benchmark import (
 )
 from pixelviz.measure.metrics import features_of, fid, kid, precision_recall, statistics_of
 from pixelviz.samplers.batches import sample_images
+from pixelviz.service.measured import bench_command
+from pixelviz.service.service import Service
 from pixelviz.store import checkpoints
 from pixelviz.ui import charts
 from tests.served import train_tiny
@@ -43,7 +47,7 @@ class Means(nn.Module):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("compare") / "tiny"
+    folder = tmp_path_factory.mktemp("compare") / "checkpoints" / "tiny"
     return checkpoints.load(train_tiny(folder, parts=("scale_vae", "parallel_unet", "linear_twin")))
 
 
@@ -304,6 +308,8 @@ def test_the_chart_has_every_row(results):
         assert figure["layout"][axis]["type"] == "log"
         low, high = figure["layout"][axis]["range"]
         assert 10**low < min(values) <= max(values) < 10**high
+    ids = [key for trace in methods for key in trace["ids"]]
+    assert sorted(ids) == sorted(f"{row['method']}:{row['passes']}@tiny" for row in results["rows"])
     cells = {(name, passes, fid) for name, passes, _, fid in figure["layout"]["meta"]["rows"]}
     assert cells == {(*key, f"{fid:.2f}") for key, (_, fid) in wanted.items()}
 
@@ -350,6 +356,25 @@ def test_bench_writes_its_file_and_prints_the_table(checkpoint, reference, tmp_p
     assert call(monkeypatch, *arguments, "--methods", "parallel:1,ddim:2", "--samples", 20, "--seeds", 1) == 0
     assert {(row["method"], row["passes"]) for row in read_results(path)["rows"]} == {("parallel", 1), ("ddim", 2)}
     assert "DDIM" in capsys.readouterr().out
+
+
+def test_the_copied_command_measures_the_same_table(checkpoint, reference, tmp_path, monkeypatch):
+    """All that does not depend on the day: methods, runs and quality."""
+    monkeypatch.setattr(benchmark, "bundled_reference", lambda *_: reference)
+    monkeypatch.chdir(checkpoint.folder.parents[1])
+    found = Service([checkpoint.folder.parent, tmp_path], device="cpu").find("tiny")
+    asked = ["--methods", ",".join(METHODS), "--samples", 24, "--seeds", 2, "--json", tmp_path / "r.json"]
+    assert call(monkeypatch, "--checkpoint", checkpoint.folder, *asked, "--device", "cpu") == 0
+    results = read_results(tmp_path / "r.json")
+    line = bench_command(found, results)
+    assert line.endswith(" --no-judge")
+    assert call(monkeypatch, *shlex.split(line)[4:], "--device", "cpu") == 0
+    made = read_results(Path("tiny-24.json"))
+    measures = [[row[:7] for row in report.table_rows(one)] for one in (made, results)]
+    assert measures[0] == measures[1]
+    assert bench_command(found, results | {"judge": "ImageNet"}).endswith(" --judge")
+    of_peers = [*results["rows"], results["rows"][2] | {"model": "small"}]
+    assert bench_command(found, results | {"rows": of_peers}).endswith("# and --peer with the folder of: small")
 
 
 def test_bench_refuses_in_one_line(checkpoint, tmp_path, monkeypatch, capsys):

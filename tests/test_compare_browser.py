@@ -66,6 +66,35 @@ def test_the_same_seed_by_each_method_stands_beside_its_figures(page):
         assert image.evaluate("(i) => i.complete && i.naturalWidth === 6 * i.naturalHeight")
 
 
+def test_a_point_of_the_plot_shows_its_method_s_images(page):
+    """Of the seed that all are shown with; where no mouse is, the list beside the plot does the same."""
+    figure, chosen = page.locator("#point-images figure"), page.locator("#point input")
+    page.locator("#pareto .points path.point").first.click(force=True)
+    expect(figure.locator("b")).to_have_text("Pixel-aware, 1 pass", timeout=PATIENCE)
+    expect(chosen).to_have_value("Pixel-aware, 1 pass")
+    above = page.locator("#each-method figure", has_text="Pixel-aware, 1 pass").locator("img")
+    assert figure.locator("img").get_attribute("src") == above.get_attribute("src")
+    page.wait_for_function("location.hash.includes('compare.point=parallel%3A1%40fashion-mnist')")
+    chosen.click()
+    page.get_by_role("option", name="UniPC, 10").first.click()
+    expect(figure.locator("b")).to_have_text("UniPC, 10", timeout=PATIENCE)
+    assert figure.locator("img").evaluate("(i) => i.complete && i.naturalWidth === 6 * i.naturalHeight")
+    page.reload()
+    expect(figure.locator("b")).to_have_text("UniPC, 10", timeout=PATIENCE)
+
+
+def test_the_copied_commands_are_those_of_every_table(page):
+    """Each asks for its table's rows; `test_benchmark` runs one."""
+    code = page.locator("#bench-code textarea")
+    page.wait_for_function("document.querySelector('#bench-code textarea')?.value.split('\\n').length === 4")
+    files = [*sorted(report.RESULTS.glob(f"{NAME}-*.json")), report.RESULTS / f"{NAME}.json"]
+    for line, path in zip(code.input_value().splitlines(), files, strict=True):
+        rows = read_results(path)["rows"]
+        asked = ",".join("{method}:{passes}".format(**row) for row in rows)
+        assert f"--methods {asked} " in line
+        assert line.startswith(f"python -m pixelviz bench --checkpoint checkpoints/{NAME} ")
+
+
 def test_a_race_of_four_starts_at_once_and_ends_with_images_and_clocks(page):
     page.get_by_role("tab", name="Race", exact=True).click()
     expect(page.locator("#race .pv-lane.pv-arrived")).to_have_count(4, timeout=PATIENCE)

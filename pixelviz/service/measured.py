@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pixelviz.measure import report
-from pixelviz.measure.benchmark import BenchmarkError, read_results
+from pixelviz.measure.benchmark import BenchmarkError, Case, read_results
 from pixelviz.service.catalog import Found
+from pixelviz.service.generation import command_line
 from pixelviz.service.service import Service
 from pixelviz.store.checkpoints import digest
 
@@ -44,6 +45,21 @@ def longer_benchmarks(found: Found, folder: Path = report.RESULTS) -> list[dict[
         if one.get("checkpoint") == found.name and one["weights"] == _digest(found.folder, found.stamp):
             results.append(one)
     return results
+
+
+def bench_command(found: Found, results: dict[str, Any]) -> str:
+    """The command line that measures a benchmark's rows; where a peer's folder is, it cannot say."""
+    rows = results["rows"]
+    asked = {
+        "methods": ",".join(dict.fromkeys(Case(row["method"], row["passes"], row["model"]).label for row in rows)),
+        "samples": results["samples"],
+        "seeds": results["seeds"],
+        "threads": results["environment"]["threads"],
+        "json": f"{found.name}-{results['samples']}.json",
+    }
+    line = f"{command_line('bench', found, **asked)} --{'' if results.get('judge') else 'no-'}judge"
+    peers = dict.fromkeys(row["model"] for row in rows if row["model"] != results["checkpoint"])
+    return f"{line} # and --peer with the folder of: {', '.join(peers)}" if peers else line
 
 
 def fids(results: dict[str, Any] | None) -> dict[tuple[str, str, int], float]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from pixelviz.claims import Curve, Plot
 from pixelviz.data.pictures import PIXEL_COLOURS
 from pixelviz.measure import pareto, report
+from pixelviz.measure.benchmark import Case
 from pixelviz.numerals import in_words
 from pixelviz.paper import SSIM
 from pixelviz.service.toy import TOY_GAMMAS, TOY_STEPS, ToyMaps
@@ -218,7 +219,7 @@ def _log_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
 def benchmark(results: dict[str, Any]) -> str:
     """FID over seconds per image on log axes: every method, every number of passes, and what no other beats.
 
-    Raises BenchmarkError for results without rows.
+    A point's id is its `Case.key`. Raises BenchmarkError for results without rows.
     """
     methods = report.methods(results)
     best = pareto.frontier([row for one in methods for row in one.rows])
@@ -238,6 +239,7 @@ def benchmark(results: dict[str, Any]) -> str:
             "name": escape(one.name),
             "x": [row["seconds_per_image"] for row in one.rows],
             "y": [row["fid"] for row in one.rows],
+            "ids": [Case(row["method"], row["passes"], row["model"]).key for row in one.rows],
             "error_y": {"array": one.spreads, "width": 0, "thickness": 1.5},
             "text": [f"{row['passes']:,}" for row in one.rows],
             "textposition": [POSITIONS[side] for side in one.sides],

@@ -102,7 +102,7 @@ function table({ head, rows, note }) {
 /**
  * Makes a node a chart. `draw` shows a figure, or hides the node for null; zoom stays while figures follow each other.
  * @param {HTMLElement} host
- * @param {(point: { x: number, y: number }) => void} [pick] told which point was clicked
+ * @param {(point: { x: number, y: number, id?: string }) => void} [pick] told which point was clicked
  */
 export function chart(host, pick) {
   host.classList.add("pv-chart");

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import gradio as gr
+import numpy as np
 
 from pixelviz import paper
 from pixelviz.data.images import EXAMPLES
@@ -16,7 +18,7 @@ from pixelviz.service import measured as benchmarks
 from pixelviz.service import race
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.kept import Kept
-from pixelviz.service.race import Lane, Race
+from pixelviz.service.race import Lane
 from pixelviz.service.service import Service, friendly
 from pixelviz.service.toy import gamma_energy, toy_command, toy_maps
 from pixelviz.ui import charts, links, widgets
@@ -81,18 +83,26 @@ def bench_page(results: dict | None, reason: str, longer: Sequence[dict] = ()) -
     return joined(goal_list(every), render("pareto")), charts.benchmark(results), joined(*map(all_measures, every))
 
 
-def each_method(race: Race, fids: dict[tuple[str, str, int], float]) -> str:
-    """A finished race's images, a figure a method, the best FID first, with what it costs; fids as `Race.payload`."""
+class Drawn(NamedTuple):
+    """A method's images side by side, uint8 (H, n W, C), its name, its FID (infinite: not measured), and its cost."""
 
-    def key(lane: Lane) -> tuple[str, str, int]:
-        return lane.case.model, lane.case.method, lane.case.passes
+    picture: np.ndarray
+    name: str
+    fid: float
+    cost: str
 
-    shown = []
-    for lane in sorted(race.lanes, key=lambda lane: fids.get(key(lane), math.inf)):
-        fid = f"FID {fids[key(lane)]:.2f}, " if key(lane) in fids else ""
-        seconds = f"{lane.seconds / len(lane.x):.3f} s an image, measured now"
-        shown.append((lane.picture(), lane.name, fid + seconds))
-    return render("titled", title="The same seed by each", parts=[widgets.figure_row(shown, kind="strips")])
+    @classmethod
+    def of(cls, lane: Lane, fids: dict[tuple[str, str, int], float]) -> Drawn:
+        """A lane that has arrived; fids as of `Race.payload`."""
+        fid = fids.get((lane.case.model, lane.case.method, lane.case.passes), math.inf)
+        return cls(lane.picture(), lane.name, fid, f"{lane.seconds / len(lane.x):.3f} s an image, measured now")
+
+
+def strips(drawn: Iterable[Drawn]) -> str:
+    """A figure a method, the best FID first, with what it costs, as HTML."""
+    best_first = sorted(drawn, key=lambda one: one.fid)
+    shown = ((one.picture, one.name, f"FID {one.fid:.2f}, " * math.isfinite(one.fid) + one.cost) for one in best_first)
+    return widgets.figure_row(shown, kind="strips")
 
 
 def paper_tables() -> str:
@@ -107,16 +117,30 @@ def paper_tables() -> str:
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
     raced: Kept[bool] = Kept(MOST_PAGES)  # pages that have had their first race
-    drawn: Kept[str] = Kept(KEPT_BYTES)  # the same seed by each method, of a checkpoint's files
+    drawn: Kept[Drawn] = Kept(KEPT_BYTES)  # the same seed, by a checkpoint's files and a method
 
-    def benchmark(name):
+    def points(name):
+        """(label, `Case.key`) of the benchmark's methods that can be drawn here."""
+        known = benchmarks.fids(benchmarks.results_or_reason(service.find(name))[0])
+        there = service.contenders(name) if known else ()
+        return [(race.label(c, name), c.key) for c in there if (c.model, c.method, c.passes) in known]
+
+    def benchmark(name, point):
+        """Goals, chart, tables, the command lines that measure these, and the methods whose images can be seen."""
+        nothing = "", "", "", gr.Dropdown([], value=None, visible=False)
         if not name:
-            return widgets.alert(NO_CHECKPOINT, "info"), "", ""
+            return widgets.alert(NO_CHECKPOINT, "info"), *nothing
         try:
             found = service.find(name)
-            return bench_page(*benchmarks.results_or_reason(found), benchmarks.longer_benchmarks(found))
+            (results, reason), longer = benchmarks.results_or_reason(found), benchmarks.longer_benchmarks(found)
+            every = [] if results is None else [*longer, results]
+            code = "\n".join(benchmarks.bench_command(found, one) for one in every)
+            offered = points(name)
+            kept = point if point in dict(map(reversed, offered)) else None
+            methods = gr.Dropdown(offered, value=kept, visible=bool(offered))
+            return *bench_page(results, reason, longer), code, methods
         except Exception as error:
-            return widgets.alert(friendly(error)), "", ""
+            return widgets.alert(friendly(error)), *nothing
 
     def refresh(name):
         """The checkpoints there are now; first of all one that is measured, or that has a twin."""
@@ -160,22 +184,42 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             friendly(error)  # into the log, if it is not foreseen; the race says it
         yield from run(name, chosen, n, seed)
 
+    def draw(name, methods):
+        """What each method makes of the seed, by its `Case.key`; computed once."""
+        found = service.find(name)
+        kept = {key: drawn.get((found.folder, found.stamp, key)) for key in methods}
+        if missing := [key for key, one in kept.items() if one is None]:
+            known = benchmarks.fids(benchmarks.results_or_reason(found)[0])
+            *_, last = service.race(name, missing, SHOWN_OF_EACH, 0)
+            for lane in last.lanes:
+                kept[lane.case.key] = one = Drawn.of(lane, known)
+                drawn.put((found.folder, found.stamp, lane.case.key), one, one.picture.nbytes)
+        return kept.values()
+
     def by_each(name):
-        """The same seed by each usual method, beside its figures in the benchmark; computed once."""
+        """The same seed by each usual method, beside its figures in the benchmark."""
         if not name:
             return ""
         try:
-            found = service.find(name)
-            if (made := drawn.get((found.folder, found.stamp))) is None:
-                known = benchmarks.fids(benchmarks.results_or_reason(found)[0])
-                usual = race.lineup(service.contenders(name), name).chosen
-                *_, last = service.race(name, usual, SHOWN_OF_EACH, 0)
-                made = each_method(last, known)
-                drawn.put((found.folder, found.stamp), made, len(made))
-            return made
+            usual = race.lineup(service.contenders(name), name).chosen
+            return render("titled", title="The same seed by each", parts=[strips(draw(name, usual))])
         except Exception as error:
             friendly(error)  # into the log, if it is not foreseen; goals and table say it
             return ""
+
+    def at_point(name, point):
+        """The images of a method in the plot, of that seed, too."""
+        try:
+            return strips(draw(name, [point])) if name and point else ""
+        except Exception as error:
+            return widgets.alert(friendly(error))
+
+    def pick(name, event: gr.EventData):
+        """The method whose point was chosen."""
+        if event.key in [key for _, key in points(name)]:
+            return event.key
+        widgets.warn("This method cannot draw here now: its model is not loaded.")
+        return gr.skip()
 
     def as_commands(name, chosen, n, seed):
         """The command lines that draw what the race has drawn."""
@@ -222,11 +266,20 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     same_seed = gr.HTML(apply_default_css=False, elem_id="each-method")
                     reached = gr.HTML(apply_default_css=False, elem_id="goals")
                     plot = widgets.chart(elem_id="pareto")
+                    point = gr.Dropdown(
+                        [],
+                        label="Images by",
+                        info="or choose a point in the plot; of the same seed as those above",
+                        visible=False,
+                        elem_id="point",
+                    )
+                    images = gr.HTML(apply_default_css=False, elem_id="point-images")
                 with gr.Column(scale=5, min_width=300):
                     widgets.heading("The paper's tables")
                     gr.Markdown(PAPER, elem_classes="pv-intro")
                     gr.HTML(paper_tables(), apply_default_css=False, elem_id="paper-tables")
             table = gr.HTML(apply_default_css=False, elem_id="compare-table")
+            bench_code = widgets.code("bench-code")
         with gr.Tab("Race", id="compare-race") as race_tab:
             gr.Markdown(FAIR, elem_classes="pv-intro")
             with gr.Row(elem_id="race-settings"):
@@ -299,16 +352,20 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     share.click(None, None, None, js="() => { document.querySelector('.pv-copy').click(); }", queue=False, **quiet)
     linked = {"checkpoint": name, "methods": chosen, "images": n, "seed": seed, "pixels": source}
     linked |= {"brightness": brightness, "floor": floor, "given": given, "fresh": fresh, "error": head_error}
-    linked |= {"tolerance": tolerance}
+    linked |= {"tolerance": tolerance, "point": point}
     there = {
         "checkpoint": lambda _: benchmarks.comparable(service)[0],
         "methods": lambda now: [case.key for case in service.contenders(now["checkpoint"])],
+        "point": lambda now: [key for _, key in points(now["checkpoint"])],
     }
     ready = links.bring_back(tab.select(refresh, name, name, **quiet), tab, linked, there)
     for event in (ready, name.input(lambda: None, None, None, queue=False, **quiet)):
-        figures = event.then(benchmark, name, [reached, plot, table], **quiet)
+        figures = event.then(benchmark, [name, point], [reached, plot, table, bench_code, point], **quiet)
         figures.then(lineup, [name, chosen], [chosen, message], **quiet)
         event.then(by_each, name, same_seed, show_progress_on=same_seed, **quiet, **LONG_LANE)
+    plot.select(pick, name, point, queue=False, **quiet)
+    latest = {"trigger_mode": "always_last", "show_progress": "minimal", "api_visibility": "private"}
+    point.change(at_point, [name, point], images, **latest, **LONG_LANE)
     gr.on([add.click, folder.submit], load_peer, [folder, name, chosen], [chosen, said], **SHORT_LANE, **quiet)
 
     settings = [source, brightness, floor, given, fresh, head_error, tolerance]
