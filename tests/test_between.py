@@ -90,6 +90,13 @@ def test_the_image_follows_the_hand_and_the_keys(folder):
         page.mouse.up()
         page.wait_for_function("(old) => document.querySelector('.pv-between figure img').src !== old", arg=first)
         assert handle.get_attribute("aria-label").startswith("0 % of image 1, 100 % of image 2")
+        name = "One run: 0 % of image 1, 100 % of image 2, 0 % of image 3"
+        page.get_by_alt_text(name).wait_for()  # the answer to the hand's last place
+        page.get_by_role("button", name="Image between the three: look closer").click()
+        page.get_by_role("heading", name=f"{name} (1 of 4)").wait_for()
+        page.get_by_role("button", name="Next", exact=True).click()
+        page.get_by_role("heading", name="Image 1 (2 of 4)").wait_for()
+        page.keyboard.press("Escape")
         handle.press("ArrowRight")
         assert not handle.get_attribute("aria-label").startswith("0 % of image 1, 100 % of image 2")
         page.locator("#sheet .pv-samples button").nth(7).click()

@@ -1,4 +1,5 @@
 // Three samples as the corners of a triangle; the image of the place between them follows the hand.
+import { look } from "./look.js";
 import { follow, node } from "./page.js";
 
 const CORNERS = [[0.5, 0.14], [0.12, 0.84], [0.88, 0.84]]; // as the template draws them, of the pad's width and height
@@ -90,6 +91,10 @@ export function mount({ element, props, server, watch }) {
     drag(event);
   });
   pad.addEventListener("pointermove", (event) => { if (pad.hasPointerCapture(event.pointerId)) drag(event); });
+  element.querySelector(".pv-zoom").addEventListener("click", () => {
+    const shown = [image, ...corners].filter((picture) => picture.src);
+    if (shown.length) look(shown.map((picture) => ({ name: picture.alt, source: picture.src })));
+  });
   handle.addEventListener("keydown", (event) => {
     if (!KEYS[event.key]) return;
     event.preventDefault();
