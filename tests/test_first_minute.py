@@ -222,7 +222,7 @@ def test_less_motion_means_no_opening_and_more_is_kept_in_the_link(page, url):
 
 def test_a_term_is_explained_by_mouse_touch_and_keyboard_in_the_visitors_language(page, url):
     visit(page, url + "#tab=forward&view=all&lang=es")
-    term, note = page.locator("#instrument .pv-term", has_text="Terminal gap").first, page.locator(".pv-gloss")
+    term, note = page.locator("#instrument .pv-term", has_text="Brecha final").first, page.locator(".pv-gloss")
     term.hover()
     expect(note).to_have_text(languages()["es"]["glossary"]["terminal gap"])
     page.mouse.move(0, 0)
@@ -233,7 +233,7 @@ def test_a_term_is_explained_by_mouse_touch_and_keyboard_in_the_visitors_languag
     expect(note).to_be_hidden()
     term.click()
     expect(note).to_be_visible()
-    page.get_by_role("tab", name="Generate", exact=True).click()
+    page.get_by_role("tab", name="Generar", exact=True).click()
     expect(page.locator(".pv-term").filter(visible=True).first).to_be_visible()
 
 

@@ -107,7 +107,6 @@ def plan() -> dict[str, Any]:
             }
             for exercise in EXERCISES
         ],
-        "languages": languages(),
     }
 
 

@@ -94,11 +94,12 @@ def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) 
     jobs = jobs or TrainingJobs(service)
     with _Blocks(title="PixelViz", analytics_enabled=False, delete_cache=CACHE_SWEEP) as demo:
         register_api(service, jobs)  # first, so that no event of the screen takes an endpoint's name
-        header.build([title.lower() for title, _ in TABS], service)
+        head = header.build([title.lower() for title, _ in TABS], service)
         with gr.Tabs(overflow_behavior="wrap"):
             for title, build in TABS:
                 with gr.Tab(title, id=title.lower()) as tab:
                     build(demo, tab, service, jobs)
+        header.speak(demo, head)
     for event in demo.fns.values():
         if event.fn and event.concurrency_id in AT_ONCE:  # the handlers that run networks, and no others
             event.fn = on_gpu(event.fn)

@@ -25,10 +25,6 @@ EXTRA_NAMES = {
     "json": "Settings, JSON",
 }
 
-INTRO = """The figures in the layouts of the paper's, the film, the curves and the settings of what the instrument shows
-now, as one zip; of our schedules always the paper's, which its figures are of. Figures 3 to 12 use the checkpoint that
-fits best, and say which. All of it takes a minute or so."""
-
 
 def bar(progress: Progress) -> str:
     """How far the zip is, as HTML."""
@@ -64,7 +60,7 @@ def build(demo: gr.Blocks, service: Service) -> None:
             yield widgets.alert(friendly(error)), ready, gr.skip()
 
     with gr.Accordion("Take it with you", open=False, elem_id="export"):
-        gr.Markdown(INTRO, elem_classes="pv-intro")
+        widgets.about("export")
         with gr.Row():
             figures = gr.CheckboxGroup(
                 [(f"Fig. {key}: {figure.title}", key) for key, figure in FIGURES.items()],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererProtocol
 from markdown_it.token import Token
 from markupsafe import Markup, escape
+
+from pixelviz.lesson.pages import FIRST_LANGUAGE, languages
 
 FOLDERS = [Path(__file__).with_name(name) for name in ("templates", "static")]  # a template may include a style sheet
 
@@ -30,12 +32,30 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["typeset"] = typeset
+    made.globals |= {"word": word, "said": said}
     return made
 
 
 def render(name: str, **values: Any) -> Markup:
     """The template of this name, filled in. Values are text and are escaped, unless they come from here themselves."""
     return Markup(_environment().get_template(f"{name}.html").render(values))
+
+
+def _english(key: str) -> str:
+    return reduce(lambda texts, part: texts[part], key.split("."), languages()[FIRST_LANGUAGE])
+
+
+def word(key: str, tag: str = "span", **attributes: str) -> Markup:
+    """An element with a text of the page in English, which static/language.js changes to the visitor's language.
+
+    key: of the texts, as page.skip. Raises KeyError.
+    """
+    return render("word", key=key, tag=tag, text=_english(key), attributes=attributes)
+
+
+def said(**keys: str) -> Markup:
+    """The same for attributes: keys of the texts for label (aria-label) and title."""
+    return render("said", texts={name: (key, _english(key)) for name, key in keys.items()})
 
 
 def joined(*parts: str) -> Markup:

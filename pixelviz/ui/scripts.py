@@ -1,8 +1,9 @@
-"""The page's scripts: ES modules in static/, and Plotly's; a browser loads each once and keeps it until one changes."""
+"""The page's scripts: ES modules in static/, Plotly's, and the words; a browser loads each once, until one changes."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from functools import cache
 from importlib.metadata import version
@@ -15,19 +16,27 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from pixelviz.lesson.pages import languages
+
 STATIC = Path(__file__).with_name("static")
 KEEP = "public, max-age=31536000, immutable"
 
-# Imports a module from where this page came from (a Space, a share link, a path behind a proxy), and mounts it.
-_MOUNT = r"""const root = new URL(window.gradio_config?.root || "/", location.href).pathname.replace(/\/$/, "");
-import(location.origin + root + "%s").then((module) => module.mount({ element, props, trigger, watch,
-  server: typeof server === "undefined" ? {} : server }));"""
+# Imports a module from where this page came from (a Space, a share link, a path behind a proxy), and mounts it as soon
+# as the words are there.
+_MOUNT = r"""const root = new URL(window.gradio_config?.root || "/", location.href).pathname.replace(/\/$/, "") + "%s/";
+const got = (name) => import(location.origin + root + name);
+Promise.all([got("%s"), got("language.js").then((language) => language.load())]).then(([module]) =>
+  module.mount({ element, props, trigger, watch, server: typeof server === "undefined" ? {} : server }));"""
+
+
+def _words() -> bytes:
+    return json.dumps(languages(), ensure_ascii=False).encode()
 
 
 @cache
 def address() -> str:
     """Where the modules are, below the app's root: another path as soon as one of them changes."""
-    found = hashlib.sha256(version("plotly").encode())
+    found = hashlib.sha256(version("plotly").encode() + _words())
     for path in sorted(STATIC.rglob("*.js")):
         found.update(path.read_bytes())
     return f"/pixelviz/{found.hexdigest()[:12]}"
@@ -37,7 +46,7 @@ def mounting(module: str) -> str:
     """A component's `js_on_load`: mounts a module of static/ on it, as static/page.js says."""
     if not (STATIC / module).is_file():
         raise FileNotFoundError(f"there is no script {module}")
-    return _MOUNT % f"{address()}/{module}"
+    return _MOUNT % (address(), module)
 
 
 class _Kept(StaticFiles):
@@ -59,6 +68,15 @@ def _plotly(request: Request) -> FileResponse:
     return FileResponse(path, media_type="text/javascript", headers={"Cache-Control": KEEP})
 
 
+def _languages(request: Request) -> Response:
+    """All words of the page, by language; static/language.js asks for them."""
+    return Response(_words(), media_type="application/json", headers={"Cache-Control": KEEP})
+
+
 def routes() -> list[BaseRoute]:
     """Serve the scripts; they go to FastAPI beside Gradio's own routes."""
-    return [Route(f"{address()}/plotly.min.js", _plotly), Mount(address(), _Kept(directory=STATIC))]
+    made = {"plotly.min.js": _plotly, "languages.json": _languages}
+    return [
+        *(Route(f"{address()}/{name}", answer) for name, answer in made.items()),
+        Mount(address(), _Kept(directory=STATIC)),
+    ]

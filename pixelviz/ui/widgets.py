@@ -14,6 +14,7 @@ from pixelviz.config import PAPER_FLOOR
 from pixelviz.data import pictures
 from pixelviz.data.images import EXAMPLES, fit_square
 from pixelviz.data.picture_store import PICTURES
+from pixelviz.lesson.pages import FIRST_LANGUAGE, languages
 from pixelviz.process.formulas import LONGEST, PAPERS
 from pixelviz.process.schedules import RANGES, SCHEDULES, by_pixel
 from pixelviz.process.theory import LEAST_GAMMA_FOR_FLOOR
@@ -76,7 +77,7 @@ def instrument(*, elem_id: str, upload_id: str | None = None) -> gr.HTML:
     which wants a value that carries the same request. Scripts find it as `pvInstrument` of the node `.pv-instrument`.
     """
     return component(
-        render("instrument", ranges=RANGES.choices()),
+        render("instrument", ranges={name: row.title for name, row in RANGES.items()}),
         "instrument/instrument.js",
         elem_id=elem_id,
         upload_id=upload_id,
@@ -120,6 +121,12 @@ def triangle(ask: Callable[..., Any]) -> gr.HTML:
     Latest wins: while an answer is under way, only the hand's last place waits.
     """
     return component(render("between"), "between.js", server_functions=[ask], elem_id="between")
+
+
+def about(key: str, **settings: Any) -> gr.Markdown:
+    """A paragraph that says what something is for: `about` in the words' files, by its key."""
+    text = languages()[FIRST_LANGUAGE]["about"][key]
+    return gr.Markdown(text, elem_classes="pv-intro", latex_delimiters=LATEX, **settings)
 
 
 def heading(title: str) -> gr.HTML:

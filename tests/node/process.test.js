@@ -4,9 +4,11 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import { take } from "../../pixelviz/ui/static/language.js";
 import { readFormula, readRate } from "../../pixelviz/ui/static/instrument/formula.js";
 import * as P from "../../pixelviz/ui/static/instrument/process.js";
 
+take({ en: JSON.parse(readFileSync("pixelviz/lesson/words/en.json", "utf8")) });
 const said = (run) => { try { run(); return null; } catch (error) { return error.message; } };
 const own = (text, T, gamma) => P.oursBy("formula", T, gamma, readRate(text, gamma));
 const mathematics = {

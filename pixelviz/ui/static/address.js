@@ -1,5 +1,6 @@
 // The state of the view in the address, after the #: written as it changes, read at the start and when it is edited.
 // When it is read, "pv:address" goes to the document with what now() gives as its detail.
+import { fill, languages, plain, speak, spoken, words } from "./language.js";
 import { present } from "./presenter.js";
 import { watch } from "./server.js";
 
@@ -40,11 +41,11 @@ const KEYS = {
   tab: (to, text) => { to.tab = among(props.tabs, text); },
   step: (to, text, problems) => {
     to.step = Math.min(props.steps, Math.max(1, Math.round(finite(text))));
-    if (to.step !== Number(text)) problems.push(`The lesson has no step ${text}; this is step ${to.step}.`);
+    if (to.step !== Number(text)) problems.push(fill(words().page.link_step, { asked: text, step: to.step }));
   },
   route: (to, text) => { to.route = among(props.routes, text); },
   poll: (to, text) => { to.poll = text; }, // a class to join; it does not stay in the address
-  lang: (to, text) => { to.lang = among(Object.keys(props.languages), text); },
+  lang: (to, text) => { to.lang = among(languages().map(([code]) => code), text); },
   scene: (to, text) => { to.scene = Math.max(1, Math.round(finite(text))); },
   view: (to, text) => { to.settings.basic = among(["basic", "all"], text) === "basic"; },
   presenter: (to, text) => { to.presenter = among(["0", "1"], text) === "1"; },
@@ -62,7 +63,7 @@ function read(hash) {
   for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
     const [tab, control] = key.split(".");
     if (control && props.tabs.includes(tab) && !own[tab]) { (found.controls[tab] ??= {})[control] = text; continue; } // Python's to read
-    try { KEYS[key](found, text, problems); } catch { problems.push(`“${key}=${text}” was not understood and is ignored.`); }
+    try { KEYS[key](found, text, problems); } catch { problems.push(fill(words().page.link_unread, { part: `${key}=${text}` })); }
   }
   // Who follows a link to settings is to see them all; that it shows the basic view, it says.
   if (Object.keys(found.settings).length) found.settings.basic ??= false;
@@ -82,10 +83,10 @@ export function hash({ tab, step = null, lang = null, route = null, poll = null,
   const out = [["tab", tab]];
   if (tab === "lesson") {
     if (step !== null) out.push(["step", step]);
-    if (lang) out.push(["lang", lang]);
     if (route && route !== props.routes[0]) out.push(["route", route]);
     if (poll) out.push(["poll", poll]);
   }
+  if (lang) out.push(["lang", lang]);
   for (const [name, values] of Object.entries(controls)) for (const [key, text] of Object.entries(values)) if (text !== null) out.push([`${name}.${key}`, text]);
   if (settings.example) out.push(["image", settings.example]);
   for (const key of numbers) if (settings[key] !== undefined) out.push([key, short(settings[key])]);
@@ -174,9 +175,9 @@ async function fit(instrument, asked) {
   await instrument.set(asked);
   const got = instrument.state();
   const same = (a, b) => (typeof a === "number" ? Math.abs(a - b) <= 1e-5 * Math.max(1, Math.abs(a)) : JSON.stringify(a) === JSON.stringify(b));
-  const text = (value) => (Array.isArray(value) ? pairs(Array.isArray(value[0]) ? value : [value]) || "none" : value);
+  const text = (value) => (Array.isArray(value) ? pairs(Array.isArray(value[0]) ? value : [value]) || words().page.none : value);
   return Object.keys(asked).filter((key) => !same(asked[key], got[key]))
-    .map((key) => `${key} = ${text(asked[key])} does not fit; it became ${text(got[key])}.`);
+    .map((key) => fill(words().page.link_unfit, { key, asked: text(asked[key]), got: text(got[key]) }));
 }
 
 async function apply(asked) {
@@ -184,12 +185,13 @@ async function apply(asked) {
   written = asked;
   // A write that waited may have come between the edit and the word of it.
   if (location.hash !== asked) history.replaceState(history.state, "", asked);
+  speak(new URLSearchParams(asked.slice(1)).get("lang") ?? spoken());
   const { found, problems } = read(asked);
   say(problems);
   const given = Object.keys(found.settings).length > 0;
   Object.assign(arrived, found.controls);
   if (found.controls[here.tab] && opened.has(here.tab) && (found.tab ?? here.tab) === here.tab) location.reload(); // it asks when it opens
-  Object.assign(here, found, { controls: { ...here.controls, ...found.controls }, tab: found.tab || here.tab, step: found.step ?? here.step, lang: found.lang || here.lang, route: found.route || here.route });
+  Object.assign(here, found, { controls: { ...here.controls, ...found.controls }, tab: found.tab || here.tab, step: found.step ?? here.step, lang: found.lang ?? here.lang, route: found.route || here.route });
   here.linked = here.tab === "lesson" && given ? found.settings : null;
   if (!found.presenter) present(false);
   openTab(here.tab);
@@ -201,7 +203,7 @@ async function apply(asked) {
 }
 
 /**
- * What is on the screen: { tab, step, lang, presenter, settings, linked }.
+ * What is on the screen: { tab, step, presenter, settings, linked }.
  * @returns {Record<string, any>}
  */
 export const now = () => ({ ...here, settings: { ...here.settings } });
@@ -234,23 +236,25 @@ export function link() {
 
 async function copy() {
   const text = link();
-  const uploaded = here.settings.example === null || here.controls[here.tab]?.picture === null ? ["Your uploaded picture is not in the link: whoever opens it sees an example."] : [];
-  try { await navigator.clipboard.writeText(text); say(["Link copied.", ...uploaded]); }
-  catch { say([`The browser does not allow copying; take the link from the address line: ${text}`, ...uploaded]); }
+  const uploaded = here.settings.example === null || here.controls[here.tab]?.picture === null ? [words().page.link_upload] : [];
+  try { await navigator.clipboard.writeText(text); say([words().page.link_copied, ...uploaded]); }
+  catch { say([fill(words().page.link_by_hand, { link: text }), ...uploaded]); }
 }
 
 /**
  * Takes the header's button and line for messages, and follows the page.
  * @param {HTMLElement} header
- * @param {Record<string, any>} given tabs [id], examples [id], steps (of the lesson, with its result), routes, languages
+ * @param {Record<string, any>} given tabs [id], examples [id], steps (of the lesson, with its result), routes
  */
 export function start(header, given) {
   note = header.querySelector(".pv-address-note");
   props = given;
   here.tab = props.tabs[0];
+  here.lang = plain() ? null : spoken();
   numbers = Object.keys(props.view).filter((key) => typeof props.view[key].default === "number");
   for (const key of numbers) KEYS[key] = (to, text) => { to.settings[key] = finite(text); };
   header.querySelector(".pv-copy").addEventListener("click", copy);
+  document.addEventListener("pv:language", () => { here.lang = spoken(); later(); });
   document.addEventListener("pv:state", followInstrument);
   document.addEventListener("pv:controls", followControls);
   document.addEventListener("pv:arrived", giveControls);

@@ -9,5 +9,5 @@ interface Element {
 interface Document {
   getElementById(id: string): any;
   readonly activeElement: any;
-  addEventListener(type: "pv:ready" | "pv:state" | "pv:address" | "pv:controls" | "pv:arrived", act: (event: any) => void, options?: object): void;
+  addEventListener(type: "pv:ready" | "pv:state" | "pv:address" | "pv:controls" | "pv:arrived" | "pv:labels", act: (event: any) => void, options?: object): void;
 }

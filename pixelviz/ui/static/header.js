@@ -1,5 +1,6 @@
 // The head of the page: light and dark, presenter mode, and the address; and what keyboards need of the whole page.
 import * as address from "./address.js";
+import { choose, plain, spoken } from "./language.js";
 import * as closer from "./look.js";
 import * as numbers from "./numbers.js";
 import { follow } from "./page.js";
@@ -48,14 +49,18 @@ export function mount({ element, props, trigger, watch }) {
   closer.start();
   rove();
   keepFocus();
-  const words = () => props.languages[address.now().lang] ?? Object.values(props.languages)[0];
   presenter.start(element, {
-    words, ask: (scene) => trigger("input", { scene }), home: address.home,
+    ask: (scene) => trigger("input", { scene }), home: address.home,
     changed: (on, scene) => address.update({ presenter: on, scene }),
   });
   follow({ props, watch }, (found) => { if (found) presenter.answered(found); });
-  const plain = location.hash.length < 2; // nobody asked for anything on the page
+  const bare = location.hash.length < 2; // nobody asked for anything on the page
   address.start(element, props);
-  if (plain) presenter.opening();
-  terms.start(Object.values(props.languages)[0].glossary, (term) => words().glossary[term]);
+  if (bare) presenter.opening();
+  terms.start();
+  const language = element.querySelector(".pv-language");
+  language.addEventListener("change", () => choose(language.value));
+  const labels = () => { language.value = spoken(); trigger("select"); }; // of Gradio's own components
+  document.addEventListener("pv:language", labels);
+  if (!plain()) labels();
 }

@@ -4,6 +4,7 @@
 // The card asks and judges, the stage shows, the rest says why: on a phone in this order, else the stage is beside them.
 import * as address from "./address.js";
 import { bits, ddpmTable, logBar, snr } from "./instrument/process.js";
+import { choose, fill, languages, spoken, words } from "./language.js";
 import { decimal, follow, node, typeset } from "./page.js";
 import { chart, markup } from "./plot_widget.js";
 import { classroom } from "./poll.js";
@@ -25,18 +26,16 @@ const COLUMNS = {
 
 /** @param {import("./page.js").Component} component */
 export function mount({ element, props, trigger, watch, server }) {
-  const { steps, exercises, languages, routes } = props.plan;
+  const { steps, exercises, routes } = props.plan;
   const END = steps.length; // the closing page comes after the last step
 
   const remembered = () => { try { return JSON.parse(sessionStorage.getItem(STORE) || "{}"); } catch { return {}; } };
   let choices = remembered(); // step's key to the option committed to
   let outcomes = {}; // step's key to { outcome } or { error }
   let answers = null; // the teacher's
-  let at = 0, language = "en", route = Object.keys(routes)[0], page = null, waiting = null, requests = 0, held = null, sweep = null, shown = null;
+  let at = 0, route = Object.keys(routes)[0], page = null, waiting = null, requests = 0, held = null, sweep = null, shown = null;
 
   const find = (id) => document.getElementById(id);
-  const fill = (text, numbers) => text.replace(/\{(\w+)\}/g, (whole, key) => (key in numbers ? numbers[key] : whole));
-  const words = () => languages[language];
   const ui = (key, numbers = {}) => fill(words().ui[key], numbers);
   // An element with typeset text and children.
   const make = (name, attributes, text, ...children) => {
@@ -56,12 +55,12 @@ export function mount({ element, props, trigger, watch, server }) {
   const minutes = (of) => steps.filter((step) => routes[of].includes(step.key)).reduce((sum, step) => sum + step.minutes, 0);
   const beside = (way) => (way > 0 ? places().find((k) => k > at) ?? END : places().findLast((k) => k < at) ?? at);
   const poll = classroom({
-    server, words: () => words(), language: () => language, step: () => steps[Math.min(at, END - 1)],
+    server, step: () => steps[Math.min(at, END - 1)],
     text: (step) => ({ question: fill(words().steps[step.key].question, step.given), option: (key) => fill(words().steps[step.key].options[key], step.given) }),
     answer: (step) => outcomes[step.key]?.outcome?.answer ?? null,
     ask: (step) => { if (!outcomes[step.key]) ask(step); },
     go: (way) => { const to = beside(way); if (to < END) go(to, false); },
-    link: (code) => `${location.href.split("#")[0]}${address.hash({ tab: "lesson", step: 1, lang: language, route, poll: code })}`,
+    link: (code) => `${location.href.split("#")[0]}${address.hash({ tab: "lesson", step: 1, lang: spoken(), route, poll: code })}`,
     changed: () => { if (at === END) return render(); enter(); if (stacked() && answered(steps[at])) show(); },
   });
   const right = (step) => outcomes[step.key]?.outcome?.answer === choices[step.key];
@@ -153,14 +152,14 @@ export function mount({ element, props, trigger, watch, server }) {
     const select = node("select", { "aria-label": ui(name) });
     for (const [key, text] of options) {
       const option = node("option", { value: key }, text);
-      if (key in languages) option.lang = key;
+      if (name === "choose_language") option.lang = key;
       option.selected = key === chosen;
       select.append(option);
     }
     select.addEventListener("change", () => act(select.value));
     return select;
   }
-  const languageChooser = () => chooser("choose_language", Object.entries(languages).map(([code, texts]) => [code, texts.language]), language, speak);
+  const languageChooser = () => chooser("choose_language", languages(), spoken(), speak);
   const routeChooser = () => chooser("route", Object.keys(routes).map((key) => [key, ui(`route_${key}`, { n: routes[key].length, minutes: minutes(key) })]), route, take);
 
   function question(step, text) {
@@ -264,7 +263,7 @@ export function mount({ element, props, trigger, watch, server }) {
     find("lesson-choices").replaceChildren(poll.head(), routeChooser(), languageChooser());
     find("lesson-asleep").textContent = ui("hidden");
     find("lesson-intro").textContent = words().intro;
-    for (const part of [element.querySelector(".pv-lesson"), rest(), find("lesson-choices"), find("lesson-asleep"), find("lesson-intro")]) part.lang = language;
+    for (const part of [element.querySelector(".pv-lesson"), rest(), find("lesson-choices"), find("lesson-asleep"), find("lesson-intro")]) part.lang = spoken();
     const it = instrument();
     if (it?.ready) live(it.state());
   }
@@ -274,7 +273,7 @@ export function mount({ element, props, trigger, watch, server }) {
   function result(step) {
     const host = find("lesson-stage"), outcome = answered(step) && outcomes[step.key].outcome;
     host.replaceChildren();
-    host.lang = language;
+    host.lang = spoken();
     if (!outcome) return;
     const text = words().steps[step.key];
     if (outcome.pictures.length) {
@@ -351,7 +350,7 @@ export function mount({ element, props, trigger, watch, server }) {
 
   function paper() {
     const host = find("lesson-page"), teacher = page === "teacher", text = words()[teacher ? "teacher_page" : "exercises_page"];
-    host.lang = language;
+    host.lang = spoken();
     const bar = make("div", { class: "pv-lesson-bar" }, "",
       button(ui("close"), () => open(null)), button(ui("print"), () => window.print()), languageChooser());
     host.replaceChildren(bar, make("h2", { tabindex: "-1" }, text.title),
@@ -376,7 +375,7 @@ export function mount({ element, props, trigger, watch, server }) {
   function go(next, focus = true) {
     at = Math.max(0, Math.min(END, next));
     if (at < END && !places().includes(at)) at = places().find((k) => k > at) ?? END;
-    address.update({ step: at + 1, lang: language, route });
+    address.update({ step: at + 1, route });
     enter();
     if (!focus) return;
     element.querySelector("h2").focus({ preventScroll: true });
@@ -411,13 +410,15 @@ export function mount({ element, props, trigger, watch, server }) {
     find("lesson-choices").querySelector("select")?.focus();
   }
   function speak(code) {
-    language = code;
-    address.update({ lang: code });
-    render();
+    choose(code);
     find("lesson-choices").querySelector("select:last-of-type")?.focus();
+  }
+  document.addEventListener("pv:language", () => {
+    if (!begun) return;
+    render();
     if (at < END) result(steps[at]);
     if (page) paper();
-  }
+  });
 
   follow({ props, watch }, (value) => {
     if (!value) return;
@@ -439,9 +440,8 @@ export function mount({ element, props, trigger, watch, server }) {
   let begun = false;
   const there = () => find("lesson-stage") && find("lesson-page") && find("lesson-rest") && find("lesson-choices");
   /** @param {Record<string, any>} view */
-  function restore({ step, lang, route: way, linked, poll: code }) {
+  function restore({ step, route: way, linked, poll: code }) {
     begun = true;
-    if (lang) language = lang;
     if (way) route = way;
     held = linked;
     address.update({ linked: null, poll: null });

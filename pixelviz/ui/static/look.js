@@ -1,4 +1,5 @@
 // Any pictures of a result, looked at closely and saved: one dialog, in which the scale that is seen is that which is saved.
+import { fill, words } from "./language.js";
 import { node, over } from "./page.js";
 import { zip } from "./zip.js";
 
@@ -36,14 +37,14 @@ function save(name, pieces, type) {
  * @param {number} at which is seen first
  */
 export function look(pictures, at = 0) {
-  const dialog = node("dialog", { class: "pv-look", "aria-label": "Look closer" });
-  const title = node("h2"), stage = node("div", { class: "pv-look-stage", tabindex: 0, role: "group", "aria-label": "Picture" }), said = node("p", { role: "status" });
+  const texts = words().page, dialog = node("dialog", { class: "pv-look", "aria-label": texts.closer });
+  const title = node("h2"), stage = node("div", { class: "pv-look-stage", tabindex: 0, role: "group", "aria-label": texts.picture }), said = node("p", { role: "status" });
   const button = (text, act) => {
     const made = node("button", { type: "button" }, text);
     made.addEventListener("click", act);
     return made;
   };
-  const sized = node("label", {}, "Scale "), scale = node("select");
+  const sized = node("label", {}, `${texts.scale} `), scale = node("select");
   for (const k of SCALES) scale.append(node("option", { value: k }, `×${k}`));
   sized.append(scale);
   const size = () => Number(scale.value);
@@ -53,25 +54,25 @@ export function look(pictures, at = 0) {
     const canvas = await drawn(pictures[at], size());
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", pictures[at].name);
-    title.textContent = pictures.length > 1 ? `${pictures[at].name} (${at + 1} of ${pictures.length})` : pictures[at].name;
+    title.textContent = pictures.length > 1 ? fill(texts.picture_of, { name: pictures[at].name, k: at + 1, n: pictures.length }) : pictures[at].name;
     stage.replaceChildren(canvas);
   }
   const one = async () => {
     save(`${fileName(pictures[at].name)}.png`, [await png(await drawn(pictures[at], size()))], "image/png");
-    said.textContent = "Saved as PNG.";
+    said.textContent = texts.saved;
   };
   const all = async () => {
     const digits = String(pictures.length).length;
     const files = await Promise.all(pictures.map(async (picture, k) => /** @type {[string, Uint8Array]} */ (
       [`${String(k + 1).padStart(digits, "0")}-${fileName(picture.name)}.png`, await png(await drawn(picture, size()))])));
     save("pixelviz.zip", zip(files), "application/zip");
-    said.textContent = `${files.length} pictures saved as a zip.`;
+    said.textContent = fill(texts.saved_all, { n: files.length });
   };
 
   const head = node("header"), foot = node("footer"), several = pictures.length > 1;
-  head.append(title, button("Close", () => dialog.close()));
-  foot.append(...(several ? [button("Previous", () => show(at - 1)), button("Next", () => show(at + 1))] : []),
-    sized, button("Save PNG", one), ...(several ? [button(`Save all ${pictures.length} (zip)`, all)] : []), said);
+  head.append(title, button(texts.close, () => dialog.close()));
+  foot.append(...(several ? [button(texts.previous, () => show(at - 1)), button(texts.next, () => show(at + 1))] : []),
+    sized, button(texts.save, one), ...(several ? [button(fill(texts.save_all, { n: pictures.length }), all)] : []), said);
   dialog.append(head, stage, foot);
   scale.addEventListener("change", () => show());
   dialog.addEventListener("keydown", (event) => {

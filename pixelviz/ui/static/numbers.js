@@ -1,5 +1,6 @@
 // Number fields that take what people write: 0,1 and 12,5 and ,2 as well as 0.1. A browser's own number field drops a
 // comma, or what follows it, without a word; so the fields are text to it, and numbers to Gradio's code.
+import { fill, words } from "./language.js";
 import { node, over } from "./page.js";
 
 const PLAIN = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
@@ -48,11 +49,11 @@ const limit = (field, name, otherwise) => (field.hasAttribute(name) && field.get
 function take(field) {
   const text = field.value.trim(), before = field.dataset.before ?? "";
   if (text === before) return;
-  const low = limit(field, "min", -Infinity), high = limit(field, "max", Infinity), found = readings(text);
+  const low = limit(field, "min", -Infinity), high = limit(field, "max", Infinity), found = readings(text), texts = words().page;
   const fits = found.filter((value) => value >= low && value <= high);
   if (!found.length) {
     field.value = before;
-    say(field, text ? `“${text}” is not a number; it stays ${before}.` : `A number is needed here; it stays ${before}.`);
+    say(field, fill(text ? texts.not_a_number : texts.number_needed, { text, before }));
   } else if (fits.length > 1) {
     field.value = before;
     const choices = fits.map((value) => {
@@ -60,14 +61,14 @@ function take(field) {
       choice.addEventListener("click", () => { note.hidden = true; put(field, value); field.focus(); });
       return choice;
     });
-    say(field, `“${text}” is`, ...choices);
+    say(field, fill(texts.number_either, { text }), ...choices);
     setTimeout(() => choices[0].focus());
   } else {
     const asked = fits[0] ?? found[0], inside = Math.max(low, Math.min(high, asked)), value = Number(field.step) === 1 ? Math.round(inside) : inside;
     put(field, value);
-    if (asked < low) say(field, `${asked} is below the least value here: ${value} is taken.`);
-    else if (asked > high) say(field, `${asked} is above the greatest value here: ${value} is taken.`);
-    else if (value !== asked) say(field, `Only whole numbers: ${value} is taken.`);
+    if (asked < low) say(field, fill(texts.number_low, { asked, value }));
+    else if (asked > high) say(field, fill(texts.number_high, { asked, value }));
+    else if (value !== asked) say(field, fill(texts.number_whole, { value }));
   }
   field.dataset.before = field.value;
 }

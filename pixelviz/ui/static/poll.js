@@ -1,6 +1,7 @@
 // The class answers together. A page opens a class and shows its code, its counts and, once they are revealed, its
 // histogram in a lecture room's type; others join by code or link, and their predictions are counted without a name.
 // Python's `poll` is asked beside the queue; see service/polls.py.
+import { fill, spoken, words as texts } from "./language.js";
 import { node, over, typeset } from "./page.js";
 
 const STORE = "pixelviz-poll"; // in this tab of the browser alone: { code, phone } of who joined, { code, secret } of who opened
@@ -8,10 +9,9 @@ const LOOK = { owner: 1200, phone: 3000 }; // milliseconds between two looks
 const LOCAL = /^(localhost|127\..*|\[::1\]|0\.0\.0\.0)$/;
 
 const kept = () => { try { return JSON.parse(sessionStorage.getItem(STORE) || "{}"); } catch { return {}; } };
-const fill = (text, numbers) => text.replace(/\{(\w+)\}/g, (whole, key) => numbers[key] ?? whole);
 
 /**
- * @param {Record<string, any>} lesson server; words(), the language's texts; step(), the one that is open; text(step);
+ * @param {Record<string, any>} lesson server; step(), the one that is open; text(step);
  *   answer(step), the true option, null while unknown; ask(step) for it; go(way) to another step; link(code), an
  *   address that joins; changed(), to be called when what the lesson shows should be drawn anew
  */
@@ -21,7 +21,7 @@ export function classroom(lesson) {
   const held = new Set(); // steps whose answer waits for the reveal
   let problem = "", timer = 0, dialog = null, told = null, asked = null;
 
-  const words = () => lesson.words().poll;
+  const words = () => texts().poll;
   const keep = (next) => { here = next; sessionStorage.setItem(STORE, JSON.stringify(here)); };
   /** What went wrong, of what `ask` throws: in the visitor's language. */
   const reason = (/** @type {any} */ error) => words().errors[error.message];
@@ -114,7 +114,7 @@ export function classroom(lesson) {
 
   function show(qr) {
     dialog = node("dialog", { class: "pv-poll", "aria-labelledby": "pv-poll-title" });
-    dialog.lang = lesson.language();
+    dialog.lang = spoken();
     const text = words(), { code } = /** @type {any} */ (here.own), local = LOCAL.test(location.hostname);
     const door = node("div", { class: "pv-poll-door" });
     const say = local ? fill(text.local, { host: location.hostname }) : text.scan;

@@ -1,4 +1,5 @@
 // The opening film, and the projector: scenes over the whole window, one picture each, steered by keys or fingers.
+import { fill, words } from "./language.js";
 import { node, over, typeset } from "./page.js";
 
 const SHARE = 50; // an arrow key moves the time by this part of the way
@@ -22,23 +23,22 @@ const SCENES = [
 /** @type {HTMLElement} */
 let button;
 /** @type {Record<string, any>} */
-let door; // what start() was given: words(), ask(step), home(), changed(on, scene)
+let door; // what start() was given: ask(step), home(), changed(on, scene)
 /** @type {HTMLElement} */
 let bar;
 let at = -1, before = null, since = 0, ticking = 0;
 const outcomes = {}; // of the steps that were asked for
 
 const instrument = () => document.querySelector("#instrument .pv-instrument")?.pvInstrument;
-const fill = (text, numbers) => text.replace(/\{(\w+)\}/g, (whole, key) => numbers[key] ?? whole);
 
 // --- The scenes
 
-function pictures(key, words) {
+function pictures(key) {
   const found = outcomes[key];
-  if (!found) return [node("p", { role: "status" }, words.show.wait)];
+  if (!found) return [node("p", { role: "status" }, words().show.wait)];
   if (found.error) return [node("p", { role: "alert" }, found.error)];
   return found.outcome.pictures.map(({ key: name, source }) => {
-    const figure = node("figure"), caption = node("figcaption"), text = fill(words.steps[key].pictures[name], found.outcome.numbers);
+    const figure = node("figure"), caption = node("figcaption"), text = fill(words().steps[key].pictures[name], found.outcome.numbers);
     caption.append(typeset(text));
     figure.append(node("img", { src: source, alt: text }), caption);
     return figure;
@@ -46,10 +46,10 @@ function pictures(key, words) {
 }
 
 async function draw() {
-  const it = instrument(), scene = SCENES[at], words = door.words(), { title, say } = words.scenes[scene.key];
+  const it = instrument(), scene = SCENES[at], { title, say } = words().scenes[scene.key];
   if (scene.asks && !outcomes[scene.asks]) door.ask(scene.asks);
   it.pause();
-  it.scene(scene.views ?? [], { title, say, made: scene.asks ? pictures(scene.asks, words) : [], leave: () => present(false) });
+  it.scene(scene.views ?? [], { title, say, made: scene.asks ? pictures(scene.asks) : [], leave: () => present(false) });
   bar.querySelector("output").textContent = `${at + 1} / ${SCENES.length}`;
   bar.querySelector("[data-go='-1']").disabled = at === 0;
   bar.querySelector("[data-go='1']").disabled = at === SCENES.length - 1;
@@ -72,14 +72,14 @@ function go(to) {
 }
 
 function makeBar() {
-  const words = door.words().show, made = node("div", { class: "pv-show", role: "toolbar", "aria-label": "Scenes" });
-  for (const [way, sign, name] of [[-1, "◀", words.back], [1, "▶", words.next]]) {
+  const texts = words().show, made = node("div", { class: "pv-show", role: "toolbar", "aria-label": texts.scenes });
+  for (const [way, sign, name] of [[-1, "◀", texts.back], [1, "▶", texts.next]]) {
     const one = node("button", { type: "button", "data-go": way, "aria-label": name, title: name }, String(sign));
     one.addEventListener("click", () => go(at + Number(way)));
     made.append(one);
   }
   made.firstElementChild?.after(node("output"));
-  const clock = node("time", { "aria-label": words.clock, role: "timer" }), leave = node("button", { type: "button", class: "pv-show-leave" }, `✕ ${words.leave}`);
+  const clock = node("time", { "aria-label": texts.clock, role: "timer" }), leave = node("button", { type: "button", class: "pv-show-leave" }, `✕ ${texts.leave}`);
   leave.addEventListener("click", () => present(false));
   made.append(clock, leave);
   const tick = () => { const passed = Math.floor((Date.now() - since) / 1000); clock.textContent = `${Math.floor(passed / 60)}:${String(passed % 60).padStart(2, "0")}`; };
@@ -123,13 +123,13 @@ export async function opening() {
     if (localStorage.getItem(SEEN)) return;
     localStorage.setItem(SEEN, "1");
   } catch { return; } // a browser that keeps nothing would show it on every visit
-  const it = await door.home(), words = door.words(), stops = ["pointerdown", "keydown", "wheel"];
-  const on = node("button", { type: "button", class: "pv-try" }, words.show.try);
+  const it = await door.home(), texts = words(), stops = ["pointerdown", "keydown", "wheel"];
+  const on = node("button", { type: "button", class: "pv-try" }, texts.show.try);
   let running = true, start = 0;
   const leave = () => { stop(); it.scene(null); it.set({ t: 0.1 }); };
   on.addEventListener("click", leave);
-  it.scene(["ours", "ddpm"], { title: words.scenes.opening.title, say: "", made: [on], leave });
-  const say = () => it.scene(["ours", "ddpm"], { ...words.scenes.opening, made: [on], leave });
+  it.scene(["ours", "ddpm"], { title: texts.scenes.opening.title, say: "", made: [on], leave });
+  const say = () => it.scene(["ours", "ddpm"], { ...texts.scenes.opening, made: [on], leave });
   function stop(event) {
     if (!running) return;
     running = false;
@@ -176,7 +176,7 @@ function pressed(event) {
 /**
  * Takes the header's button and the page's keys.
  * @param {HTMLElement} header
- * @param {Record<string, any>} given words(), the texts; ask(step); home(), the instrument once it is on the screen;
+ * @param {Record<string, any>} given ask(step); home(), the instrument once it is on the screen;
  *   changed(on, scene)
  */
 export function start(header, given) {

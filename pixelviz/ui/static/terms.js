@@ -1,24 +1,28 @@
 // Words that are not school mathematics, each explained in one sentence where it stands: by mouse, touch and keyboard.
+import { words } from "./language.js";
 import { node, over, typeset } from "./page.js";
 
 const WHERE = ".pv-intro p, .pvi-title h2, .pv-instrument figcaption b, .pvi-facts dt span, .pvi-slider b";
 
-/**
- * Marks the terms of the page, now and as it grows.
- * @param {Record<string, string>} terms each with its sentence in English: the page's own language
- * @param {(term: string) => string} say the sentence in the visitor's language
- */
-export function start(terms, say) {
-  const names = Object.keys(terms).sort((a, b) => b.length - a.length);
-  const pattern = new RegExp(`(?<![\\w_-])(${names.map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|")})(?![\\w_])`, "i");
-  const canonical = new Map(names.map((name) => [name.toLowerCase(), name]));
+/** Marks the terms of the page, now and as it grows. */
+export function start() {
+  /** @type {RegExp} */
+  let pattern;
+  let canonical = new Map(); // a term as it stands on the page, in small letters: its key
+  function read() {
+    const names = Object.entries(words().terms).sort(([, a], [, b]) => b.length - a.length);
+    pattern = new RegExp(`(?<![\\w_-])(${names.map(([, name]) => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|")})(?![\\w_])`, "i");
+    canonical = new Map(names.map(([key, name]) => [name.toLowerCase(), key]));
+  }
+  read();
+  document.addEventListener("pv:language", read);
   const note = node("div", { class: "pv-gloss", id: "pv-gloss", role: "tooltip", hidden: "" });
   over(note);
   let open = null;
 
   function show(term) {
     open = term;
-    note.replaceChildren(typeset(say(term.dataset.term)));
+    note.replaceChildren(typeset(words().glossary[term.dataset.term]));
     note.hidden = false;
     const box = term.getBoundingClientRect();
     note.style.left = `${Math.max(8, Math.min(box.left, innerWidth - note.offsetWidth - 8))}px`;

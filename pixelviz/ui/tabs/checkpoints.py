@@ -29,11 +29,6 @@ PARTS = {
     "linear_twin": "linear-β DDPM on R_φ's backbone",
 }
 
-INTRO = """A checkpoint is a folder with `model.safetensors`, `config.json` and a model card. Pickled files are refused:
-opening one runs whatever code it holds."""
-LIT = """Both networks as one run of them on the picture of the Forward tab shows them: every block at its resolution,
-with the four channels that vary most. Nothing is drawn by hand: the arrows are the run's own."""
-
 
 def summary(info: dict) -> str:
     """A checkpoint at a glance, and its parts, as HTML."""
@@ -162,7 +157,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return widgets.alert(friendly(error))
         return widgets.figure_row([(image, block, words)], kind="wide")
 
-    gr.Markdown(INTRO, elem_classes="pv-intro")
+    widgets.about("checkpoints")
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):
             name = gr.Radio([], label="Checkpoints", elem_classes="pv-list")
@@ -187,7 +182,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             glance = gr.HTML(apply_default_css=False)
             figures = gr.HTML(apply_default_css=False)
             with gr.Accordion("Its networks, lit by a run (Fig. 4)", open=False, elem_id="architecture") as inside:
-                gr.Markdown(LIT, elem_classes="pv-intro")
+                widgets.about("checkpoints_lit")
                 share = gr.Slider(0, 1, 0.2, step=0.01, label="Time of x_i", info="share of T; 1: the most noise")
                 drawn = gr.HTML(apply_default_css=False, elem_id="architecture-drawn")
                 block = gr.Dropdown([], label="Look into a block", elem_id="architecture-block")

@@ -13,17 +13,13 @@ from pixelviz.ui import claims_page, links, widgets
 from pixelviz.ui.instrument import READ_STATE
 from pixelviz.ui.queue import LONG_LANE
 
-INTRO = """A paper says many things, and here each is checked by computing it. A verdict says whether it holds, holds
-only under conditions, is a slip of the pen, or cannot work as printed; the numbers beneath it are the reason. All is
-judged for the picture and the settings of the Forward tab: change gamma, the floor or the picture there, and come
-back."""
 MOST_PAGES = 4096  # whose settings are remembered
 NO_CHECKPOINT = "No checkpoint here has the networks for these. Train one, or load a folder in Checkpoints."
 
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
-    gr.Markdown(INTRO, elem_classes="pv-intro")
+    widgets.about("claims")
     message = gr.HTML(apply_default_css=False, elem_id="claims-message")
     with gr.Row(elem_classes="pv-claim-models"):
         name = gr.Dropdown(

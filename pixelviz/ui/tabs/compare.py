@@ -38,26 +38,6 @@ NO_TWIN = (
     "linear_twin, or load a diffusers model below."
 )
 
-INTRO = """Is one pass worth having? Here the model meets what people would use instead, on the same data, with the same
-backbone and counted the same way: DDPM, DDIM, DPM-Solver++, UniPC and the predictor-corrector sampler run on a
-**linear-beta twin**, an ordinary diffusion model on the backbone of R_φ, without its scale maps, its T heads and
-G_θ."""
-
-PAPER = """**As printed in the paper, not measured here.** One V100; FID in Inception features, so it
-cannot be compared with the FID above. DPM-Solver with 34 steps takes 0.05 s against the paper's 0.3 s: "four times
-faster" holds against DDPM, SDE and DDIM with 1000 steps, and DDIM with 100 on CelebA, not against the fast solvers (and
-the text gives DDPM 1.23 s where the table has 1.26)."""
-
-FAIR = """All methods draw images of the same seed **in turns on one processor**: the next step is always that of the
-method whose clock shows least. So none waits for another, and every clock counts only that method's own work."""
-
-TOY = """The paper chose $\\gamma$ by an experiment (end of Appendix B): noise an image, keep every noise sample, and
-run the reverse recursion with them. The error that is left tells how stable it is. The maps show it for every
-$\\gamma$ and $T$, from the closed form; at the white line it is as large as an image's whole range, 1. Two readings
-of line 9: Eq. 4's denominator with the noise in $x_j$; or, to the letter, $\\sqrt{1-\\alpha_j}$ with the noise of each
-step, which undoes the way exactly, but which no network can tell from $x_T$ (it knows one of those $T$ noises in all).
-The paper excludes $\\gamma \\ge T$, so there the maps are blank."""
-
 
 def goal_list(benchmarks: Sequence[dict]) -> str:
     """What was aimed for, and whether it is met, as HTML."""
@@ -255,7 +235,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         except Exception as error:
             return gr.skip(), widgets.alert(friendly(error)), gr.skip(), gr.skip(), gr.skip()
 
-    gr.Markdown(INTRO, elem_classes="pv-intro")
+    widgets.about("compare")
     if found := ladder.what_was_found():
         gr.Markdown(f"**What causes what.** {found}")
     name = gr.Dropdown([], label="Checkpoint", elem_id="compare-checkpoint")
@@ -276,12 +256,12 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     images = gr.HTML(apply_default_css=False, elem_id="point-images")
                 with gr.Column(scale=5, min_width=300):
                     widgets.heading("The paper's tables")
-                    gr.Markdown(PAPER, elem_classes="pv-intro")
+                    widgets.about("compare_paper")
                     gr.HTML(paper_tables(), apply_default_css=False, elem_id="paper-tables")
             table = gr.HTML(apply_default_css=False, elem_id="compare-table")
             bench_code = widgets.code("bench-code")
         with gr.Tab("Race", id="compare-race") as race_tab:
-            gr.Markdown(FAIR, elem_classes="pv-intro")
+            widgets.about("compare_fair")
             with gr.Row(elem_id="race-settings"):
                 n = gr.Slider(1, race.MOST_IMAGES, 6, step=1, label="Images", min_width=200)
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=120, elem_id="race-seed")
@@ -306,7 +286,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     add = gr.Button("Load", scale=1, min_width=100)
                 said = gr.HTML(apply_default_css=False, elem_id="peer-message")
         with gr.Tab("Toy experiment", id="compare-toy") as toy_tab:
-            gr.Markdown(TOY, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
+            widgets.about("compare_toy")
             with gr.Row(elem_classes="pv-columns"):
                 with gr.Column(scale=4, min_width=280), gr.Group():
                     source = gr.Dropdown(

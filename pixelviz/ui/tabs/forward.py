@@ -8,14 +8,10 @@ from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service
 from pixelviz.ui import export_panel, instrument, widgets
 
-INTRO = (
-    "Brighter pixels get noise faster. Move the time, drag the markers, and compare with DDPM, which noises all alike."
-)
-
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
-    gr.Markdown(INTRO, elem_classes="pv-intro")
+    widgets.about("forward")
     viewer = widgets.instrument(elem_id="instrument", upload_id="forward-upload")
     uploader = widgets.upload_button("forward-upload", visible="hidden")
     instrument.connect(viewer, uploader)

@@ -33,9 +33,6 @@ NO_CHECKPOINT = (
     "in Checkpoints."
 )
 
-INTRO = """One run of the parallel U-Net $R_\\phi$ gives all T noise estimates at once. More passes look again on the
-way and cost more: choose your own balance of quality and time. Choose an image to see how it was made."""
-
 
 def status(generation: Generation) -> str:
     """One line on a run, finished or not."""
@@ -280,7 +277,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return gr.skip()
         return with_corners(state["checkpoint"], state["seed"], *state["told"], [*state["corners"][1:], event.index])
 
-    gr.Markdown(INTRO, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
+    widgets.about("generate")
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):
             with gr.Group():

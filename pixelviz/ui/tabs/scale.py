@@ -27,17 +27,6 @@ WHOLE, TILED = "whole", "tiled"
 SIZES = {WHOLE: "At the checkpoint's size", TILED: "Tiled, at the picture's own size"}
 NO_CHECKPOINT = "No checkpoint here holds a scale VAE yet. Train one in the Train tab, or load a folder in Checkpoints."
 
-INTRO = """The network $G_\\theta$ sees only the noisy $x_i$ and estimates the image's scale
-$x_\\delta=e^{-\\gamma x_0}$, which sets every pixel's noise schedule. How close does it come, and
-what does its twin, trained on $x_0$, see?"""
-
-WHY = """**Where values like the paper's 0.86–0.99 come from.** At the paper's floor of 0.004 a dark pixel never turns
-into noise (its variance stays near 0.08 at γ = 20): the true $x_T$ still shows the image, so its scale can be read off
-even at i = T. At the higher floor that generation needs, this **terminal gap** is closed, less of the image survives in
-$x_T$, and the curve falls. (Seen on Fashion-MNIST. In color an average image alone keeps it near 0.57; the paper's data
-at the paper's floor were not measured.)"""
-
-
 PICTURES_SHOWN = {  # of a result: title, and what it is
     "x0": ("x₀", "the image"),
     "x_i": ("xᵢ", "all the network sees"),
@@ -201,7 +190,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         return gr.Slider(maximum=T, value=min(i, T))
 
     source = gr.JSON(links.source(FIRST_EXAMPLE), visible="hidden")  # the page holds it, and no stream is open for it
-    gr.Markdown(INTRO, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
+    widgets.about("scale")
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):
             picture = widgets.picture("scale-upload")
@@ -236,7 +225,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             code = widgets.code("scale-code")
             widgets.heading("SSIM over i, at the checkpoint's size")
             chart = widgets.chart()
-            gr.Markdown(WHY, elem_classes="pv-intro", latex_delimiters=widgets.LATEX)
+            widgets.about("scale_why")
 
     settings = [name, size, i, seed, crop]
     outputs = [picture, shown, score, note, message]

@@ -24,12 +24,6 @@ PREVIEW_ROWS = ("images", "G_θ's estimate of them", "new samples, one pass")
 
 SHOWN = 12  # images of a data set
 NOT_HERE = "Its images are not on this computer yet; they are fetched when the training starts."
-LEARNT = """**What will be learnt.** The scale VAE looks at a noisy picture and estimates how bright each pixel of the
-clean one was: that sets every pixel's noise. The parallel U-Net learns which noise was added, so that it can draw new
-pictures such as these from noise alone. Both begin knowing nothing; the curves fall as they learn."""
-
-INTRO = """The scale VAE, its twin and the parallel U-Net learn together. Training runs on in the background when you
-close this tab or look at another; its checkpoint appears in the other tabs as soon as it is saved."""
 
 
 def clock(seconds: float | None) -> str:
@@ -165,7 +159,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return widgets.alert(message), *look()
 
     full = " and ".join(row.paper for row in PRESETS.values() if row.paper)
-    gr.Markdown(INTRO, elem_classes="pv-intro")
+    widgets.about("train")
     with gr.Row(elem_classes="pv-columns"):
         with gr.Column(scale=4, min_width=300):
             with gr.Group():
@@ -212,7 +206,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 go = gr.Button("Start training", variant="primary", scale=3, elem_id="train-start")
                 halt = gr.Button("Stop", variant="stop", interactive=False, scale=1, min_width=80, elem_id="train-stop")
         with gr.Column(scale=9, min_width=320):
-            gr.Markdown(LEARNT, elem_classes="pv-intro", elem_id="train-learnt")
+            widgets.about("train_learnt", elem_id="train-learnt")
             sample = gr.HTML(apply_default_css=False, elem_id="train-examples")
             message = gr.HTML(apply_default_css=False, elem_id="train-message")
             state = gr.HTML(apply_default_css=False, elem_id="train-status")

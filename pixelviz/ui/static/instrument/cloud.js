@@ -1,4 +1,5 @@
 // One pixel drawn many times: x_t with other noise each time, by both processes, as two clouds.
+import { fill, words } from "../language.js";
 import * as D from "./plot.js";
 
 const DRAWS = 200, REACH = 3.5;
@@ -15,10 +16,10 @@ export function cloud(host) {
 
   function paint(model, colors) {
     if (!sheet.begin()) return;
-    const { ink, width, height } = sheet, { font } = colors, pixel = model.pixels[model.lit ?? model.state.selected];
-    if (!pixel) { D.text(ink, "Pick a pixel.", width / 2, height / 2, { align: "center", size: 13, color: colors.quiet, font }); return; }
+    const { ink, width, height } = sheet, { font } = colors, texts = words().instrument, pixel = model.pixels[model.lit ?? model.state.selected];
+    if (!pixel) { D.text(ink, texts.pick, width / 2, height / 2, { align: "center", size: 13, color: colors.quiet, font }); return; }
     const half = (height - 40) / 2;
-    for (const [row, method, name] of [[0, "ours", "pixel-aware"], [1, "ddpm", "DDPM"]]) {
+    for (const [row, method, name] of [[0, "ours", texts.aware], [1, "ddpm", "DDPM"]]) {
       const top = 8 + Number(row) * (half + 6), box = { left: 10, right: width - 10, top, bottom: top + half - 6 };
       const map = D.axes(ink, box, { x: [-REACH, REACH], xTicks: row ? [-3, -2, -1, 0, 1, 2, 3] : [], xName: row ? "xₜ" : "", y: [0, 0.45], yTicks: [], tight: true }, colors);
       ink.beginPath(); ink.moveTo(map.x(-REACH), box.bottom);
@@ -35,7 +36,7 @@ export function cloud(host) {
       }
       D.line(ink, map.x(mean), top + 16, map.x(mean), box.bottom, { color: colors.text, width: 1.6 });
       D.text(ink, String(name), box.left + 2, top + 10, { size: 12, weight: 650, color: colors.text, halo: colors.page, font });
-      D.text(ink, `mean ${mean.toFixed(2)}, spread ${spread.toFixed(2)}`, box.right, top + 10, { align: "right", color: colors.text, halo: colors.page, font });
+      D.text(ink, fill(texts.spread, { mean: mean.toFixed(2), spread: spread.toFixed(2) }), box.right, top + 10, { align: "right", color: colors.text, halo: colors.page, font });
     }
   }
 

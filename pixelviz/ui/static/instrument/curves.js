@@ -1,4 +1,5 @@
 // SNR over t and over x0, mean and variance over t, the histogram of x_t, and lambda over t, all with the cursor at t.
+import { fill, words } from "../language.js";
 import { decimal } from "../page.js";
 import * as D from "./plot.js";
 import * as P from "./process.js";
@@ -33,7 +34,7 @@ export function curves(host, props) {
   function snr(model, colors) {
     const sheet = sheets.snr;
     if (!sheet.begin()) return;
-    const { ink, width, height } = sheet, { state, pixels, ours, i, t } = model, { font } = colors;
+    const { ink, width, height } = sheet, { state, pixels, ours, i, t } = model, { font } = colors, texts = words().instrument;
     const side = Math.max(92, Math.min(230, width * 0.27));
     const top = 20, bottom = height - 34, left = 38;
     const over = { left, right: width - side - 24, top, bottom };
@@ -46,16 +47,16 @@ export function curves(host, props) {
     copy("snr", `${version}|${model.lit}|${colors.dark}`, sheet, (layer) => {
       const map = D.axes(layer, over, inTime, colors);
       D.axes(layer, across, inX0, colors);
-      D.text(layer, "SNR over time", left, top - 8, { color: colors.quiet, font });
-      D.text(layer, "SNR over brightness, now", across.right, top - 8, { align: "right", color: colors.quiet, font });
+      D.text(layer, texts.over_time, left, top - 8, { color: colors.quiet, font });
+      D.text(layer, texts.over_x0, across.right, top - 8, { align: "right", color: colors.quiet, font });
       D.curve(layer, map, TIMES, TIMES.map((s) => P.highestSnr(state.gamma, ours, s * state.T)), { color: colors.quiet, width: 1.2, dash: [1.5, 3] });
       if (model.tDelta !== null && model.tDelta <= 1) {
         const x = map.x(model.tDelta);
         D.line(layer, x, top, x, bottom, { color: colors.quiet, dash: [4, 3] });
         const room = over.right - over.left > 300;
-        const words = room ? `tδ of ${state.pair.map((k) => k + 1).join(" and ")}: ${model.tDelta.toPrecision(3)}` : `tδ ${model.tDelta.toPrecision(3)}`;
+        const [a, b] = state.pair, when = model.tDelta.toPrecision(3), label = room ? fill(texts.t_delta, { a: a + 1, b: b + 1, t: when }) : `tδ ${when}`;
         const flip = x > (over.left + over.right) / 2;
-        D.text(layer, words, x + (flip ? -5 : 5), top + 11, { align: flip ? "right" : "left", color: colors.text, halo: colors.page, font });
+        D.text(layer, label, x + (flip ? -5 : 5), top + 11, { align: flip ? "right" : "left", color: colors.text, halo: colors.page, font });
       }
       /** @type {{ k: number, color: string, curves: ReturnType<typeof snrCurves> }[]} */
       const all = pixels.map((pixel) => ({ ...pixel, curves: snrCurves(pixel.x0, model) }));
@@ -86,7 +87,7 @@ export function curves(host, props) {
     }
     const x = map.x(t);
     D.line(ink, x, top, x, bottom, { color: colors.text, width: 1.4 });
-    if (!model.i) { D.text(ink, "infinite at t = 0", across.left + 4, (top + bottom) / 2, { color: colors.quiet, font }); return; }
+    if (!model.i) { D.text(ink, texts.infinite, across.left + 4, (top + bottom) / 2, { color: colors.quiet, font }); return; }
     const xs = Array.from({ length: 90 }, (_, k) => (k + 1) / 90), log = model.ddpm[model.i];
     D.curve(ink, beside, xs, xs.map((v) => P.snr(v, log)), { color: colors.quiet, dash: DDPM_DASH, width: 1.6 });
     D.curve(ink, beside, xs, xs.map((v) => P.snr(v, ours.log(v, i))), { color: colors.text, width: 1.8 });
@@ -95,7 +96,7 @@ export function curves(host, props) {
       const y = beside.y(P.highestSnr(state.gamma, ours, i));
       if (y < bottom) {
         D.line(ink, beside.x(peak), y, beside.x(peak), bottom, { color: colors.text, dash: [2, 3] });
-        D.text(ink, `peak ${decimal(Number(peak.toPrecision(3)))}`, Math.min(across.right - 52, Math.max(across.left + 2, beside.x(peak) - 24)), y - 9, { color: colors.text, font });
+        D.text(ink, fill(texts.peak, { x0: decimal(Number(peak.toPrecision(3))) }), Math.min(across.right - 52, Math.max(across.left + 2, beside.x(peak) - 24)), y - 9, { color: colors.text, font });
       }
     }
     for (const { k, color, x0, ours, ddpm } of pixels) {
@@ -110,7 +111,7 @@ export function curves(host, props) {
   function moments(model, colors) {
     const sheet = sheets.moments;
     if (!sheet.begin()) return;
-    const { ink, width, height } = sheet, half = width / 2, { font } = colors;
+    const { ink, width, height } = sheet, half = width / 2, { font } = colors, texts = words().instrument;
     const top = 54, bottom = height - 32;
     /** @type {[string, Record<string, number>, [number, number], number[], number][]} */
     const panels = [
@@ -134,8 +135,8 @@ export function curves(host, props) {
       for (const method of ["ddpm", "ours"])
         model.moments[method].forEach((channel, c) => D.dot(ink, map, model.t, channel[name], {
           color: props.channels[model.picture.channels === 3 ? c : 3][1], paper: colors.paper, radius: 3.4, hollow: method === "ddpm" }));
-      D.text(ink, name, box.left - 24, 12, { color: colors.text, weight: 600, size: 12, font });
-      D.text(ink, `pixel-aware ${average("ours").toFixed(3)}`, box.left - 24, 27, { color: colors.quiet, font });
+      D.text(ink, texts[name], box.left - 24, 12, { color: colors.text, weight: 600, size: 12, font });
+      D.text(ink, `${texts.aware} ${average("ours").toFixed(3)}`, box.left - 24, 27, { color: colors.quiet, font });
       D.text(ink, `DDPM ${average("ddpm").toFixed(3)}`, box.left - 24, 41, { color: colors.quiet, font });
     }
   }
@@ -144,23 +145,23 @@ export function curves(host, props) {
   function clock(model, colors) {
     const sheet = sheets.clock;
     if (!sheet.begin()) return;
-    const { ink, width, height } = sheet, { state, pixels, ours, t } = model, { font } = colors;
+    const { ink, width, height } = sheet, { state, pixels, ours, t } = model, { font } = colors, texts = words().instrument;
     const box = { left: 30, right: width - 10, top: 10, bottom: height - 32 };
     const map = D.axes(ink, box, { x: [0, 1], xTicks: [0, 0.25, 0.5, 0.75, 1], xName: "t", y: LAMBDAS, yTicks: [-4, -2, 0, 2] }, colors);
     for (const { k, color, x0 } of pixels) D.curve(ink, map, TIMES, TIMES.map((s) => P.halfLogOdds(ours.log(x0, s * state.T))), { color, alpha: dimmed(model, k) });
     D.line(ink, map.x(t), box.top, map.x(t), box.bottom, { color: colors.text, width: 1.2 });
     const first = pixels.find(({ k }) => k === model.lit) ?? pixels[0];
-    said.textContent = !first || !model.i ? "At t = 0 there is no noise: move the time." : ours.clock ? "" : "Your own rate has no one clock to read back.";
+    said.textContent = !first || !model.i ? texts.clock_start : ours.clock ? "" : texts.clock_own;
     if (said.textContent) return;
     const lambda = P.halfLogOdds(first.ours.log), noise = Math.sqrt(-Math.expm1(first.ours.log));
     D.line(ink, box.left, map.y(lambda), box.right, map.y(lambda), { color: colors.text, dash: [4, 3] });
     const when = pixels.map(({ k, color, x0 }) => {
       const there = k === first.k ? t : P.timeOf(ours.clock, x0, state.gamma, lambda);
-      if (there > 1) return `pixel ${k + 1} not before the end`;
+      if (there > 1) return fill(texts.clock_never, { k: k + 1 });
       D.badge(ink, k + 1, map.x(there), map.y(lambda), { color, font, alpha: dimmed(model, k) });
-      return `pixel ${k + 1} at t = ${there.toFixed(3)}`;
+      return fill(texts.clock_at, { k: k + 1, t: there.toFixed(3) });
     });
-    said.textContent = `λ = ${lambda.toFixed(2)}, noise of deviation ${noise.toFixed(3)}: ${when.join(", ")}.`;
+    said.textContent = fill(texts.clock_line, { lambda: lambda.toFixed(2), noise: noise.toFixed(3), pixels: when.join(", ") });
   }
 
   const counts = new Float64Array(BINS);

@@ -1,7 +1,11 @@
 // A rate Γ(x0, t) of one's own, read without eval: the same formulas as process/formulas.py, and the same checks.
+import { fill, words } from "../language.js";
+
 const FUNCTIONS = { exp: Math.exp, log: Math.log, sqrt: Math.sqrt, sin: Math.sin, cos: Math.cos };
 const LETTERS = ["x0", "t", "gamma", "pi"], GRID = 50, LEAST = 1e-3;
 const TOKEN = /\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([A-Za-z_]\w*)|(\*\*|[-+*/^()]))/y;
+
+const fault = (key, parts) => new Error(fill(words().instrument[`formula_${key}`], parts));
 
 /**
  * The function of a formula; throws an Error whose message is for people.
@@ -10,9 +14,9 @@ const TOKEN = /\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([A-Za-
  * @returns {(x0: number, t: number, gamma: number) => number}
  */
 export function readFormula(text, longest = 120) {
-  if (!text.trim() || text.length > longest) throw new Error(`A formula for Γ has 1 to ${longest} characters, like gamma*x0/2.`);
+  if (!text.trim() || text.length > longest) throw fault("length", { longest });
   const tokens = [];
-  const unreadable = () => new Error("The formula for Γ cannot be read; write it like gamma*x0/2 or gamma*x0*(1 + t)/3.");
+  const unreadable = () => fault("unreadable", {});
   const source = text.trimEnd();
   for (TOKEN.lastIndex = 0; TOKEN.lastIndex < source.length;) {
     const found = TOKEN.exec(source);
@@ -49,7 +53,7 @@ export function readFormula(text, longest = 120) {
     if (token?.number) { const value = Number(token.number); return () => value; }
     if (token?.name) {
       if (LETTERS.includes(token.name)) return (v) => v[token.name];
-      if (!(Object.hasOwn(FUNCTIONS, token.name))) throw new Error(`The formula may hold ${LETTERS.join(", ")}, numbers, + - * / ^ ( ), ${Object.keys(FUNCTIONS).join(", ")}; “${token.name.slice(0, 40)}” is none of these.`);
+      if (!(Object.hasOwn(FUNCTIONS, token.name))) throw fault("name", { letters: LETTERS.join(", "), functions: Object.keys(FUNCTIONS).join(", "), name: token.name.slice(0, 40) });
       need("(");
       const inner = sum();
       need(")");
@@ -72,8 +76,8 @@ export function readRate(text, gamma) {
   for (let k = 0; k < GRID; k++) {
     for (let n = 0, before = -Infinity, x = LEAST; n < GRID; n++) {
       const t = (k + 0.5) / GRID, x0 = LEAST + ((1 - LEAST) * n) / (GRID - 1), now = drift(x0, t, gamma);
-      if (!(Number.isFinite(now) && now > 0)) throw new Error(`Γ must be positive: ${text} is ${short(now)} at x0 = ${two(x0)}, t = ${two(t)}.`);
-      if (now <= before) throw new Error(`Γ must rise with x0: at t = ${two(t)}, ${text} is ${short(before)} at x0 = ${two(x)} and ${short(now)} at ${two(x0)}.`);
+      if (!(Number.isFinite(now) && now > 0)) throw fault("negative", { formula: text, value: short(now), x0: two(x0), t: two(t) });
+      if (now <= before) throw fault("falls", { formula: text, before: short(before), x_before: two(x), value: short(now), x0: two(x0), t: two(t) });
       before = now; x = x0;
     }
   }

@@ -138,7 +138,7 @@ export function frames(host, props) {
         spot.classList.toggle("pvi-left", col > picture.columns / 2);
         spot.classList.toggle("pvi-up", row > picture.rows / 2);
         spot.classList.toggle("pvi-lit", model.lit === k);
-        if (key === "image") spot.setAttribute("aria-label", model.words.pixel(k));
+        if (key === "image") spot.setAttribute("aria-label", model.marker(k));
       });
       if (!frame.cross) frame.box.append((frame.cross = node("i", { class: "pvi-cross", hidden: "" })));
       frame.cross.hidden = !model.probe;

@@ -1,5 +1,6 @@
 // The instrument: state, what follows from it, one drawing an animation frame, and the door for scripts (`pvInstrument`).
 // Python sends x0 once a picture and the noise once a seed; everything else happens here, by process.js.
+import { fill, named, spoken, words } from "../language.js";
 import { decade, decimal, follow, node } from "../page.js";
 import { uploads } from "../upload.js";
 import { controls as makeControls } from "./controls.js";
@@ -11,7 +12,7 @@ import { large } from "./large.js";
 import { palette } from "./plot.js";
 import * as P from "./process.js";
 import { theory, water as makeWater } from "./water.js";
-import { words as makeWords } from "./words.js";
+import { telling } from "./words.js";
 
 const WALK_SECONDS = 8; // from t = 0 to 1 at speed 1
 const QUIET_STEP = 0.25; // seconds a step of the playing where less motion is wanted
@@ -56,7 +57,7 @@ export function mount({ element, props, trigger, watch }) {
   const water = makeWater(host, () => frames.frames.image.canvas);
   const cloud = makeCloud(host);
   const controls = makeControls(host, props, act);
-  const words = makeWords(host, controls.limits, props.adviser);
+  const told = telling(host, controls.limits, props.adviser);
   const message = host.querySelector(".pvi-message");
   const captions = Object.fromEntries(["image", "ours", "ddpm", "ahead", "gap"].map((key) => [key, host.querySelector(`[data-view=${key}] figcaption span`)]));
 
@@ -88,7 +89,7 @@ export function mount({ element, props, trigger, watch }) {
     const once = (name, key, make) => { if (model.keys[name] !== key) { model.keys[name] = key; make(); } };
     if (fresh) {
       once("x0", state.floor, () => { model.x0 = P.raised(levels, state.floor); });
-      const by = `${state.gamma}|${state.T}|${state.schedule}|${state.schedule === OWN_RATE ? state.formula : ""}`;
+      const by = `${state.gamma}|${state.T}|${state.schedule}|${state.schedule === OWN_RATE ? spoken() + state.formula : ""}`;
       once("process", by, process);
       once("ddpm", `${state.T}|${state.ddpm}`, () => { model.ddpm = P.ddpmTable(state.T, state.ddpm); });
       const { ours, ddpm, x0 } = model, { T } = state;
@@ -120,7 +121,7 @@ export function mount({ element, props, trigger, watch }) {
     model.probe = probe;
     model.probed = probe ? numbers(probe) : null;
     model.channel = state.pixels[state.selected]?.[2] ?? nextChannel;
-    model.words = { pixel: (k) => words.pixel(k, model) };
+    model.marker = (k) => told.marker(k, model);
   }
 
   // A formula that is no rate is told beside it, and what was there goes on.
@@ -169,12 +170,13 @@ export function mount({ element, props, trigger, watch }) {
     curves.draw(model, whole.look ? { ...whole, picture: true } : whole, colors);
     water.draw(model, whole, colors);
     cloud.draw(model, whole, colors);
-    words.draw(model, whole);
+    told.draw(model, whole);
     host.classList.toggle("pvi-basic", state.basic);
     controls.draw(model, wished);
-    caption("ahead", model.i ? `pixel-aware: ${(100 * model.aheadShare).toFixed(0)} %` : "no one at t = 0");
-    caption("gap", `${decimal(Number(model.gap.ours.mean.toPrecision(3)))} nats`);
-    caption("ours", state.schedule === schedules[0] ? "" : titles[state.schedule]);
+    const texts = words().instrument;
+    caption("ahead", model.i ? fill(texts.ahead_share, { share: (100 * model.aheadShare).toFixed(0) }) : texts.ahead_none);
+    caption("gap", fill(texts.nats, { n: decimal(Number(model.gap.ours.mean.toPrecision(3))) }));
+    caption("ours", state.schedule === schedules[0] ? "" : named(titles[state.schedule]));
     if (whole.picture) caption("image", `${picture.columns} × ${picture.rows}`);
     const first = !api.ready;
     api.ready = true;
@@ -438,9 +440,11 @@ export function mount({ element, props, trigger, watch }) {
   const bar = (colours) => node("i", { class: "pvi-bar", style: `background: linear-gradient(to right, ${colours.join(", ")})` });
   const keys = { signed: host.querySelector("[data-key=signed]"), ahead: host.querySelector("[data-key=ahead]"), heat: host.querySelector("[data-key=heat]") };
   keys.signed.append("− ", bar(frames.legend.signed), " +");
-  keys.heat.append(decade(frames.legend.decades[0]), " ", bar(frames.legend.heat), " 3 nats");
-  keys.ahead.append(node("i", { class: "pvi-swatch", style: `background: ${frames.colours.ours}` }), " pixel-aware has less SNR left ",
-    node("i", { class: "pvi-swatch", style: `background: repeating-linear-gradient(135deg, ${frames.colours.hatch} 0 2px, ${frames.colours.ddpm} 2px 6px)` }), " DDPM has");
+  keys.heat.append(decade(frames.legend.decades[0]), " ", bar(frames.legend.heat), " ", node("span", { "data-word": "instrument.heat_end" }));
+  keys.ahead.append(node("i", { class: "pvi-swatch", style: `background: ${frames.colours.ours}` }), " ", node("span", { "data-word": "instrument.key_ours" }), " ",
+    node("i", { class: "pvi-swatch", style: `background: repeating-linear-gradient(135deg, ${frames.colours.hatch} 0 2px, ${frames.colours.ddpm} 2px 6px)` }), " ", node("span", { "data-word": "instrument.key_ddpm" }));
+
+  document.addEventListener("pv:language", () => { controls.speak(); touch("process", "look"); });
 
   api.scene = large(host, api.show);
   host.pvInstrument = api;

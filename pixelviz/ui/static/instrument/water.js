@@ -1,5 +1,6 @@
 // Water pouring (Fig. 1) that obeys conservation: a vessel a pixel, its level the bits of signal left, its stream what
 // leaves it, and one basin of noise below; beside it the two classical fillings.
+import { fill, words } from "../language.js";
 import { decimal, node } from "../page.js";
 import * as D from "./plot.js";
 import * as P from "./process.js";
@@ -70,16 +71,16 @@ export function water(host, pictureOf) {
 
   function pour(model, colors) {
     if (!vessels.begin()) return;
-    const { ink, width, height } = vessels, { pixels, t } = model, { font } = colors;
-    if (!pixels.length) { D.text(ink, "Click the picture to add a pixel.", width / 2, height / 2, { align: "center", size: 13, color: colors.quiet, font }); return; }
+    const { ink, width, height } = vessels, { pixels, t } = model, { font } = colors, texts = words().instrument;
+    if (!pixels.length) { D.text(ink, texts.add_pixel, width / 2, height / 2, { align: "center", size: 13, color: colors.quiet, font }); return; }
     const frame = layout(width, height, model, standing), { wide, high, left, right, foot, ground } = frame;
     if (frame.image) {
       ink.imageSmoothingEnabled = false;
       ink.drawImage(pictureOf(), ...frame.image);
-    } else ["0", "¼ bit", "½ bit"].forEach((words, k) => {
+    } else ["0", texts.quarter, texts.half].forEach((tick, k) => {
       const at = Math.round(ground - 18 - (k / 2) * high) + 0.5;
       D.line(ink, left - 4, at, right, at, { color: colors.grid });
-      D.text(ink, words, left - 8, at, { align: "right", base: "middle", color: colors.quiet, font });
+      D.text(ink, tick, left - 8, at, { align: "right", base: "middle", color: colors.quiet, font });
     });
     // The basin: as much area as has left all vessels since their brims.
     const drawn = pixels.map((pixel) => ({ pixel, ...frame.at(pixel), ...vessel(pixel.ours, wide, high), theirs: vessel(pixel.ddpm, wide, high).level }));
@@ -111,9 +112,9 @@ export function water(host, pictureOf) {
         D.text(ink, `▲ ${decimal(Number((bits - BRIM).toPrecision(2)))}`, mid, bottom - high - 8, { align: "center", color: colors.text, halo: frame.image && colors.page, font });
       }
       const below = frame.image ? bottom - 9 : height - 11, fastest = model.fastest === k;
-      const words = frame.image ? "" : decimal(Number(bits.toPrecision(2))), shift = frame.image ? -wide / 2 - 12 : -14;
+      const told = frame.image ? "" : decimal(Number(bits.toPrecision(2))), shift = frame.image ? -wide / 2 - 12 : -14;
       D.badge(ink, k + 1, mid + shift, below, { color, font, radius: 8, alpha: ink.globalAlpha });
-      D.text(ink, words, mid + shift + 14, below + 4, { size: pixels.length > 4 ? 10.5 : 11.5, color: colors.text, font });
+      D.text(ink, told, mid + shift + 14, below + 4, { size: pixels.length > 4 ? 10.5 : 11.5, color: colors.text, font });
       if (fastest) { ink.beginPath(); ink.arc(mid + shift, below, 10.5, 0, 7); ink.lineWidth = 2; ink.strokeStyle = colors.text; ink.stroke(); }
       ink.restore();
     }
@@ -124,8 +125,8 @@ export function water(host, pictureOf) {
       ink.beginPath(); ink.arc(mid, bottom, wide / 2 + 6 + 20 * age, 0, 7); ink.lineWidth = 3; ink.strokeStyle = colors.text; ink.stroke();
       ink.restore();
     }
-    const words = change ? `From here on ${change.to + 1} empties faster than ${change.from + 1}.` : model.fastest === null ? "Nothing has left yet." : `${model.fastest + 1} empties fastest.`;
-    D.text(ink, words, (left + right) / 2, 13, { align: "center", size: 12.5, weight: change ? 700 : 400, color: colors.text, font });
+    const said = change ? fill(texts.overtakes, { to: change.to + 1, from: change.from + 1 }) : model.fastest === null ? texts.nothing_left : fill(texts.fastest, { k: model.fastest + 1 });
+    D.text(ink, said, (left + right) / 2, 13, { align: "center", size: 12.5, weight: change ? 700 : 400, color: colors.text, font });
   }
 
   /**
@@ -168,16 +169,17 @@ export function water(host, pictureOf) {
   const nice = (v) => { const p = 10 ** Math.floor(Math.log10(v)); return ([1, 2, 4, 5, 8].find((m) => m * p >= v) ?? 10) * p; };
 
   function classical(model, colors) {
-    const { theory: found } = model;
+    const { theory: found } = model, texts = words().instrument;
+    const level = (value) => fill(texts.level, { level: value.toPrecision(3) });
     const [process, filling, reverse] = panels;
-    if (!found) { for (const panel of panels) if (panel.begin()) D.text(panel.ink, model.pixels.length ? "There is no noise at t = 0." : "Pick a pixel.", panel.width / 2, panel.height / 2, { align: "center", size: 13, color: colors.quiet, font: colors.font }); return; }
+    if (!found) { for (const panel of panels) if (panel.begin()) D.text(panel.ink, model.pixels.length ? texts.no_noise : texts.pick, panel.width / 2, panel.height / 2, { align: "center", size: 13, color: colors.quiet, font: colors.font }); return; }
     bars(process, model, colors, found.noise.map((water) => ({ water })), { high: 1 });
     const most = nice(Math.max(found.filling.level, ...found.noise.map((n, k) => n + found.power[k])) * 1.04);
     bars(filling, model, colors, found.noise.map((ground, k) => ({ ground, water: found.filling.amounts[k], mark: ground + found.power[k] })),
-      { high: most, level: found.filling.level, waterName: `level ${found.filling.level.toPrecision(3)}` });
+      { high: most, level: found.filling.level, waterName: level(found.filling.level) });
     const widest = nice(Math.max(...found.variances) * 1.04);
     bars(reverse, model, colors, found.variances.map((outline, k) => ({ outline, water: found.reverse.amounts[k], mark: found.distortion[k] })),
-      { high: widest, level: found.reverse.level, waterName: `level ${found.reverse.level.toPrecision(3)}` });
+      { high: widest, level: found.reverse.level, waterName: level(found.reverse.level) });
   }
 
   // The vessel under the pointer, or null.
