@@ -212,6 +212,7 @@ def _pouring(view: View, service: Service) -> Outcome:
     return Outcome(
         strongest(bits_rate(view.ours, x0, POUR_AT * view.T)),
         {f"rate{k}": rate for k, rate in enumerate(rates.tolist(), 1)}
+        | {f"speed{k}": speed for k, speed in enumerate((view.gamma * x0).tolist(), 1)}
         | {
             "middle_from": since[1],
             "dark_from": since[0],
