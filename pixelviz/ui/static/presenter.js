@@ -128,13 +128,13 @@ export async function opening() {
   let running = true, start = 0;
   const leave = () => { stop(); it.scene(null); it.set({ t: 0.1 }); };
   on.addEventListener("click", leave);
-  it.scene(["ours", "ddpm"], { title: texts.scenes.opening.title, say: "", made: [on], leave });
-  const say = () => it.scene(["ours", "ddpm"], { ...texts.scenes.opening, made: [on], leave });
-  function stop(event) {
+  on.dataset.asks = "true"; // the answer has its place from the start, unseen, so that nothing moves when it comes
+  it.scene(["ours", "ddpm"], { ...texts.scenes.opening, made: [on], leave });
+  function stop() {
     if (!running) return;
     running = false;
     for (const name of stops) document.removeEventListener(name, stop, true);
-    if (!event?.target?.closest?.(".pv-try, .pvi-leave")) say();
+    delete on.dataset.asks;
   }
   await it.set({ ...BASE, example: SCENES[0].example, t: 0 });
   for (const name of stops) document.addEventListener(name, stop, true);

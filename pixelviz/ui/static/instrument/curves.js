@@ -44,13 +44,13 @@ export function curves(host, props) {
     const inTime = { ...frame, x: [0, 1], xTicks: [0, 0.25, 0.5, 0.75, 1], xName: "t" };
     const inX0 = { ...frame, x: [0, 1], xTicks: [0, 0.5, 1], xName: "x₀", yNames: false };
 
-    copy("snr", `${version}|${model.lit}|${colors.dark}`, sheet, (layer) => {
+    copy("snr", `${version}|${state.basic}|${model.lit}|${colors.dark}`, sheet, (layer) => {
       const map = D.axes(layer, over, inTime, colors);
       D.axes(layer, across, inX0, colors);
       D.text(layer, texts.over_time, left, top - 8, { color: colors.quiet, font });
       D.text(layer, texts.over_x0, across.right, top - 8, { align: "right", color: colors.quiet, font });
       D.curve(layer, map, TIMES, TIMES.map((s) => P.highestSnr(state.gamma, ours, s * state.T)), { color: colors.quiet, width: 1.2, dash: [1.5, 3] });
-      if (model.tDelta !== null && model.tDelta <= 1) {
+      if (!state.basic && model.tDelta !== null && model.tDelta <= 1) { // a term of the full view
         const x = map.x(model.tDelta);
         D.line(layer, x, top, x, bottom, { color: colors.quiet, dash: [4, 3] });
         const room = over.right - over.left > 300;
