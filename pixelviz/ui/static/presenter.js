@@ -11,7 +11,7 @@ const BASE = { gamma: 20, T: 200, floor: 0.004, schedule: "pixel-aware", ddpm: "
 const SCENES = [
   { key: "opening", views: ["ours", "ddpm"], example: "camera", t: 0 },
   { key: "two", views: ["image", "ours", "ddpm"], example: "camera", t: 0.1 },
-  { key: "water", views: ["water"], example: "camera", t: 0.02 },
+  { key: "water", views: ["water"], example: "camera", t: 0.05 },
   { key: "cloud", views: ["cloud"], example: "camera", t: 0.05, selected: 2 },
   { key: "ahead", views: ["image", "ahead"], example: "camera", t: 0.5 },
   { key: "gap", views: ["ours", "gap"], example: "ankle-boot", t: 1 },
