@@ -76,6 +76,8 @@ def test_a_point_of_the_plot_shows_its_method_s_images(page):
     assert figure.locator("img").get_attribute("src") == above.get_attribute("src")
     page.wait_for_function("location.hash.includes('compare.point=parallel%3A1%40fashion-mnist')")
     chosen.click()
+    rows = read_results(report.RESULTS / f"{NAME}.json")["rows"]
+    expect(page.get_by_test_id("dropdown-option")).to_have_count(len(rows))
     page.get_by_role("option", name="UniPC, 10").first.click()
     expect(figure.locator("b")).to_have_text("UniPC, 10", timeout=PATIENCE)
     assert figure.locator("img").evaluate("(i) => i.complete && i.naturalWidth === 6 * i.naturalHeight")

@@ -9,6 +9,7 @@ import torch
 
 from pixelviz.checks import ServiceError
 from pixelviz.data.pictures import to_bytes
+from pixelviz.lesson.pages import languages
 from pixelviz.measure import report
 from pixelviz.measure.benchmark import BenchmarkError, Case
 from pixelviz.paper import TABLES
@@ -177,6 +178,13 @@ def test_a_lineup_keeps_who_was_chosen_and_is_still_there():
     assert race.lineup(there, "a", ["gone:1@a"]).chosen == usual.chosen
 
 
+def test_a_method_may_race_with_passes_that_no_comparison_shows(served):
+    *_, last = served.race("twin", ["ddim:8@twin", "parallel:1@twin"], 2)
+    assert [(lane.case.label, lane.runs) for lane in last.lanes] == [("parallel:1", 1), ("ddim:8", 8)]
+    with pytest.raises(BenchmarkError, match="is no method"):
+        next(served.race("twin", ["nothing:1@twin"], 2))
+
+
 def test_the_paper_s_tables_as_printed():
     first, second = ([row.cells for row in rows] for rows in TABLES.values())
     assert first[-1] == ("Our Model", "71.5", "200", "3.15", "0.3")
@@ -185,7 +193,7 @@ def test_the_paper_s_tables_as_printed():
     assert first[7] == ("DPM Discrete Solver", "35.7", "100", "3.94", "0.15")
     assert second[1] == ("SDE based", "65.6", "1000", "3.20", "246.69")
     assert tab.paper_tables().count("<table>") == 2
-    assert "not measured here" in tab.PAPER
+    assert "not measured here" in languages()["en"]["about"]["compare_paper"]
 
 
 # --- the toy experiment

@@ -159,17 +159,21 @@ class Service:
         of_class = {"classes": asked.classes, "guidance": asked.guidance}
         return between_samples(model, self.compute, self.turn, seed, corners, weights, **of_class)
 
-    def contenders(self, name: str) -> list[Case]:
-        """Every method that can draw with this checkpoint's parts, or with a peer that is loaded."""
+    def contenders(self, name: str, methods: Sequence[str] | None = None) -> list[Case]:
+        """Every method that can draw with this checkpoint's parts, or with a peer that is loaded.
+
+        methods: as `parse_methods` reads them; None: with all the passes that comparisons show.
+        """
         found, shelf = self.find(name), [self.peers.get(peer) for peer in self.peers.names()]
-        return cases(self.checkpoint(name), found.name, peers=shelf)
+        return cases(self.checkpoint(name), found.name, methods, shelf)
 
     def race(self, name: str, chosen: Sequence[str], n: int = 8, seed: int = 0) -> Iterator[Race]:
         """Race the contenders whose `Case.key` is in `chosen`; settings are checked at the first step."""
-        model = self.checkpoint(name).model
+        model, there = self.checkpoint(name).model, self.contenders(name)
+        others = [key.partition("@")[0] for key in chosen if key not in {case.key for case in there}]
+        if others:  # with other passes than comparisons show
+            there += self.contenders(name, others)
         entries = [
-            (case, model if case.model == name else self.peers.get(case.model))
-            for case in self.contenders(name)
-            if case.key in chosen
+            (case, model if case.model == name else self.peers.get(case.model)) for case in there if case.key in chosen
         ]
         return run_race(entries, name, n, seed, self.compute, self.turn)

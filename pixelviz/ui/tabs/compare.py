@@ -102,7 +102,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     def points(name):
         """(label, `Case.key`) of the benchmark's methods that can be drawn here."""
         known = benchmarks.fids(benchmarks.results_or_reason(service.find(name))[0])
-        there = service.contenders(name) if known else ()
+        there = service.contenders(name, [f"{method}:{passes}" for _, method, passes in known]) if known else ()
         return [(race.label(c, name), c.key) for c in there if (c.model, c.method, c.passes) in known]
 
     def benchmark(name, point):
@@ -116,8 +116,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             every = [] if results is None else [*longer, results]
             code = "\n".join(benchmarks.bench_command(found, one) for one in every)
             offered = points(name)
-            kept = point if point in dict(map(reversed, offered)) else None
-            methods = gr.Dropdown(offered, value=kept, visible=bool(offered))
+            keys = [key for _, key in offered]
+            methods = gr.Dropdown(offered, value=point if point in keys else None, visible=bool(keys))
             return *bench_page(results, reason, longer), code, methods
         except Exception as error:
             return widgets.alert(friendly(error)), *nothing
@@ -245,15 +245,18 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 with gr.Column(scale=8, min_width=320):
                     same_seed = gr.HTML(apply_default_css=False, elem_id="each-method")
                     reached = gr.HTML(apply_default_css=False, elem_id="goals")
+                    with gr.Row():
+                        point = gr.Dropdown(
+                            [],
+                            label="Images by",
+                            info="or choose a point in the plot; of the same seed as those above",
+                            visible=False,
+                            scale=2,
+                            min_width=220,
+                            elem_id="point",
+                        )
+                        images = gr.HTML(apply_default_css=False, elem_id="point-images")
                     plot = widgets.chart(elem_id="pareto")
-                    point = gr.Dropdown(
-                        [],
-                        label="Images by",
-                        info="or choose a point in the plot; of the same seed as those above",
-                        visible=False,
-                        elem_id="point",
-                    )
-                    images = gr.HTML(apply_default_css=False, elem_id="point-images")
                 with gr.Column(scale=5, min_width=300):
                     widgets.heading("The paper's tables")
                     widgets.about("compare_paper")

@@ -306,6 +306,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                 both = gr.Checkbox(False, label="A and B", info="the same seed in another way, beside it")
                 with gr.Group(visible=False) as other:
                     b = gr.Dropdown([], label="B's checkpoint", elem_id="b-checkpoint")
+                    b_told = teller("b", "B's class", "B's guidance")
                     b_passes = gr.Dropdown(
                         [str(k) for k in SAMPLERS[SAMPLERS.first].nice],
                         value="10",
@@ -315,7 +316,6 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     )
                     b_start = gr.Radio(STARTS.choices(), value=STARTS.first, label="B's start")
                     b_sampler = gr.Radio(mine, value=SAMPLERS.first, label="B's sampler")
-                    b_told = teller("b", "B's class", "B's guidance")
             with gr.Row():
                 go = gr.Button("Generate", variant="primary", scale=3, elem_id="generate")
                 stop = gr.Button("Stop", variant="stop", interactive=False, scale=1, min_width=80)
