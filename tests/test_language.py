@@ -30,7 +30,7 @@ def test_a_word_in_a_template_is_english_until_a_script_changes_it():
     assert word("instrument.image", "b", title='"') == (
         '<b data-word="instrument.image" title="&#34;">Image x<sub>0</sub></b>'
     )
-    assert said(label="page.copy") == 'data-label="page.copy" aria-label="Copy link"'
+    assert said(label="page.copy") == 'data-word-label="page.copy" aria-label="Copy link"'
     with pytest.raises(KeyError):
         word("instrument.nothing")
     assert "Signal-to-noise ratio" in render("instrument", ranges={})

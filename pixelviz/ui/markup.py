@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, reduce
 from pathlib import Path
 from typing import Any
@@ -41,21 +41,22 @@ def render(name: str, **values: Any) -> Markup:
     return Markup(_environment().get_template(f"{name}.html").render(values))
 
 
-def _english(key: str) -> str:
-    return reduce(lambda texts, part: texts[part], key.split("."), languages()[FIRST_LANGUAGE])
+def _english(key: str, numbers: Mapping[str, Any] | None) -> str:
+    text = reduce(lambda texts, part: texts[part], key.split("."), languages()[FIRST_LANGUAGE])
+    return text.format_map(numbers) if numbers else text
 
 
-def word(key: str, tag: str = "span", **attributes: str) -> Markup:
+def word(key: str, tag: str = "span", numbers: Mapping[str, Any] | None = None, **attributes: str) -> Markup:
     """An element with a text of the page in English, which static/language.js changes to the visitor's language.
 
-    key: of the texts, as page.skip. Raises KeyError.
+    key: of the texts, as page.skip; numbers: what its places are filled with. Raises KeyError.
     """
-    return render("word", key=key, tag=tag, text=_english(key), attributes=attributes)
+    return render("word", key=key, tag=tag, text=_english(key, numbers), numbers=numbers, attributes=attributes)
 
 
-def said(**keys: str) -> Markup:
-    """The same for attributes: keys of the texts for label (aria-label) and title."""
-    return render("said", texts={name: (key, _english(key)) for name, key in keys.items()})
+def said(numbers: Mapping[str, Any] | None = None, **keys: str) -> Markup:
+    """The same for attributes: keys of the texts for label (aria-label), title and alt."""
+    return render("said", texts={name: (key, _english(key, numbers)) for name, key in keys.items()}, numbers=numbers)
 
 
 def joined(*parts: str) -> Markup:

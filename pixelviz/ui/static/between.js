@@ -1,4 +1,5 @@
 // Three samples as the corners of a triangle; the image of the place between them follows the hand.
+import { fill, tell, words } from "./language.js";
 import { look } from "./look.js";
 import { follow, node } from "./page.js";
 
@@ -43,8 +44,9 @@ export function mount({ element, props, server, watch }) {
   let busy = false;
   let times = [];
 
-  function words() {
-    return weights.map((weight, k) => `${Math.round(100 * weight)} % of image ${state.corners[k] + 1}`).join(", ");
+  function shares() {
+    const [a, b, c] = weights.map((weight) => Math.round(100 * weight)), [i, j, k] = state.corners.map((corner) => corner + 1);
+    return { a, b, c, i, j, k };
   }
 
   async function ask() {
@@ -56,12 +58,12 @@ export function mount({ element, props, server, watch }) {
       if (about !== state) return;
       if (answer.error) { line.textContent = answer.error; return; }
       image.src = answer.image;
-      image.alt = `One run: ${words()}`;
+      tell(image, { wordAlt: "page.between_run" }, shares());
       times = [...times.slice(-RECENT + 1), performance.now()];
       const rate = times.length > 1 ? (1000 * (times.length - 1)) / (times[times.length - 1] - times[0]) : 0;
-      line.textContent = `One run, ${answer.milliseconds.toFixed(0)} ms of the network` + (wanted && rate ? `; ${rate.toFixed(0)} images a second` : "");
+      tell(line, { word: wanted && rate ? "page.between_rate" : "page.between_time" }, { ms: answer.milliseconds.toFixed(0), rate: rate.toFixed(0) });
     } catch {
-      line.textContent = "The server does not answer; move again.";
+      tell(line, { word: "page.between_silent" });
     } finally {
       busy = false;
       ask();
@@ -74,7 +76,7 @@ export function mount({ element, props, server, watch }) {
     handle.style.left = `${100 * left}%`;
     handle.style.top = `${100 * top}%`;
     if (!state) return;
-    handle.setAttribute("aria-label", words());
+    tell(handle, { wordLabel: "page.between_weights" }, shares());
     if (!busy && performance.now() - (times[times.length - 1] ?? 0) > 1000) times = [];
     wanted = weights;
     ask();
@@ -106,7 +108,7 @@ export function mount({ element, props, server, watch }) {
     state = next;
     section.hidden = !state;
     if (!state) return;
-    corners.forEach((picture, k) => { picture.src = state.pictures[k]; picture.alt = `Image ${state.corners[k] + 1}`; });
+    corners.forEach((picture, k) => { picture.src = state.pictures[k]; picture.alt = fill(words().page.image_k, { k: state.corners[k] + 1 }); });
     move(...placeOf(weights));
   });
 }

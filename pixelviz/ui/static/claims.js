@@ -1,5 +1,6 @@
 // The claims: which verdict is shown and what is unfolded outlives an update; a filter unfolds all sections.
 
+import { tell } from "./language.js";
 import { chart } from "./plot_widget.js";
 
 // A card's figure is drawn once it is unfolded.
@@ -34,7 +35,7 @@ export function mount({ element, watch }) {
     if (all) {
       const every = folds().every((one) => one.open);
       all.setAttribute("aria-expanded", String(every));
-      all.textContent = every ? "Close all" : "Open all";
+      tell(all, { word: every ? "page.close_all" : "page.open_all" });
     }
   }
 

@@ -1,11 +1,12 @@
 // The page's words in the visitor's language, from the files of lesson/words/. Templates name theirs (`data-word`,
-// `data-label`, `data-title`: a key with dots; `data-named`: what Python calls it), scripts ask `words()`, and both change
-// at once when another is chosen; Gradio's own labels follow by ui/header.py. Gradio's gr.I18n would not do: it goes by the browser's locale alone,
-// so that a link could not carry the language, and nobody could change it.
+// `data-word-label` and so on: a key with dots; `data-named`: what Python calls it), scripts ask `words()`, and both
+// change at once when another is chosen; Gradio's own labels follow by ui/header.py. Gradio's gr.I18n would not do: it
+// goes by the browser's locale alone, so that no link could carry the language, and nobody could change it.
 import { typeset } from "./page.js";
 
 const STORE = "pixelviz-language"; // in the browser: the one that was chosen last
-const ATTRIBUTES = { label: "aria-label", title: "title" };
+const NAMED = "[data-word], [data-named], [data-word-label], [data-word-title], [data-word-alt]";
+const ATTRIBUTES = { wordLabel: "aria-label", wordTitle: "title", wordAlt: "alt" }; // by the names in a dataset
 
 /** @type {Record<string, any>} */
 let all = {};
@@ -35,14 +36,26 @@ const word = (/** @type {string} */ key) => key.split(".").reduce((at, part) => 
 
 /** Fills what the templates have named, in this node and below. */
 function say(/** @type {HTMLElement} */ root) {
-  for (const one of [root, ...root.querySelectorAll("[data-word], [data-named], [data-label], [data-title]")]) {
+  for (const one of [...(root.matches(NAMED) ? [root] : []), ...root.querySelectorAll(NAMED)]) {
     const data = /** @type {HTMLElement} */ (one).dataset;
     if (data.said === code) continue;
-    const text = data.word ? word(data.word) : data.named ? named(data.named) : null;
+    const numbers = JSON.parse(data.numbers ?? "{}"), text = data.word ? fill(word(data.word), numbers) : data.named ? named(data.named) : null;
     if (text !== null) { one.replaceChildren(...typeset(text).childNodes); delete data.terms; }
-    for (const [name, attribute] of Object.entries(ATTRIBUTES)) if (data[name]) one.setAttribute(attribute, word(data[name]));
-    if (text !== null || data.label || data.title) data.said = code;
+    for (const [name, attribute] of Object.entries(ATTRIBUTES)) if (data[name]) one.setAttribute(attribute, fill(word(data[name]), numbers));
+    data.said = code;
   }
+}
+
+/**
+ * Names a node's text (word) and attributes (wordLabel and so on) by their keys, with their numbers; says them, and again
+ * in another language.
+ * @param {HTMLElement} one
+ * @param {{ word?: string, wordLabel?: string, wordAlt?: string }} keys
+ * @param {Record<string, any>} [numbers]
+ */
+export function tell(one, keys, numbers = {}) {
+  Object.assign(one.dataset, keys, { numbers: JSON.stringify(numbers), said: "" });
+  say(one);
 }
 
 /** Shows the page in a language; nothing happens for one that there is not. */

@@ -1,5 +1,6 @@
 // The picture that a tab works on: numbered markers, clicks, thumbnails of examples; a dropped or pasted
 // file goes through the tab's own upload button, which checks it.
+import { fill, named, words } from "./language.js";
 import { follow, node } from "./page.js";
 import { uploads } from "./upload.js";
 
@@ -55,11 +56,16 @@ export function mount({ element, props, trigger, watch }) {
     });
   });
 
-  const named = new URLSearchParams(location.hash.slice(1)).has(props.upload_id.replace("-upload", ".picture"));
-  const files = uploads(element, props.upload_id, () => canvas.offsetParent !== null, named);
+  const linked = new URLSearchParams(location.hash.slice(1)).has(props.upload_id.replace("-upload", ".picture"));
+  const files = uploads(element, props.upload_id, () => canvas.offsetParent !== null, linked);
 
   (props.examples || []).forEach(([id, label, source]) => {
-    const button = node("button", { type: "button", title: label, "aria-label": `Example: ${label}`, "data-example": id });
+    const button = node("button", { type: "button", "data-example": id }), speak = () => {
+      button.title = named(label);
+      button.setAttribute("aria-label", fill(words().instrument.example, { name: named(label) }));
+    };
+    speak();
+    document.addEventListener("pv:language", speak);
     button.append(node("img", { src: source, alt: "", width: 40, height: 40, loading: "lazy" }));
     button.addEventListener("click", () => trigger("input", { example: id }));
     strip.append(button);

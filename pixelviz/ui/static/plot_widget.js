@@ -107,7 +107,7 @@ function table({ head, rows, note }) {
 export function chart(host, pick) {
   host.classList.add("pv-chart");
   const stage = node("div", { class: "pv-stage" }), details = node("details", { class: "pv-numbers" }), numbers = node("div");
-  details.append(node("summary", {}, "Numbers"), numbers);
+  details.append(node("summary", { "data-word": "page.chart_numbers" }), numbers);
   host.replaceChildren(stage, details);
   /** @type {Figure | null} */
   let figure = null;
@@ -148,7 +148,7 @@ export function chart(host, pick) {
     if (due) return;
     due = true;
     drawing = drawing.then(() => { due = false; return render(); }).catch(() => {
-      stage.replaceChildren(node("p", { class: "pv-empty" }, "The chart could not be drawn; its numbers are below. Reload the page to try again."));
+      stage.replaceChildren(node("p", { class: "pv-empty", "data-word": "page.chart_failed" }));
     });
   }
   const fill = () => { if (details.open && figure) numbers.replaceChildren(table(figure.layout.meta)); };

@@ -1,4 +1,5 @@
 // A race: one lane a method, with its clock, its progress and its images as they come.
+import { tell } from "./language.js";
 import { look } from "./look.js";
 import { follow, node } from "./page.js";
 
@@ -9,11 +10,13 @@ export function mount({ element, props, watch }) {
 
   function lane(state) {
     const row = node("li", { class: "pv-lane" });
-    const head = node("div", { class: "pv-lane-head" });
-    head.append(node("span", { class: "pv-place", "aria-hidden": "true" }), node("b", {}, state.name), node("span", { class: "pv-lane-note" }), node("span", { class: "pv-clock" }));
+    const head = node("div", { class: "pv-lane-head" }), note = node("span", { class: "pv-lane-note" });
+    note.append(node("span"), node("span"));
+    head.append(node("span", { class: "pv-place", "aria-hidden": "true" }), node("b", {}, state.name), note, node("span", { class: "pv-clock" }));
     const bar = node("div", { class: "pv-bar", role: "progressbar", "aria-label": state.name, "aria-valuemin": "0", "aria-valuemax": "100" });
     bar.append(node("i"));
-    const zoom = node("button", { type: "button", class: "pv-zoom", "aria-label": `${state.name}: look closer`, hidden: "" });
+    const zoom = node("button", { type: "button", class: "pv-zoom", hidden: "" });
+    tell(zoom, { wordLabel: "page.look_closer" }, { name: state.name });
     zoom.append(node("img", { alt: "" }));
     zoom.addEventListener("click", () => {
       const all = [...list.children], pictures = all.map((one) => ({ name: one.querySelector("b").textContent, source: one.querySelector("img").src }));
@@ -26,8 +29,9 @@ export function mount({ element, props, watch }) {
   function show(row, state) {
     row.querySelector(".pv-place").textContent = state.place === null ? "" : state.place;
     row.classList.toggle("pv-arrived", state.place !== null);
-    const runs = `${state.runs} network evaluation${state.runs === 1 ? "" : "s"}`;
-    row.querySelector(".pv-lane-note").textContent = state.fid === null ? runs : `${runs}; FID ${state.fid.toFixed(2)} in the benchmark`;
+    const [runs, fid] = row.querySelector(".pv-lane-note").children;
+    tell(runs, { word: state.runs === 1 ? "page.runs_one" : "page.runs" }, { n: state.runs });
+    if (state.fid !== null) tell(fid, { word: "page.race_fid" }, { fid: state.fid.toFixed(2) });
     row.querySelector(".pv-clock").textContent = `${state.seconds.toFixed(2)} s`;
     const bar = row.querySelector(".pv-bar");
     bar.firstElementChild.style.width = `${100 * state.progress}%`;
@@ -36,7 +40,7 @@ export function mount({ element, props, watch }) {
     image.parentElement.hidden = !state.strip;
     if (!state.strip) return;
     image.style.setProperty("--pv-count", state.count);
-    image.alt = `${state.count} images by ${state.name}, ${state.place === null ? "unfinished" : "finished"}`;
+    tell(image, { wordAlt: state.place === null ? "page.race_undone" : "page.race_done" }, { n: state.count, name: state.name });
     if (image.src !== state.strip) image.src = state.strip;
   }
 

@@ -1,4 +1,5 @@
 // Samples as a grid of buttons cut from one image; choosing one asks for its reverse trajectory.
+import { fill, tell, words } from "./language.js";
 import { look } from "./look.js";
 import { follow, node } from "./page.js";
 
@@ -6,7 +7,7 @@ import { follow, node } from "./page.js";
 export function mount({ element, props, trigger, watch }) {
   const grid = element.querySelector(".pv-samples");
   const bar = element.querySelector(".pv-bar");
-  const fill = bar.firstElementChild;
+  const done = bar.firstElementChild;
   const line = element.querySelector(".pv-status");
   const closer = element.querySelector(".pv-closer");
   const sheet = new Image();
@@ -19,7 +20,8 @@ export function mount({ element, props, trigger, watch }) {
     while (grid.children.length > count) grid.lastChild.remove();
     while (grid.children.length < count) {
       const index = grid.children.length;
-      const button = node("button", { type: "button", "aria-label": `Image ${index + 1}: show how it was made` });
+      const button = node("button", { type: "button" });
+      tell(button, { wordLabel: "page.image_how" }, { k: index + 1 });
       button.append(node("canvas", { width: size, height: size }));
       button.addEventListener("click", () => { if (state.done) trigger("select", { index }); });
       grid.append(button);
@@ -33,7 +35,7 @@ export function mount({ element, props, trigger, watch }) {
     });
   }
   sheet.onload = draw;
-  closer.addEventListener("click", () => look([...grid.children].map((button, k) => ({ name: `Image ${k + 1}`, source: button.firstElementChild.toDataURL() })), Math.max(0, state.chosen)));
+  closer.addEventListener("click", () => look([...grid.children].map((button, k) => ({ name: fill(words().page.image_k, { k: k + 1 }), source: button.firstElementChild.toDataURL() })), Math.max(0, state.chosen)));
 
   follow({ props, watch }, (next) => {
     // A report that was under way when the run was stopped must not undo the answer to the stop button.
@@ -45,7 +47,7 @@ export function mount({ element, props, trigger, watch }) {
     closer.hidden = !state?.sheet || !state.done;
     if (!state) { grid.replaceChildren(); return; }
     if (state.progress !== null) {
-      fill.style.width = `${100 * state.progress}%`;
+      done.style.width = `${100 * state.progress}%`;
       bar.setAttribute("aria-valuenow", Math.round(100 * state.progress));
     }
     if (state.keep) return;

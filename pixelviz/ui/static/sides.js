@@ -1,5 +1,6 @@
 // A and B over each other with a divider between them, and their difference. The divider is a range input as wide as
 // the picture, so that it follows the hand, the finger and the keys by itself.
+import { words } from "./language.js";
 import { look } from "./look.js";
 import { follow } from "./page.js";
 
@@ -18,7 +19,7 @@ export function mount({ element, props, watch }) {
   move();
   find("closer").addEventListener("click", () => {
     const { a, b, difference } = state;
-    look([a, b, ...(difference.source ? [{ name: "Difference", source: difference.source }] : [])]);
+    look([a, b, ...(difference.source ? [{ name: words().page.apart, source: difference.source }] : [])]);
   });
 
   follow({ props, watch }, (next) => {

@@ -1,4 +1,5 @@
 // Three heat maps, error over gamma and T, with a point that a click or two sliders move.
+import { fill, words } from "./language.js";
 import { decimal, follow } from "./page.js";
 import { chart } from "./plot_widget.js";
 
@@ -22,14 +23,14 @@ export function mount({ element, props, watch }) {
    * @param {number} value
    */
   const nearest = (list, value) => list.reduce((best, v, k) => (Math.abs(Math.log(v / value)) < Math.abs(Math.log(list[best] / value)) ? k : best), 0);
-  const error = (form) => data.figures[form].data[0].customdata[at.r][at.c] ?? "not allowed: γ ≥ T";
+  const error = (form) => data.figures[form].data[0].customdata[at.r][at.c] ?? words().page.toy_excluded;
 
   function show() {
     const gamma = data.gammas[at.c], T = data.steps[at.r];
     for (const { form, reading, drawn } of maps) {
       const { data: [map, line, point], layout } = data.figures[form];
       drawn.draw({ data: [map, line, { ...point, x: [gamma], y: [T] }], layout });
-      reading.textContent = `error ${error(form)}`;
+      reading.textContent = fill(words().page.toy_error, { error: error(form) });
     }
     sliders.gamma.value = at.c; sliders.T.value = at.r;
     outputs.gamma.textContent = decimal(Number(gamma.toPrecision(3)));
@@ -37,7 +38,8 @@ export function mount({ element, props, watch }) {
     sliders.gamma.setAttribute("aria-valuetext", outputs.gamma.textContent);
     sliders.T.setAttribute("aria-valuetext", String(T));
     const grown = Math.exp((gamma * data.brightest) / 2);
-    find(".pv-toy-said").textContent = `At γ = ${outputs.gamma.textContent}, T = ${T}: Eq. 4’s step ${error("printed")}, line 9 to the letter ${error("letter")}, v-form ${error("v")}. Either reading of line 9 multiplies an error of the brightest pixel by up to e^(γx₀/2) = ${decimal(Number(grown.toPrecision(3)))}.`;
+    find(".pv-toy-said").textContent = fill(words().page.toy_said, { gamma: outputs.gamma.textContent, T,
+      printed: error("printed"), letter: error("letter"), v: error("v"), grown: decimal(Number(grown.toPrecision(3))) });
   }
 
   function pick(/** @type {{ x: number, y: number }} */ { x, y }) {
@@ -52,6 +54,7 @@ export function mount({ element, props, watch }) {
     });
   }
 
+  document.addEventListener("pv:language", () => { if (data) show(); });
   follow({ props, watch }, (next) => {
     if (!next) return;
     if (!data) at = { c: nearest(next.gammas, START.gamma), r: nearest(next.steps, START.T) };

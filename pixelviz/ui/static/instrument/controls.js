@@ -19,7 +19,7 @@ export function controls(host, props, act) {
     const head = node("div"), name = node("span");
     name.append(node("b", { "data-word": `instrument.${title}` }), node("small", { "data-word": `instrument.${key}_hint` }));
     const number = node("input", { type: "number", min, max, step });
-    const range = node("input", { type: "range", min, max, step, "data-label": `instrument.${key}` });
+    const range = node("input", { type: "range", min, max, step, "data-word-label": `instrument.${key}` });
     const note = node("p", { class: "pvi-warn", role: "alert", hidden: "" });
     head.append(name, number);
     row.append(head, range, note);
