@@ -339,7 +339,7 @@ export function mount({ element, props, trigger, watch, server }) {
       const item = make("li", {}, "", make("h3", {}, `${own.title} (${fill(text[routes.short.includes(step.key) ? "in_short" : "minutes"], { minutes: step.minutes })})`));
       const facts = node("dl");
       const rows = [["answer", answer], ["point_at", own.point_at], ["misconception", own.misconception]];
-      for (const [key, line] of rows) facts.append(make("dt", {}, text[key]), make("dd", {}, fill(line, numbers)));
+      for (const [key, line] of rows) facts.append(make("dt", {}, text[key]), make("dd", {}, fill(line, numbers).replace(/\{\w+\}/g, "…"))); // a number still being computed
       item.append(make("p", {}, fill(own.question, step.given)), facts);
       if (found?.numbers) item.append(...told(own.explain, found.numbers));
       return item;
