@@ -50,7 +50,7 @@ CONFIG = ModelConfig(
     32, 1, 200, 20.0, 0.2, (64, 96), 32, 32, (64, 96), 4, 8, 16, i_min=0.02, scale_error=0.1
 )  # fmt: skip
 BATCH, RATE = 64, 2e-3
-VAE_STEPS, UNET_STEPS = 800, 350
+VAE_STEPS, UNET_STEPS = 800, 600
 PAIRS, PAIR_PASSES, DISTILLED_STEPS = 2048, 10, 120
 SAMPLES, PROBE = 1000, 10  # images of a row and seed; steps by which the twin's pace is found
 

@@ -77,7 +77,7 @@ def test_every_row_can_be_drawn():
         assert row.sampler is None or SAMPLERS[row.sampler].stable
 
 
-@pytest.mark.skipif(not ladder.LADDER.exists(), reason="not measured yet")
-def test_results_quote_the_ladder():
-    page = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
+def test_results_and_readme_quote_the_ladder():
+    page, front = ((ROOT / name).read_text(encoding="utf-8") for name in ("RESULTS.md", "README.md"))
     assert ladder.with_table(page, ladder.read_ladder()) == page
+    assert ladder.what_was_found() in " ".join(front.split())

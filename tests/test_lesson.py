@@ -18,6 +18,7 @@ from pixelviz.lesson import steps
 from pixelviz.lesson.exercises import EXERCISES
 from pixelviz.lesson.pages import LESSONS, Lesson, _sentences, languages, plan
 from pixelviz.lesson.steps import ROUTES, STEPS, THREE
+from pixelviz.measure.ladder import effect_of_the_schedule, read_ladder
 from pixelviz.process.schedules import LinearBeta, PixelAware
 from pixelviz.ui.widgets import EXAMPLE_IDS
 from pixelviz.view import View
@@ -197,6 +198,18 @@ def test_a_distilled_network_stands_beside_the_papers(tmp_path):
     assert (both.numbers["name"], both.numbers["name_taught"]) == ("faces", "fashion-mnist")
     words = languages()["en"]["steps"]["passes"]
     assert placeholders(" ".join(words["explain"])) - {"n"} <= both.numbers.keys()
+
+
+def test_what_the_lesson_says_of_the_schedule_is_what_the_ladder_found():
+    results = read_ladder()
+    rows = {row["name"]: row for row in results["rows"]}
+    assert effect_of_the_schedule(results, 1) == "none", "the schedule itself does nothing that shows"
+    for judge in (dict, lambda row: row["judge"]):  # the pass helps
+        start, after = judge(rows["prior"]), judge(rows["uniform-1"])
+        assert start["fid"] - after["fid"] > 2 * math.hypot(start["fid_spread"], after["fid_spread"])
+    said = steps._causes()
+    assert said["fid_ours"] == pytest.approx(np.mean([one["fid"] for one in rows["pixel-aware-1"]["seeds"]]))
+    assert said["seeds"] == 3
 
 
 def test_a_step_with_a_network_says_what_is_missing_where_there_is_none(empty):

@@ -20,6 +20,7 @@ from pixelviz.checks import ServiceError
 from pixelviz.config import PAPER_FLOOR
 from pixelviz.data import pictures
 from pixelviz.data.images import EXAMPLES
+from pixelviz.measure.ladder import read_ladder
 from pixelviz.process import theory
 from pixelviz.process.forward import closed_form, marginal, noise
 from pixelviz.process.open_loop import FORMS, known_noise_errors, open_loop_errors
@@ -305,12 +306,19 @@ def _scale(view: View, service: Service) -> Outcome:
     )
 
 
+def _causes() -> Numbers:
+    """FID of the bundled ladder's rows: the start alone, and one pass from it under either schedule."""
+    rows = {row["name"]: row for row in read_ladder()["rows"]}
+    named = {"prior": "prior", "uniform": "uniform-1", "ours": "pixel-aware-1"}
+    return {f"fid_{key}": rows[name]["fid"] for key, name in named.items()} | {"seeds": len(rows["prior"]["seeds"])}
+
+
 def _passes(view: View, service: Service) -> Outcome:
     """By R_phi as the paper trains it, and beside it by one that was distilled, where there is one."""
     found = _pinned(service, "parallel_unet", "scale_vae", fits=lambda one: one.config.head_target == "v")
     plain = [one for one in found if not one.distilled] or found
     taught = [one for one in found if one.distilled and one is not plain[0]]
-    numbers: Numbers = {}
+    numbers: Numbers = _causes()
     made: list[Shown] = []
     answers = []
     for one, suffix in [(plain[0], ""), *((one, "_taught") for one in taught[:1])]:
