@@ -170,6 +170,7 @@ def test_claims_follow_the_instrument_and_can_be_filtered(page):
     assert page.locator(".pv-claim-filters [aria-pressed=true]").inner_text().startswith("slip")
     page.locator(".pv-claim-all").click()
     assert page.locator(".pv-claim[open]:visible").count() == shown.count()
+    assert page.locator(".pv-claim-all").get_attribute("aria-expanded") == "true", "charts that fold do not count"
 
 
 def test_claims_that_need_a_model_are_checked_on_request(page):

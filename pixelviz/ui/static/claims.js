@@ -16,7 +16,7 @@ export function mount({ element, watch }) {
   const open = new Set(["claims-1"]); // ids of cards and sections
   let shown = "";
 
-  const folds = () => /** @type {HTMLDetailsElement[]} */ ([...element.querySelectorAll("details:not([hidden])")]);
+  const folds = () => /** @type {HTMLDetailsElement[]} */ ([...element.querySelectorAll(":is(.pv-claim, .pv-claim-section):not([hidden])")]);
   function apply() {
     for (const button of element.querySelectorAll("[data-show]")) {
       button.setAttribute("aria-pressed", String(button.dataset.show === shown));

@@ -4,7 +4,7 @@
 // The card asks and judges, the stage shows, the rest says why: on a phone in this order, else the stage is beside them.
 import * as address from "./address.js";
 import { bits, ddpmTable, logBar, snr } from "./instrument/process.js";
-import { choose, fill, languages, spoken, words } from "./language.js";
+import { fill, spoken, words } from "./language.js";
 import { decimal, follow, node, typeset } from "./page.js";
 import { chart, markup } from "./plot_widget.js";
 import { classroom } from "./poll.js";
@@ -148,19 +148,16 @@ export function mount({ element, props, trigger, watch, server }) {
     return make("ol", { class: "pv-lesson-progress", "aria-label": ui("progress") }, "", ...items, make("li", {}, "", last));
   }
 
-  function chooser(name, options, chosen, act) {
-    const select = node("select", { "aria-label": ui(name) });
-    for (const [key, text] of options) {
-      const option = node("option", { value: key }, text);
-      if (name === "choose_language") option.lang = key;
-      option.selected = key === chosen;
+  function routeChooser() {
+    const select = node("select", { "aria-label": ui("route") });
+    for (const key of Object.keys(routes)) {
+      const option = node("option", { value: key }, ui(`route_${key}`, { n: routes[key].length, minutes: minutes(key) }));
+      option.selected = key === route;
       select.append(option);
     }
-    select.addEventListener("change", () => act(select.value));
+    select.addEventListener("change", () => take(select.value));
     return select;
   }
-  const languageChooser = () => chooser("choose_language", languages(), spoken(), speak);
-  const routeChooser = () => chooser("route", Object.keys(routes).map((key) => [key, ui(`route_${key}`, { n: routes[key].length, minutes: minutes(key) })]), route, take);
 
   function question(step, text) {
     const field = node("fieldset");
@@ -260,7 +257,7 @@ export function mount({ element, props, trigger, watch, server }) {
       ...(done ? explanation(steps[at], text) : []),
       ...(text ? [make("p", { class: "pv-lesson-hint" }, ui("judged", steps[at].given))] : []),
       make("div", { class: "pv-lesson-bar" }, "", button(ui("exercises"), () => open("exercises")), button(ui("teacher"), () => open("teacher"))));
-    find("lesson-choices").replaceChildren(poll.head(), routeChooser(), languageChooser());
+    find("lesson-choices").replaceChildren(poll.head(), routeChooser());
     find("lesson-asleep").textContent = ui("hidden");
     find("lesson-intro").textContent = words().intro;
     for (const part of [element.querySelector(".pv-lesson"), rest(), find("lesson-choices"), find("lesson-asleep"), find("lesson-intro")]) part.lang = spoken();
@@ -352,7 +349,7 @@ export function mount({ element, props, trigger, watch, server }) {
     const host = find("lesson-page"), teacher = page === "teacher", text = words()[teacher ? "teacher_page" : "exercises_page"];
     host.lang = spoken();
     const bar = make("div", { class: "pv-lesson-bar" }, "",
-      button(ui("close"), () => open(null)), button(ui("print"), () => window.print()), languageChooser());
+      button(ui("close"), () => open(null)), button(ui("print"), () => window.print()));
     host.replaceChildren(bar, make("h2", { tabindex: "-1" }, text.title),
       ...(teacher ? teacherBody() : [make("p", {}, text.intro), exerciseList(false)]));
   }
@@ -408,10 +405,6 @@ export function mount({ element, props, trigger, watch, server }) {
     route = key;
     go(at, false);
     find("lesson-choices").querySelector("select")?.focus();
-  }
-  function speak(code) {
-    choose(code);
-    find("lesson-choices").querySelector("select:last-of-type")?.focus();
   }
   document.addEventListener("pv:language", () => {
     if (!begun) return;

@@ -154,6 +154,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def first_race(name, chosen, n, seed, request: gr.Request):
         """A race when its tab is opened, so that it is never empty; of the usual methods where none is chosen yet."""
+        name = name or benchmarks.comparable(service)[1]  # a quick hand: the list is still on its way
         if not name or raced.get(request.session_hash):
             yield tuple(gr.skip() for _ in range(4))
             return
@@ -237,7 +238,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     widgets.about("compare")
     if found := ladder.what_was_found():
-        gr.Markdown(f"**What causes what.** {found}")
+        gr.HTML(widgets.alert(f"What causes what. {found}", "info"), apply_default_css=False)
     name = gr.Dropdown([], label="Checkpoint", elem_id="compare-checkpoint")
     with gr.Tabs(elem_id="compare-parts"):
         with gr.Tab("Benchmark", id="compare-benchmark"):
@@ -257,7 +258,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                         )
                         images = gr.HTML(apply_default_css=False, elem_id="point-images")
                     plot = widgets.chart(elem_id="pareto")
-                with gr.Column(scale=5, min_width=300):
+                with gr.Column(scale=5, min_width=420):  # below the plot on a tablet
                     widgets.heading("The paper's tables")
                     widgets.about("compare_paper")
                     gr.HTML(paper_tables(), apply_default_css=False, elem_id="paper-tables")
