@@ -58,7 +58,7 @@ FILM = """async () => {
     const look = () => (test() ? done() : requestAnimationFrame(look));
     look();
   });
-  const said = () => document.querySelector("#instrument .pvi-head p")?.textContent;
+  const said = () => !document.querySelector("#instrument .pv-try[data-asks]"); // the sentence has come
   await seen(() => document.querySelector("#instrument .pv-instrument")?.pvInstrument?.state()?.t > 0.01 && !said());
   const start = performance.now();
   let frames = 0;
