@@ -234,7 +234,7 @@ def test_every_import_between_the_modules_is_there():
 
 
 def test_a_component_only_names_its_module():
-    assert len(scripts.mounting("picture.js")) < 500
+    assert len(scripts.mounting("picture.js")) < 300
     with pytest.raises(FileNotFoundError, match="no script nothing"):
         scripts.mounting("nothing.js")
 

@@ -89,8 +89,9 @@ def test_a_difference_is_of_single_values():
 def divided(page, share, within=0.01):
     """Wait until A is seen of so many percent."""
     page.wait_for_function(
-        "([share, within]) => [...document.querySelectorAll('.pv-side-a')].filter((a) => a.offsetParent).every((a) => "
-        "Math.abs(100 - share - parseFloat(getComputedStyle(a).clipPath.match(/inset\\(0px (.*?)%/)[1])) <= within)",
+        "([share, within]) => { const all = [...document.querySelectorAll('.pv-side-a')].filter((a) => a.offsetParent);"
+        "  return all.length > 0 && all.every((a) => Math.abs(100 - share"
+        " - parseFloat(getComputedStyle(a).clipPath.match(/inset\\(0px (.*?)%/)[1])) <= within); }",
         arg=[share, within],
     )
 

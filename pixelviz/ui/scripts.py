@@ -21,12 +21,10 @@ from pixelviz.lesson.pages import languages
 STATIC = Path(__file__).with_name("static")
 KEEP = "public, max-age=31536000, immutable"
 
-# Imports a module from where this page came from (a Space, a share link, a path behind a proxy), and mounts it as soon
-# as the words are there.
-_MOUNT = r"""const root = new URL(window.gradio_config?.root || "/", location.href).pathname.replace(/\/$/, "") + "%s/";
-const got = (name) => import(location.origin + root + name);
-Promise.all([got("%s"), got("language.js").then((language) => language.load())]).then(([module]) =>
-  module.mount({ element, props, trigger, watch, server: typeof server === "undefined" ? {} : server }));"""
+# From where this page came from (a Space, a share link, a path behind a proxy), mounts a module on a component.
+_MOUNT = r"""const root = new URL(window.gradio_config?.root || "/", location.href).pathname.replace(/\/$/, "");
+import(location.origin + root + "%s/language.js").then((it) => it.mount("%s", { element, props, trigger, watch,
+  server: typeof server === "undefined" ? {} : server }));"""
 
 
 def _words() -> bytes:

@@ -95,5 +95,13 @@ async function begin() {
   const asked = new URLSearchParams(location.hash.slice(1)).get("lang");
   speak([asked, kept].find((one) => one && Object.hasOwn(all, one)) ?? code);
 }
-/** The texts, before any module is mounted. */
-export const load = () => (loading ??= begin());
+
+/**
+ * Mounts a module of this folder on a component, as soon as the texts are there.
+ * @param {string} name
+ * @param {import("./page.js").Component} component
+ */
+export async function mount(name, component) {
+  const [module] = await Promise.all([import(`./${name}`), (loading ??= begin())]);
+  module.mount(component);
+}
