@@ -2,10 +2,12 @@
 
 import ast
 import importlib.util
+import json
 import re
 import socket
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -16,6 +18,8 @@ from pixelviz.service.service import Service
 from pixelviz.service.turns import AT_ONCE, LONG, MOST_WAITING, SHORT
 from pixelviz.ui.app import TABS, build_app, launch_options
 from pixelviz.ui.tabs import train
+from pixelviz.view import View
+from tests.served import photo, png
 
 PACKAGE = Path(pixelviz.__file__).parent
 # From below to above: a room imports from itself and from those before it. Rooms of one row know nothing of each other.
@@ -280,3 +284,20 @@ def test_static_files_are_free_of_addresses():
 )
 def test_clock(seconds, text):
     assert train.clock(seconds) == text
+
+
+def test_a_hand_quicker_than_the_list_of_checkpoints_gets_the_one_that_comes_first(service):
+    """What the screen sends before a tab's list has come: no checkpoint yet, though there is one."""
+    handlers = {one.name: one.fn for one in build_app(service, TrainingJobs(service)).fns.values() if one.fn}
+    who = SimpleNamespace(session_hash="quick")
+    view = View.of(png(photo()))
+    drawn, _ = handlers["light"](json.dumps({"picture": view.picture}), None, 0.5)
+    assert "data:image/svg+xml" in drawn
+    *_, (_, shown, *_, said) = handlers["estimate"]({"picture": view.picture}, None, "whole", 2, 0, 0.5, who)
+    assert "<img" in shown
+    assert not said
+    *_, (sheet, *_, said, _, _) = handlers["first_run"](None, 2, "1", "consistent", "parallel", 0, "", 1, who)
+    assert "2 images in" in json.dumps(sheet)
+    assert not said
+    *_, (page, _) = handlers["check"](None)
+    assert "Tiny learnt squares" in page

@@ -140,6 +140,7 @@ def test_a_keyboard_reaches_the_time_in_ten_stops_and_keeps_its_place(page, url)
     page.get_by_role("tab", name="Generate", exact=True).click()
     go = page.locator("button#generate")
     page.locator("#film h2").wait_for()  # the first sheet, which the tab draws by itself, is whole
+    expect(go).to_be_enabled()  # of one answer, the film may be shown before the button is
     page.evaluate(
         """() => {
           const button = document.querySelector("button#generate"), seen = window.seen = [];

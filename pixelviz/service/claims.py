@@ -37,8 +37,7 @@ def judge_with_models(service: Service, context: Context, preferred: str | None)
     """
     loaded: dict[str, Bench] = {}
     for claim in (claim for claim in CLAIMS.values() if claim.needs):
-        names = service.names(*claim.needs)
-        name = preferred if preferred in names else next(iter(names), None)
+        name = service.chosen(preferred, *claim.needs)
         if name is None:
             continue
         if name not in loaded:

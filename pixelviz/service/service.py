@@ -70,6 +70,11 @@ class Service:
         """Checkpoints with these parts: bundled (most parts, best trained first), trained (newest last), loaded."""
         return self._catalog.names(*parts)
 
+    def chosen(self, name: str | None, *parts: str, first: str | None = None) -> str | None:
+        """`name` where it is among names(*parts), else `first`, else the first of them; None where there is none."""
+        names = self.names(*parts)
+        return next((one for one in (name, first, *names) if one in names), None)
+
     def problems(self) -> list[tuple[str, str]]:
         """Folders that look like checkpoints and are none: (folder name, why)."""
         return self._catalog.problems()

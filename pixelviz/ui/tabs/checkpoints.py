@@ -101,12 +101,12 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def listed(name):
         """The list, with `name` chosen where it is there, and folders that could not be read."""
-        names = service.names()
         broken = joined(*(widgets.alert(f"{folder}: {why}") for folder, why in service.problems()))
-        return gr.Radio(choices=names, value=name if name in names else next(iter(names), None)), broken
+        return gr.Radio(choices=service.names(), value=service.chosen(name)), broken
 
     def check(name):
         """How far the check is, then its page."""
+        name = name or service.chosen(None)  # a quick hand: the list is still on its way
         if not name:
             yield widgets.alert(NO_CHECKPOINT, "info"), gr.skip()
             return
@@ -139,6 +139,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def light(state, name, share):
         """Fig. 4 of a checkpoint, its table, and its blocks to look into."""
+        name = name or service.chosen(None)  # as above
         if not name:
             return widgets.alert(NO_CHECKPOINT, "info"), gr.skip()
         try:
@@ -210,7 +211,11 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         **strip
     )
     name.input(**shown).then(**strip)
-    name.input(lambda: "", None, checked, queue=False, **quiet)
+    # What was found of the one before is not this one's: the panel lights anew when it is opened.
+    stale = [checked, drawn, maps, block, inside]
+    name.input(
+        lambda: ("", "", "", gr.Dropdown([], value=None), gr.Accordion(open=False)), None, stale, queue=False, **quiet
+    )
     examine.click(check, name, [checked, examine], **LONG_LANE, **quiet)
     from_folder.click(load_folder, folder, [name, broken, said], **quiet).then(**shown)
     folder.submit(load_folder, folder, [name, broken, said], **quiet).then(**shown)

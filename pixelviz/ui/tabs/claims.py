@@ -35,8 +35,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     judged: Kept[str | None] = Kept(MOST_PAGES)  # the settings that a page's verdicts are for
 
     def refresh(chosen):
-        names = service.names("scale_vae")
-        return gr.Dropdown(choices=names, value=chosen if chosen in names else next(iter(names), None))
+        return gr.Dropdown(choices=service.names("scale_vae"), value=service.chosen(chosen, "scale_vae"))
 
     def judge(text, request: gr.Request):
         """All claims for the present settings; the old page stays where nothing has changed, or on an error."""

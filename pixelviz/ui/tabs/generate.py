@@ -23,6 +23,7 @@ from pixelviz.ui.markup import render
 from pixelviz.ui.queue import SHORT_LANE, generation_lane
 
 FRAMES = 12
+PARTS = "parallel_unet", "scale_vae"  # that drawing takes
 SHOWN_FIRST = "faces"  # what anybody recognises
 FIRST_CORNERS = [0, 1, 2]  # of the triangle between samples
 MOST_IMAGES = 64
@@ -119,6 +120,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         busy = gr.Button(interactive=False), gr.Button(interactive=True)
         free = gr.Button(interactive=True), gr.Button(interactive=False)
         keep = gr.skip()
+        name = name or service.chosen(None, *PARTS, first=SHOWN_FIRST)  # a quick hand: the list is still on its way
         if not name:
             yield keep, keep, keep, keep, widgets.alert(NO_CHECKPOINT, "info"), *free
             return
@@ -210,9 +212,10 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         )
 
     def refresh(name, b):
-        names = service.names("parallel_unet", "scale_vae")
-        first = next((one for one in (name, SHOWN_FIRST, *names) if one in names), None)
-        return gr.Dropdown(choices=names, value=first), gr.Dropdown(choices=names, value=b if b in names else first)
+        names, name = service.names(*PARTS), service.chosen(name, *PARTS, first=SHOWN_FIRST)
+        return gr.Dropdown(choices=names, value=name), gr.Dropdown(
+            choices=names, value=service.chosen(b, *PARTS, first=name)
+        )
 
     def reach(name, sampler):
         """The choices of passes for a checkpoint's T and a sampler."""
@@ -343,7 +346,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     keys += ["ab", "b_checkpoint", "b_passes", "b_start", "b_sampler", "b_class", "b_guidance"]
     there = {}
     for side in ("", "b_"):
-        there[f"{side}checkpoint"] = lambda _: service.names("parallel_unet", "scale_vae")
+        there[f"{side}checkpoint"] = lambda _: service.names(*PARTS)
         there[f"{side}class"] = lambda now, whose=f"{side}checkpoint": classes_of(now[whose])
         there[f"{side}guidance"] = lambda now, whose=f"{side}checkpoint": None if classes_of(now[whose]) else [1]
     opened = tab.select(refresh, [name, b], [name, b], **quiet)

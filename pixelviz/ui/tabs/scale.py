@@ -87,9 +87,14 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     points: Kept[dict[str, list[ScalePoint]]] = Kept(MOST_PAGES)  # of a page's chart
     results: Kept[ScaleResult] = Kept(KEPT_BYTES)  # that a page shows
 
+    def chosen(name):
+        """The checkpoint that the tab shows; with a twin there is more to see."""
+        return service.chosen(name, "scale_vae", first=service.chosen(None, "scale_vae", "twin"))
+
     def estimate(source, name, size, i, seed, crop, request: gr.Request):
         """Pictures, SSIM, notes and message at one i, after signs of progress; the old ones stay on an error."""
         same = (gr.skip(),) * 4
+        name = name or chosen(None)  # a quick hand: the list is still on its way
         if not name:
             yield *same, widgets.alert(NO_CHECKPOINT, "info")
             return
@@ -171,12 +176,9 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def refresh(name, b_name):
         """The checkpoints there are now, the chosen ones kept."""
-        names = service.names("scale_vae")
-        first = next(iter(service.names("scale_vae", "twin") or names), None)  # with a twin there is more to see
-        name = name if name in names else first
-        return gr.Dropdown(choices=names, value=name), gr.Dropdown(
-            choices=names, value=b_name if b_name in names else name
-        )
+        names, name = service.names("scale_vae"), chosen(name)
+        b_name = service.chosen(b_name, "scale_vae", first=name)
+        return gr.Dropdown(choices=names, value=name), gr.Dropdown(choices=names, value=b_name)
 
     def reach(name, i):
         """The step slider for a checkpoint's T."""
