@@ -187,7 +187,11 @@ def out_of_memory(error: BaseException) -> bool:
 def release() -> None:
     """Give back what a computation that ran out of memory still held."""
     gc.collect()
-    if torch.cuda.is_available():
+    on_cuda = torch.cuda.is_available()
+    for device in ("cpu", "cuda")[: 1 + on_cuda]:
+        # Where a backward failed, PyTorch keeps its graph, with all that it saved, until the next one.
+        torch.zeros((), requires_grad=True, device=device).backward()
+    if on_cuda:
         torch.cuda.empty_cache()
     trim()
 
