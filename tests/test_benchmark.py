@@ -23,6 +23,7 @@ from pixelviz.measure.benchmark import (
     parse_methods,
     read_results,
 )
+from pixelviz.measure.likelihood import bits_per_dimension
 from pixelviz.measure.metrics import features_of, fid, kid, precision_recall, statistics_of
 from pixelviz.samplers.batches import sample_images
 from pixelviz.service.measured import bench_command
@@ -412,3 +413,18 @@ def test_results_of_another_kind_are_refused_by_what_is_wrong_in_them(tmp_path, 
     path.write_text(json.dumps(results))
     with pytest.raises(BenchmarkError, match=message):
         read_results(path)
+
+
+def test_the_bits_per_dimension_are_those_of_the_held_out_images_and_are_measured_once(
+    checkpoint, reference, tmp_path, monkeypatch
+):
+    path, images = tmp_path / "r.json", tiny_images(8).images
+    last = run(checkpoint, path, reference, methods=["ddim:2"], held_out=images)
+    wanted = bits_per_dimension(checkpoint.model, CPU, images)
+    assert read_results(path)["bits_per_dimension"] == last.figures["bits_per_dimension"] == wanted
+    assert set(wanted) == {"ours", "twin"}
+    said = f"tiny {wanted['ours']['all']:.2f}, its linear-beta twin {wanted['twin']['all']:.2f}"
+    assert said in report.conditions(last.figures)
+    monkeypatch.setattr(benchmark, "bits_per_dimension", None)
+    again = run(checkpoint, path, reference, methods=["ddim:2", "ddim:4"], held_out=images)
+    assert again.figures["bits_per_dimension"] == wanted

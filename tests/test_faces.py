@@ -1,7 +1,9 @@
 """The drawn faces: bundled, from a folder, and drawn anew where Node.js and DiceBear's packages are."""
 
+import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,12 @@ from PIL import Image
 
 from pixelviz.config import PRESETS
 from pixelviz.data import faces
-from pixelviz.data.assets import FACES_10K
+from pixelviz.data.assets import FACES_10K, FACES_CLASSIFIER, FACES_REFERENCE
 from pixelviz.data.images import ImageError
 from pixelviz.data.sets import DataError, load_images
+from pixelviz.measure.assets_build import groups
+from pixelviz.measure.metrics import features_of, fid, load_statistics
+from pixelviz.models.classifier import FeatureExtractor, load_classifier
 
 PACKAGES = Path(os.environ.get("PIXELVIZ_DICEBEAR", "."))
 
@@ -118,3 +123,39 @@ def test_the_same_faces_are_drawn_again(tmp_path):
     for style in faces.STYLES:
         drawn = faces.cut(tmp_path / f"train-{style}-00.webp")
         np.testing.assert_array_equal(drawn, faces.cut(FACES_10K / f"train-{style}-00.webp")[:25])
+
+
+# --- The judge -------------------------------------------------------------------------------------------------
+
+
+def test_groups_are_within_a_style_and_a_mirror_image_is_in_its_own():
+    part = load_images("faces-10k", split="test", size=64, channels=3, limit=400)
+    mirrored = replace(part, images=part.images.flip(-1))
+    train, other = groups(part, mirrored, number=4)
+    torch.testing.assert_close(train.labels, other.labels)
+    torch.testing.assert_close(train.labels // 4, part.labels)
+    # Faces of a group are nearer to their mean than to that of another group of their style.
+    pixels = part.images.float().flatten(1)
+    spread = [pixels[mask].var(0).mean() for mask in map(train.labels.eq, train.labels.unique()) if mask.sum() > 1]
+    styles = [pixels[part.labels == style].var(0).mean() for style in part.labels.unique()]
+    assert len(train.labels.unique()) == 16
+    assert torch.stack(spread).mean() < 0.9 * torch.stack(styles).mean()
+
+
+def test_the_bundled_reference_of_the_faces_is_their_test_set():
+    """The bundled 2,000 are a fifth of its 10,000: means agree within their errors, what is worse is seen."""
+    test, reference = load_images("faces-10k", split="test", size=64, channels=3), load_statistics(FACES_REFERENCE)
+    extractor = FeatureExtractor(load_classifier(FACES_CLASSIFIER))
+    features = features_of(test.images, extractor).double()
+    mean = reference.sum / reference.number
+    variance = reference.cov_sum.diagonal() / reference.number - mean**2
+    assert reference.number == 10_000
+    assert ((features.mean(0) - mean).abs() / (variance / 2000).sqrt().clamp_min(1e-9)).max() < 5
+    blurred = torch.nn.functional.avg_pool2d(test.images.float(), 3, 1, 1).round().byte()
+    one_style = test.images[test.labels == 0]
+    real, blurred, one_style = (fid(reference, images, extractor) for images in (test.images, blurred, one_style))
+    assert 5 * real < min(blurred, one_style)
+    # Figures of its training: 64 groups, of which chance names one in 64.
+    figures = json.loads(FACES_CLASSIFIER.with_suffix(".json").read_text())
+    assert figures["test_images"] == 10_000
+    assert figures["test_accuracy"] > 0.7

@@ -26,7 +26,7 @@ from pixelviz.commands.common import (
 from pixelviz.commands.options import Options, takes
 from pixelviz.config import PRESETS, DataConfig, ModelConfig, TrainConfig, preset
 from pixelviz.data.pictures import tile, to_pil
-from pixelviz.data.sets import DATASETS, ImageSet
+from pixelviz.data.sets import DATASETS, DataError, ImageSet
 from pixelviz.devices import Compute, choose
 from pixelviz.learning import costs
 from pixelviz.learning.held_out import held_out_losses
@@ -142,6 +142,16 @@ def _judges(
     return (own, judge) if own else (judge, None)
 
 
+def _unseen(loaded: checkpoints.Checkpoint, data: str | None) -> torch.Tensor | None:
+    """Images that were not learnt, for the bits per dimension; None where its data is not here."""
+    try:
+        source = source_of(loaded.home, loaded.record, {"data": data} if data else None)
+        test = images_of(source, loaded.model.config, split="test", limit=benchmark.BITS_IMAGES, allow_download=False)
+    except (typer.BadParameter, DataError):
+        return None
+    return test.images if len(test) > 1 else None
+
+
 def _real(source: DataConfig, config: ModelConfig) -> ImageSet:
     """Real images to compare with: those held out or, where they are too few, all."""
     held_out = images_of(source, config, split="test", limit=JUDGED, allow_download=False)
@@ -199,7 +209,10 @@ def bench(
     for one in others:
         for method, reason in one.refused.items():
             console.print(f"{one.name} as it is configured cannot run {method}: {reason}.", style="yellow")
-    run = benchmark.bench(loaded, compute, json_file, reference, judge=second, **settings, peers=others)
+    unseen = _unseen(loaded, data)
+    run = benchmark.bench(
+        loaded, compute, json_file, reference, judge=second, held_out=unseen, **settings, peers=others
+    )
     figures = measured("measuring", run)
     title, caption = f"{checkpoint.name} and its peers", report.conditions(figures)
     show_table(report.head(figures), report.table_rows(figures), keys=2, title=title, caption=caption)

@@ -17,6 +17,8 @@ CLASSIFIER = ASSETS / "classifier" / "fashion-mnist.safetensors"  # its .json li
 FID_REFERENCE = ASSETS / "classifier" / "fid-reference.safetensors"
 CIFAR_CLASSIFIER = ASSETS / "classifier" / "cifar10.safetensors"
 CIFAR_REFERENCE = ASSETS / "classifier" / "fid-reference-cifar10.safetensors"
+FACES_CLASSIFIER = ASSETS / "classifier" / "faces.safetensors"
+FACES_REFERENCE = ASSETS / "classifier" / "fid-reference-faces.safetensors"
 
 
 def default_runs() -> Path:

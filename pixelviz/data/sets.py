@@ -13,7 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pixelviz.data.assets import CIFAR_CLASSIFIER, CIFAR_REFERENCE, CLASSIFIER, FACES_10K, FASHION_10K, FID_REFERENCE
+from pixelviz.data.assets import (
+    CIFAR_CLASSIFIER,
+    CIFAR_REFERENCE,
+    CLASSIFIER,
+    FACES_10K,
+    FACES_CLASSIFIER,
+    FACES_REFERENCE,
+    FASHION_10K,
+    FID_REFERENCE,
+)
 from pixelviz.data.downloads import (
     DOWNLOAD_ERRORS,
     TIMEOUT,
@@ -213,7 +222,7 @@ FASHION_PART = replace(
 FACES = DataSet(
     "faces", "Drawn faces, all 50,000", "Drawn faces", _faces, 3, SIDE, {"train": 50_000, "test": 10_000},
     "DiceBear 9.4.3; designs by M. Lanier, Draftbit, DiceBear and J. Melin", "CC BY 4.0, CC0 1.0", tuple(STYLES),
-    light=True,
+    FACES_CLASSIFIER, FACES_REFERENCE, light=True,
 )  # fmt: skip
 FACES_PART = replace(
     FACES, name="faces-10k", title="Drawn faces, 10,000 in color (bundled)", load=_faces_part,

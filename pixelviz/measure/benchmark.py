@@ -26,6 +26,7 @@ from pixelviz.declare import checked, declared, read_object
 from pixelviz.devices import Compute
 from pixelviz.measure import environment
 from pixelviz.measure.judges import Reference, quality
+from pixelviz.measure.likelihood import bits_per_dimension
 from pixelviz.measure.metrics import features_of, load_features, load_statistics
 from pixelviz.measure.results import FORMAT, Results
 from pixelviz.models.classifier import FeatureExtractor, load_classifier
@@ -38,6 +39,7 @@ from pixelviz.store.peers import PART, PeerModel
 
 QUICK_SAMPLES = 300
 WARM_UP_STATES = 3
+BITS, BITS_IMAGES = "bits_per_dimension", 64
 
 
 class BenchmarkError(ValueError):
@@ -70,7 +72,7 @@ def bundled_reference(checkpoint: Checkpoint, compute: Compute) -> Reference:
     if row is None or row.classifier is None:
         raise BenchmarkError(f"there is no classifier for {data}: FID and KID would mean nothing.")
     classifier = load_classifier(row.classifier)
-    shape = (classifier.design.channels, 32, 32)
+    shape = classifier.design.shape
     if config.shape != shape:
         raise BenchmarkError(f"the classifier of {data} takes images of {shape}; the checkpoint's are {config.shape}.")
     extractor = FeatureExtractor(classifier.to(compute.device))
@@ -143,11 +145,17 @@ def read_results(path: Path) -> dict[str, Any]:
         raise BenchmarkError(f"{path} cannot be read as results of a benchmark ({error}).") from None
 
 
-def _resume(path: Path, settings: dict[str, Any], weights: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
-    """The rows that still hold; raises BenchmarkError where all are of other weights or other settings."""
+def _resume(
+    path: Path, settings: dict[str, Any], weights: dict[str, dict[str, str]]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows that still hold, and the bits per dimension if they do.
+
+    Raises BenchmarkError where all are of other weights or other settings.
+    """
     if not path.exists():
-        return []
+        return [], {}
     results = read_results(path)
+    bits = {key: results[key] for key in (BITS,) if key in results and results.get("weights") == settings["weights"]}
     other = [key for key, value in settings.items() if results.get(key) != value]
     rows = results["rows"]
     if "weights" in other:
@@ -162,7 +170,7 @@ def _resume(path: Path, settings: dict[str, Any], weights: dict[str, dict[str, s
     if other:
         was, now = ({key: values.get(key) for key in other} for values in (results, settings))
         raise BenchmarkError(f"{path} was measured with {was}, not {now}; name another file, or delete it.")
-    return rows
+    return rows, bits
 
 
 def _weights_of(method: str, weights: dict[str, str]) -> dict[str, str]:
@@ -340,13 +348,15 @@ def bench(
     *,
     peers: Sequence[PeerModel] = (),
     judge: Reference | None = None,
+    held_out: Tensor | None = None,
     **settings: Any,
 ) -> Iterator[Progress]:
     """Measure every method on the checkpoint and its peers, into the JSON file `path`; goes on where that ends.
 
     Args: peers, of the same image shape; judge, of another kind than the reference (`judges`), whose figures every row
-    then has too; settings, see `Comparison`. Rows of parts that were trained since are measured anew or, if they are
-    not asked for, dropped.
+    then has too; held_out, uint8 (N, C, H, W), N >= 2, images not learnt, for the bits per dimension of the model and
+    of its twin, a judge that needs no features; settings, see `Comparison`. Rows of parts that were trained since are
+    measured anew or, if they are not asked for, dropped.
     Yields progress about once a batch, its figures as they are in the file. Raises BenchmarkError.
     """
     asked = Comparison(**settings)
@@ -379,13 +389,14 @@ def bench(
     weights = {
         one: {part: part_digest(getattr(model, part)) for part in model.parts} for one, (model, _) in models.items()
     }
-    rows = {(row["model"], row["method"], row["passes"]): row for row in _resume(path, settings, weights)}
+    kept, bits = _resume(path, settings, weights)
+    rows = {(row["model"], row["method"], row["passes"]): row for row in kept}
 
     order = {method: place for place, method in enumerate(SAMPLERS)}
 
     def results() -> dict[str, Any]:
         in_order = sorted(rows, key=lambda key: (key[0] != name, key[0], order.get(key[1], len(order)), key[2]))
-        return {**settings, "environment": here, "rows": [rows[key] for key in in_order]}
+        return {**settings, "environment": here, **bits, "rows": [rows[key] for key in in_order]}
 
     total, done = len(chosen) * seeds * samples, 0
     for case in chosen:
@@ -409,4 +420,8 @@ def bench(
             write_json(path, results(), indent=1)
             unfinished.remove()
             done += samples
+    if held_out is not None and not bits:
+        yield Progress("bits per dimension", done, total, results())
+        bits[BITS] = bits_per_dimension(checkpoint.model, compute, held_out)
+        write_json(path, results(), indent=1)
     yield Progress("done", total, total, results())

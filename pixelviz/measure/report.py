@@ -119,10 +119,13 @@ def conditions(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in here["versions"].items())
     seeds = f"{results['seeds']} seeds, ± their standard deviation" if results["seeds"] > 1 else "one seed"
     judge = f"; the other judge: {results['judge']}" if results.get("judge") else ""
+    parts = {"ours": results["checkpoint"], "twin": "its linear-beta twin"}
+    bits = ", ".join(f"{parts[one]} {found['all']:.2f}" for one, found in results.get("bits_per_dimension", {}).items())
+    bits = f" Bits per dimension of held-out images, at most (by no features): {bits}." if bits else ""
     return (
         f"{results['samples']:,} images per row and seed, {seeds}; batches of {results['batch']}. "
         f"Features: {results['features']}{judge}. Measured on {places}; {results['device']}; commit {commits}; "
-        f"{versions}; {here['date'][:10]}."
+        f"{versions}; {here['date'][:10]}.{bits}"
     )
 
 

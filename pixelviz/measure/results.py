@@ -68,4 +68,5 @@ class Results(TypedDict):
     samples: Count
     device: NotRequired[str]
     environment: NotRequired[dict[str, Any]]
+    bits_per_dimension: NotRequired[dict[str, dict[str, float]]]  # at most so many, as `likelihood` gives them
     rows: list[MethodRow]

@@ -1,6 +1,6 @@
-"""Small classifiers of Fashion-MNIST and CIFAR-10, whose penultimate features the Frechet distance compares.
+"""Small classifiers of the bundled data sets, whose penultimate features the Frechet distance compares.
 
-The Inception network of the usual FID knows photographs of 299x299 pixels, not images of 32x32; so the
+The Inception network of the usual FID knows photographs of 299x299 pixels, not images of 32x32 or 64x64; so the
 distance here is taken in features of a network that knows them. It compares models with each other, and
 not with published FIDs.
 """
@@ -25,7 +25,6 @@ from pixelviz.config import MAX_SIZE
 from pixelviz.data.assets import CLASSIFIER
 from pixelviz.declare import declared
 
-SIZE = 32
 Sizes = tuple[Annotated[int, Field(ge=1, le=MAX_SIZE)], ...]
 
 
@@ -40,7 +39,7 @@ class Design:
     widths: of the 3x3 convolutions, the last the number of features; pools: what each halves by; residual:
     the levels that two more convolutions with a residual connection follow (He et al. 2016); mean and
     deviation: about the data's; shift: pixels that training moves images by, at most; cycles: epochs of each cycle
-    of the learning rate, one after the other.
+    of the learning rate, one after the other; size: side of the images.
     """
 
     channels: Annotated[int, Field(ge=1, le=3)]
@@ -49,14 +48,22 @@ class Design:
     widths: Sizes
     pools: Sizes
     residual: tuple[int, ...]
-    shift: Annotated[int, Field(ge=0, lt=SIZE)]
+    shift: Annotated[int, Field(ge=0, lt=32)]
     cycles: Sizes
     learning_rate: Annotated[float, Field(gt=0, le=0.1)]
+    classes: Annotated[int, Field(ge=2)] = 10
+    size: Annotated[int, Field(ge=32, le=MAX_SIZE)] = 32
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of its images."""
+        return self.channels, self.size, self.size
 
 
 DESIGNS = {
     "fashion-mnist": Design(1, 0.22, 0.32, (32, 64, 128, 128), (2, 2, 2, 1), (), 2, (10,), 4e-3),
     "cifar10": Design(3, 0.47, 0.25, (32, 80, 160, 256), (1, 2, 2, 2), (1, 3), 4, (8, 4, 6), 3e-3),
+    "faces": Design(3, 0.7, 0.3, (32, 64, 128, 192), (2, 2, 2, 1), (), 2, (8,), 4e-3, classes=64, size=64),
 }
 FIRST_DESIGN = next(iter(DESIGNS.values()))
 
@@ -80,7 +87,7 @@ class Residual(nn.Module):
 class Classifier(nn.Module):
     """3x3 convolutions with batch norm, mean over pixels, one linear layer; 242,000 parameters by default."""
 
-    def __init__(self, design: Design = FIRST_DESIGN, classes: int = 10) -> None:
+    def __init__(self, design: Design = FIRST_DESIGN) -> None:
         super().__init__()
         self.design = design
         blocks: list[nn.Module] = []
@@ -90,19 +97,19 @@ class Classifier(nn.Module):
             blocks += [nn.MaxPool2d(pool)] if pool > 1 else []
             blocks += [Residual(c_out)] if level in design.residual else []
         self.body = nn.Sequential(*blocks)
-        self.head = nn.Linear(design.widths[-1], classes)
+        self.head = nn.Linear(design.widths[-1], design.classes)
 
-    def features(self, images: Float[Tensor, "N C 32 32"]) -> Float[Tensor, "N D"]:
-        """(N, C, 32, 32) in [0, 1] to the penultimate features, (N, 128 or as designed), >= 0."""
+    def features(self, images: Float[Tensor, "N C H H"]) -> Float[Tensor, "N D"]:
+        """(N, *design.shape) in [0, 1] to the penultimate features, (N, 128 or as designed), >= 0."""
         return self.body((images - self.design.mean) / self.design.deviation).mean((2, 3))
 
-    def forward(self, images: Float[Tensor, "N C 32 32"]) -> Float[Tensor, "N classes"]:
-        """(N, C, 32, 32) in [0, 1] to logits, (N, 10)."""
+    def forward(self, images: Float[Tensor, "N C H H"]) -> Float[Tensor, "N classes"]:
+        """(N, *design.shape) in [0, 1] to logits, (N, classes)."""
         return self.head(self.features(images))
 
 
 class FeatureExtractor(nn.Module):
-    """uint8 images (N, C, 32, 32) to features, as torchmetrics' Frechet distance asks for them."""
+    """uint8 images (N, *design.shape) to features, as torchmetrics' Frechet distance asks for them."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -110,11 +117,11 @@ class FeatureExtractor(nn.Module):
         self.num_features = classifier.design.widths[-1]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raises ValueError unless the images are uint8, 32x32, and of the classifier's channels."""
-        channels = self.classifier.design.channels
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != (channels, SIZE, SIZE):
+        """Raises ValueError unless the images are uint8 and of the classifier's shape."""
+        shape = self.classifier.design.shape
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != shape:
             raise ValueError(
-                f"the features need uint8 images of shape (N, {channels}, {SIZE}, {SIZE}); "
+                f"the features need uint8 images of shape (N, {', '.join(map(str, shape))}); "
                 f"these are {images.dtype} of shape {tuple(images.shape)}."
             )
         return self.classifier.features(images.float() / 255)
@@ -131,9 +138,9 @@ class ClassifierStep:
 
 @torch.no_grad()
 def accuracy(
-    classifier: Classifier, images: UInt8[Tensor, "N C 32 32"], labels: Int[Tensor, " N"], batch: int = 500
+    classifier: Classifier, images: UInt8[Tensor, "N C H H"], labels: Int[Tensor, " N"], batch: int = 500
 ) -> float:
-    """Share of uint8 images (N, C, 32, 32) whose class is named rightly, in [0, 1]."""
+    """Share of uint8 images (N, C, H, H) whose class is named rightly, in [0, 1]."""
     right = 0
     for part, truth in zip(images.split(batch), labels.split(batch), strict=True):
         right += (classifier(part.float() / 255).argmax(1) == truth).sum().item()
@@ -143,15 +150,16 @@ def accuracy(
 def _augment(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
     """Mirror half of the images, and shift each by up to `shift` pixels either way, its border mirrored."""
     mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    size = images.shape[-1]
     images = F.pad(torch.where(mirrored, images.flip(-1), images), (shift,) * 4, mode="reflect")
-    windows = images.unfold(2, SIZE, 1).unfold(3, SIZE, 1)  # (N, C, shifts, shifts, 32, 32), a view
+    windows = images.unfold(2, size, 1).unfold(3, size, 1)  # (N, C, shifts, shifts, size, size), a view
     row, column = torch.randint(0, 2 * shift + 1, (2, len(images)), generator=generator)
     return windows[torch.arange(len(images)), :, row, column]
 
 
 def train_classifier(
     classifier: Classifier,
-    images: UInt8[Tensor, "N C 32 32"],
+    images: UInt8[Tensor, "N C H H"],
     labels: Int[Tensor, " N"],
     *,
     epochs: int,
@@ -160,7 +168,7 @@ def train_classifier(
 ) -> Iterator[ClassifierStep]:
     """Train in place, a record an epoch; the classifier is in eval mode once the iterator is used up.
 
-    Args: images, uint8 (N, C, 32, 32), N >= batch; labels, int64 (N,); epochs, those of one
+    Args: images, uint8 (N, *design.shape), N >= batch; labels, int64 (N,); epochs, those of one
     cycle of the learning rate. AdamW, bfloat16 autocast. The caller seeds the classifier's weights; `seed` draws the
     rest.
     """
