@@ -3,6 +3,7 @@
 import copy
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,6 +26,7 @@ from pixelviz.measure.benchmark import (
 )
 from pixelviz.measure.likelihood import bits_per_dimension
 from pixelviz.measure.metrics import features_of, fid, kid, precision_recall, statistics_of
+from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.samplers.batches import sample_images
 from pixelviz.service.measured import bench_command
 from pixelviz.service.service import Service
@@ -144,6 +146,16 @@ def test_a_part_that_is_trained_further_leaves_the_other_parts_rows(checkpoint, 
     assert after["weights"] != before["weights"]
     assert after["rows"][1:] == [before["rows"][1], peer]
     assert after["rows"][0]["seeds"] != before["rows"][0]["seeds"]
+    bare = PixelAwareModel(changed.config, ("scale_vae", "parallel_unet"))  # the same without its twin
+    bare.load_state_dict(
+        {key: value for key, value in changed.state_dict().items() if not key.startswith("linear_twin")}
+    )
+    checkpoints.save(tmp_path / "bare" / "tiny", bare, checkpoint.record)
+    run(checkpoints.load(tmp_path / "bare" / "tiny"), path, reference, methods=["parallel:1"])
+    without = read_results(path)
+    assert without["weights"] == benchmark.digest(tmp_path / "bare" / "tiny") != after["weights"]
+    assert without["rows"] == after["rows"]
+    path.write_text(json.dumps(after))
     with torch.no_grad():
         changed.linear_twin.outlet.bias += 1
         changed.scale_vae.to_code.weight.mul_(2)
@@ -376,6 +388,8 @@ def test_the_copied_command_measures_the_same_table(checkpoint, reference, tmp_p
     assert bench_command(found, results | {"judge": "ImageNet"}).endswith(" --judge")
     of_peers = [*results["rows"], results["rows"][2] | {"model": "small"}]
     assert bench_command(found, results | {"rows": of_peers}).endswith("# and --peer with the folder of: small")
+    bare = bench_command(replace(found, parts=("scale_vae", "parallel_unet")), results)
+    assert bare.endswith("# and with the checkpoint's linear_twin, which is not bundled")
 
 
 def test_bench_refuses_in_one_line(checkpoint, tmp_path, monkeypatch, capsys):

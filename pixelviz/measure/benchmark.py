@@ -159,18 +159,21 @@ def _resume(
     other = [key for key, value in settings.items() if results.get(key) != value]
     rows = results["rows"]
     if "weights" in other:
-        # A peer that is not here this time has not changed, as far as anyone knows.
-        rows = [
-            row
-            for row in rows
-            if row["model"] not in weights or row.get("weights") == _weights_of(row["method"], weights[row["model"]])
-        ]
+        # A peer, or a part, that is not here this time has not changed, as far as anyone knows.
+        rows = [row for row in rows if _same(row.get("weights"), weights.get(row["model"], {}))]
         if any(row["model"] == settings["checkpoint"] for row in rows):
             other.remove("weights")
     if other:
         was, now = ({key: values.get(key) for key in other} for values in (results, settings))
         raise BenchmarkError(f"{path} was measured with {was}, not {now}; name another file, or delete it.")
     return rows, bits
+
+
+def _same(measured: dict[str, str] | None, here: dict[str, str]) -> bool:
+    """Whether the parts that a row ran are, as far as they are here, those that it ran; None: nobody knows."""
+    if measured is None:
+        return not here
+    return all(here.get(part, known) == known for part, known in measured.items())
 
 
 def _weights_of(method: str, weights: dict[str, str]) -> dict[str, str]:
@@ -423,5 +426,7 @@ def bench(
     if held_out is not None and not bits:
         yield Progress("bits per dimension", done, total, results())
         bits[BITS] = bits_per_dimension(checkpoint.model, compute, held_out)
+        write_json(path, results(), indent=1)
+    elif path.exists() and read_results(path)["weights"] != settings["weights"]:  # a part has come or gone, no row
         write_json(path, results(), indent=1)
     yield Progress("done", total, total, results())

@@ -10,7 +10,7 @@ from pixelviz.measure import report
 from pixelviz.measure.benchmark import BenchmarkError, Case, read_results
 from pixelviz.service.catalog import Found
 from pixelviz.service.generation import command_line
-from pixelviz.service.service import Service
+from pixelviz.service.service import SHOWN_FIRST, Service
 from pixelviz.store.checkpoints import digest
 
 
@@ -48,8 +48,8 @@ def longer_benchmarks(found: Found, folder: Path = report.RESULTS) -> list[dict[
 
 
 def bench_command(found: Found, results: dict[str, Any]) -> str:
-    """The command line that measures a benchmark's rows; where a peer's folder is, it cannot say."""
-    rows = results["rows"]
+    """The command line that measures a benchmark's rows; where a peer or a part of the checkpoint is, it cannot say."""
+    rows, notes = results["rows"], []
     asked = {
         "methods": ",".join(dict.fromkeys(Case(row["method"], row["passes"], row["model"]).label for row in rows)),
         "samples": results["samples"],
@@ -59,7 +59,11 @@ def bench_command(found: Found, results: dict[str, Any]) -> str:
     }
     line = f"{command_line('bench', found, **asked)} --{'' if results.get('judge') else 'no-'}judge"
     peers = dict.fromkeys(row["model"] for row in rows if row["model"] != results["checkpoint"])
-    return f"{line} # and --peer with the folder of: {', '.join(peers)}" if peers else line
+    notes += [f"--peer with the folder of: {', '.join(peers)}"] if peers else []
+    needed = {part for row in rows if row["model"] == results["checkpoint"] for part in row["parts"]}
+    missing = sorted(needed - set(found.parts))
+    notes += [f"with the checkpoint's {', '.join(missing)}, which is not bundled"] if missing else []
+    return f"{line} # and {'; '.join(notes)}" if notes else line
 
 
 def fids(results: dict[str, Any] | None) -> dict[tuple[str, str, int], float]:
@@ -68,8 +72,9 @@ def fids(results: dict[str, Any] | None) -> dict[tuple[str, str, int], float]:
 
 
 def comparable(service: Service) -> tuple[list[str], str | None]:
-    """Checkpoints that can draw, and which to show first: one that is measured, or one that has a twin."""
+    """Checkpoints that can draw, and which to show first: of those that are measured, or have a twin, faces."""
     twins = service.names("linear_twin")
     names = list(dict.fromkeys([*service.names("parallel_unet", "scale_vae"), *twins]))
     best = [name for name in names if results_or_reason(service.find(name))[0] is not None]
-    return names, next(iter(best + twins + names), None)
+    best = [name for name in best if name in twins] or best
+    return names, SHOWN_FIRST if SHOWN_FIRST in best else next(iter(best + twins + names), None)

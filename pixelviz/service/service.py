@@ -29,11 +29,14 @@ from pixelviz.view import View
 
 __all__ = [
     "MOST_IMAGES",
+    "SHOWN_FIRST",
     "Generation",
     "Service",
     "ServiceError",
     "friendly",
 ]
+
+SHOWN_FIRST = "faces"  # what anybody recognises
 
 
 class Service:

@@ -17,14 +17,13 @@ from pixelviz.service import payloads
 from pixelviz.service.generation import parse_passes, sample_command
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.kept import Kept
-from pixelviz.service.service import Generation, Service, friendly
+from pixelviz.service.service import SHOWN_FIRST, Generation, Service, friendly
 from pixelviz.ui import charts, links, widgets
 from pixelviz.ui.markup import render
 from pixelviz.ui.queue import SHORT_LANE, generation_lane
 
 FRAMES = 12
 PARTS = "parallel_unet", "scale_vae"  # that drawing takes
-SHOWN_FIRST = "faces"  # what anybody recognises
 FIRST_CORNERS = [0, 1, 2]  # of the triangle between samples
 MOST_IMAGES = 64
 MOST_SHOWN_GUIDANCE = 8  # on the slider; beyond it images are mostly too much of their class
