@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pixelviz.lesson.pages import languages
-from tests.browser import INSTRUMENT, PATIENCE, opened
+from tests.browser import INSTRUMENT, PATIENCE, module, opened
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
@@ -205,6 +205,27 @@ def test_the_opening_runs_once_and_any_touch_stops_it(browser, url, stop):
     visit(page, url)
     page.wait_for_timeout(500)
     assert page.locator("#instrument .pv-instrument.pvi-scene").count() == 0
+    context.close()
+
+
+def test_a_hand_quicker_than_the_opening_is_not_called_back(browser, url):
+    """Whoever has gone to another tab before the film begins stays there, and sees it on another visit."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="no-preference")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    held = []
+    page.route("**/instrument/instrument.js", lambda route: held.append(route))  # the film waits for the instrument
+    page.goto(url)
+    page.evaluate(f"async () => {{ await {module('presenter.js')}; }}")
+    page.get_by_role("tab", name="Checkpoints", exact=True).click()
+    for route in held:
+        route.continue_()
+    page.unroute("**/instrument/instrument.js")
+    page.locator("#checkpoint-samples img").wait_for()
+    page.wait_for_timeout(1500)
+    expect(page.get_by_role("tab", name="Checkpoints", exact=True)).to_have_attribute("aria-selected", "true")
+    assert page.locator("[inert] [role=tab]").count() == 0
+    assert page.evaluate("localStorage.getItem('pixelviz-seen')") is None
     context.close()
 
 

@@ -116,14 +116,21 @@ export async function present(on = at < 0, scene = 1) {
 
 // --- The opening
 
+const TOUCHES = ["pointerdown", "keydown", "wheel"];
+let touched = false; // the visitor has begun with something already
+for (const name of TOUCHES) document.addEventListener(name, () => { touched = true; }, { capture: true, once: true, passive: true });
+
 /** On a first visit: six seconds of two processes, which any touch stops; then what was seen, and a way on. */
 export async function opening() {
-  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches || touched) return;
   try {
     if (localStorage.getItem(SEEN)) return;
-    localStorage.setItem(SEEN, "1");
-  } catch { return; } // a browser that keeps nothing would show it on every visit
-  const it = await door.home(), texts = words(), stops = ["pointerdown", "keydown", "wheel"];
+    localStorage.setItem(SEEN, "0"); // whether a browser keeps anything: else it would come on every visit
+    localStorage.removeItem(SEEN);
+  } catch { return; }
+  const it = await door.home(), texts = words();
+  if (touched) return; // who was quicker than the film is not called back
+  localStorage.setItem(SEEN, "1");
   const on = node("button", { type: "button", class: "pv-try" }, texts.show.try);
   let running = true, start = 0;
   const leave = () => { stop(); it.scene(null); it.set({ t: 0.1 }); };
@@ -133,11 +140,11 @@ export async function opening() {
   function stop() {
     if (!running) return;
     running = false;
-    for (const name of stops) document.removeEventListener(name, stop, true);
+    for (const name of TOUCHES) document.removeEventListener(name, stop, true);
     delete on.dataset.asks;
   }
   await it.set({ ...BASE, example: SCENES[0].example, t: 0 });
-  for (const name of stops) document.addEventListener(name, stop, true);
+  for (const name of TOUCHES) document.addEventListener(name, stop, true);
   const play = (now) => {
     if (!running) return;
     start ||= now;
