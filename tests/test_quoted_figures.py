@@ -52,6 +52,34 @@ def test_results_quote_the_samples_of_the_fashion_checkpoint():
     assert f"FID {prior['consistent']:.2f} against {prior['printed']:.1f}" in page
 
 
+def test_readme_and_results_quote_the_faces():
+    readme, page = (" ".join((ROOT / name).read_text().split()) for name in ("README.md", "RESULTS.md"))
+    measured = json.loads((ROOT / "assets" / "benchmarks" / "faces.json").read_text())
+    rows = {(row["method"], row["passes"]): row for row in measured["rows"]}
+    one, rotation = rows["parallel", 1], rows["rotation", 1]
+    assert f"FID of {measured['samples']:,} such: {one['fid']:.1f};" in readme
+    assert f"clipped DPM-Solver++ {rows['dpm++-clip', 10]['fid']:.1f}, of quadratic DDIM" in readme
+    assert f"quadratic DDIM {rows['ddim-quad', 10]['fid']:.1f}." in readme
+    assert abs(one["fid"] - rows["prior", 1]["fid"]) < 0.05, "the pass adds nothing"
+    assert rows["parallel", 10]["judge"]["fid"] > rows["prior", 1]["judge"]["fid"], (
+        "ten passes are worse than the prior"
+    )
+    shares = [row["seconds_per_image"] / rows["ddim-quad", 10]["seconds_per_image"] for row in (one, rotation)]
+    assert f"takes {shares[0]:.2f} of the time of DDIM with 10 steps" in page
+    assert f"reads one head and takes {shares[1]:.2f}, with the same FID" in page
+    seen = json.loads((ROOT / "assets" / "likelihood" / "faces.json").read_text())["by_images_seen"]
+    before, after = seen["61440"], seen["170240"]
+    assert f"five passes went from FID {before['fid']:.1f} to {after['fid']:.1f} and" in page
+    assert f"from {before['judge_fid']:.0f} to {after['judge_fid']:.0f} by the other judge" in page
+    bits = [one["bits_per_dimension"]["all"] for one in (before, after)]
+    assert f"the bits per dimension from {bits[0]:.2f} to {bits[1]:.2f}." in page
+    assert measured["bits_per_dimension"]["twin"]["all"] < measured["bits_per_dimension"]["ours"]["all"]
+    accuracy = json.loads((ROOT / "assets" / "classifier" / "faces.json").read_text())["test_accuracy"]
+    assert f"names {100 * accuracy:.1f} % of the test images rightly" in page
+    record = _record("faces")
+    assert measured["rows"][-1]["images_seen"] == record["images_seen"]["linear_twin"] == 170_240
+
+
 @pytest.mark.parametrize("size", [28, 32])
 def test_the_card_quotes_the_terminal_gap_of_its_own_pictures(size):
     """32x32 is padded with black, whose gap is the largest; the bundled 10,000 are a part of the card's 60,000."""

@@ -148,14 +148,15 @@ def read_results(path: Path) -> dict[str, Any]:
 def _resume(
     path: Path, settings: dict[str, Any], weights: dict[str, dict[str, str]]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows that still hold, and the bits per dimension if they do.
+    """The rows that still hold, where the last was measured, and the bits per dimension if they hold.
 
     Raises BenchmarkError where all are of other weights or other settings.
     """
     if not path.exists():
         return [], {}
     results = read_results(path)
-    bits = {key: results[key] for key in (BITS,) if key in results and results.get("weights") == settings["weights"]}
+    holds = ("environment", BITS) if results.get("weights") == settings["weights"] else ("environment",)
+    about = {key: results[key] for key in holds if key in results}
     other = [key for key, value in settings.items() if results.get(key) != value]
     rows = results["rows"]
     if "weights" in other:
@@ -166,7 +167,7 @@ def _resume(
     if other:
         was, now = ({key: values.get(key) for key in other} for values in (results, settings))
         raise BenchmarkError(f"{path} was measured with {was}, not {now}; name another file, or delete it.")
-    return rows, bits
+    return rows, about
 
 
 def _same(measured: dict[str, str] | None, here: dict[str, str]) -> bool:
@@ -392,14 +393,15 @@ def bench(
     weights = {
         one: {part: part_digest(getattr(model, part)) for part in model.parts} for one, (model, _) in models.items()
     }
-    kept, bits = _resume(path, settings, weights)
+    kept, about = _resume(path, settings, weights)
+    about.setdefault("environment", here)
     rows = {(row["model"], row["method"], row["passes"]): row for row in kept}
 
     order = {method: place for place, method in enumerate(SAMPLERS)}
 
     def results() -> dict[str, Any]:
         in_order = sorted(rows, key=lambda key: (key[0] != name, key[0], order.get(key[1], len(order)), key[2]))
-        return {**settings, "environment": here, **bits, "rows": [rows[key] for key in in_order]}
+        return {**settings, **about, "rows": [rows[key] for key in in_order]}
 
     total, done = len(chosen) * seeds * samples, 0
     for case in chosen:
@@ -419,13 +421,14 @@ def bench(
                     finished.append(state)
                 else:
                     yield Progress(what, done + state, total, results())
+            about["environment"] = here
             rows[key] = _summary(case, model, seen, weights[case.model], finished, here, compute)
             write_json(path, results(), indent=1)
             unfinished.remove()
             done += samples
-    if held_out is not None and not bits:
+    if held_out is not None and BITS not in about:
         yield Progress("bits per dimension", done, total, results())
-        bits[BITS] = bits_per_dimension(checkpoint.model, compute, held_out)
+        about[BITS] = bits_per_dimension(checkpoint.model, compute, held_out)
         write_json(path, results(), indent=1)
     elif path.exists() and read_results(path)["weights"] != settings["weights"]:  # a part has come or gone, no row
         write_json(path, results(), indent=1)
