@@ -10,6 +10,8 @@ from torch import distributions
 
 from pixelviz.config import PARTS
 from pixelviz.devices import choose
+from pixelviz.measure import likelihood
+from pixelviz.measure.evaluation import evaluate
 from pixelviz.measure.likelihood import bits_per_dimension, code_nats
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.models.scale_vae import Code
@@ -17,6 +19,7 @@ from pixelviz.process.likelihood import gaussian_kl, level_nats, variational_bou
 from pixelviz.process.reverse import Gaussian
 from pixelviz.process.schedules import LinearBeta, PixelAware
 from pixelviz.samplers.parallel import boundaries
+from pixelviz.store.checkpoints import Checkpoint, Record
 from tests.tiny import randomised, tiny_config, tiny_images
 
 
@@ -100,3 +103,22 @@ def test_both_sides_are_given_as_far_as_their_parts_are_there():
     assert found == bits_per_dimension(model, compute, images, passes=4)
     alone = randomised(PixelAwareModel(tiny_config(), ("linear_twin",)))
     assert set(bits_per_dimension(alone, compute, images, passes=4)) == {"twin"}
+
+
+def test_images_sorted_by_class_calibrate_with_every_class(monkeypatch):
+    """The deviation is found by every fourth image, of which `evaluate` takes some of every class."""
+    compute, classes = choose("cpu", "float32"), (30, 90, 150, 210)
+    images = torch.cat([torch.full((8, 1, 16, 16), value, dtype=torch.uint8) for value in classes])
+    model = randomised(PixelAwareModel(tiny_config(), PARTS), scale=0.05)
+    seen = []
+
+    def judge(model, passes, x0, noise, deviation):
+        seen.append((deviation, x0[:, 0, 0, 0]))
+        return {"levels": torch.ones(len(x0))}
+
+    monkeypatch.setattr(likelihood, "JUDGED", {"ours": (judge, ("scale_vae",))})
+    *_, last = evaluate(Checkpoint(model, Record()), compute, images, samples=0, bits=16)
+    assert last.figures["bits_per_dimension"]["ours"]["levels"] > 0
+    calibrating, judged = (torch.cat([x0 for d, x0 in seen if (d is None) == one]) for one in (True, False))
+    assert (len(calibrating), len(judged)) == (4, 12)
+    assert len(calibrating.unique()) == len(judged.unique()) == 4

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pixelviz.checks import one_of
 from pixelviz.config import MAX_SEED
+from pixelviz.data.image_set import spread
 from pixelviz.data.sets import from_unit, to_unit
 from pixelviz.declare import declared
 from pixelviz.devices import Compute
@@ -127,7 +128,8 @@ def evaluate(
         done += len(images)
     if asked.bits > 1 and len(images) > 1:
         yield Progress("bits per dimension", done, total)
-        bound = bits_per_dimension(model, compute, images[: asked.bits], seed=seed)
+        some = images[torch.from_numpy(spread(len(images), asked.bits))]  # of every class, where they are sorted
+        bound = bits_per_dimension(model, compute, some, seed=seed)
         if bound:
             figures["bits_per_dimension"] = {
                 name: {key: round(value, 4) for key, value in parts.items()} for name, parts in bound.items()

@@ -60,6 +60,10 @@ def figure_tables(figures: dict) -> str:
         if bar := figures.get("ssim_alpha_bar"):
             rows.append(("ᾱᵢ", *(f"{bar[i]:.3f}" if bar.get(i) is not None else "–" for i in ssim)))
         parts.append(widgets.table(("SSIM at step i", *ssim), rows))
+    if bits := figures.get("bits_per_dimension"):
+        names = {"ours": "pixel-aware", "twin": "its linear-beta twin"}
+        rows = [(names[one], f"{found['all']:.2f}") for one, found in bits.items()]
+        parts.append(widgets.table(("Model", "Bits per dimension of held-out images, at most"), rows))
     if made := figures.get("generation"):
         rows = [
             (
