@@ -23,6 +23,12 @@ if "forkserver" in multiprocessing.get_all_start_methods():
     jobs.START = "forkserver"
 
 
+@pytest.fixture(autouse=True)
+def same_start():
+    """What a test draws does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     """A service with one tiny trained checkpoint."""

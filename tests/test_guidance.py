@@ -105,6 +105,8 @@ def test_a_share_of_the_batch_is_not_told_its_class():
 def test_who_is_not_told_is_the_model_of_all():
     """The loss with label -1 is that of the network without a class; with a label it is another."""
     model = tiny_model(classes=NAMES)
+    with torch.no_grad():
+        model.parallel_unet.class_code.weight.mul_(5)  # a class that is heard
     x0 = 0.1 + 0.9 * torch.rand(4, 1, 16, 16)
     train = TrainConfig(parts=("parallel_unet",), heads_per_step=2)
     draws = losses.draw_step(model.config, train, 4, torch.Generator().manual_seed(0))["parallel_unet"]
