@@ -178,6 +178,14 @@ def test_a_lineup_keeps_who_was_chosen_and_is_still_there():
     assert race.lineup(there, "a", ["gone:1@a"]).chosen == usual.chosen
 
 
+def test_every_peer_is_met_at_its_measured_best():
+    there = [Case(method, 10, "a") for method in ("dpm++", "dpm++-clip", "unipc")] + [Case("dpm++-clip", 10, "peer")]
+    fids = {("a", "dpm++", 10): 230.5, ("a", "dpm++-clip", 10): 64.6, ("a", "unipc", 10): 1.0}
+    assert race.lineup(there, "a", fids=fids).chosen == ("dpm++-clip:10@a",)
+    assert race.lineup(there, "a", fids=fids | {("a", "dpm++", 10): 60.0}).chosen == ("dpm++:10@a",)
+    assert race.lineup(there, "a").chosen == ("dpm++:10@a",), "nothing is measured"
+
+
 def test_a_method_may_race_with_passes_that_no_comparison_shows(served):
     *_, last = served.race("twin", ["ddim:8@twin", "parallel:1@twin"], 2)
     assert [(lane.case.label, lane.runs) for lane in last.lanes] == [("parallel:1", 1), ("ddim:8", 8)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from pixelviz.service.catalog import Found
 from pixelviz.service.generation import sample_command
 from pixelviz.service.turns import ModelTurn
 
+Fids = Mapping[tuple[str, str, int], float]  # of a benchmark's rows, by (model, method, passes)
 MOST_IMAGES = 16
 MOST_LANES = 12
 REPORT_SECONDS = 0.2  # between two reports
@@ -55,11 +57,21 @@ class Lineup(NamedTuple):
     alone: bool
 
 
-def lineup(there: Sequence[Case], checkpoint: str, chosen: Sequence[str] = ()) -> Lineup:
-    """Those chosen before who are still there shall race; where there are none, those that a row's `raced` names."""
+def at_best(case: Case, there: Sequence[Case], fids: Fids) -> Case:
+    """Of a method and its variants, with as many passes, the one with the least FID that was measured; else itself."""
+    of = (case.model, case.passes)
+    forms = [one for one in there if (one.model, one.passes) == of and SAMPLERS[one.method].variant_of == case.method]
+    return min((case, *forms), key=lambda one: fids.get((one.model, one.method, one.passes), math.inf))
+
+
+def lineup(there: Sequence[Case], checkpoint: str, chosen: Sequence[str] = (), fids: Fids | None = None) -> Lineup:
+    """Those chosen before who are still there shall race; where there are none, those that a row's `raced` names.
+
+    fids: as of `Race.payload`, by which every peer is met at its best.
+    """
     choices = tuple((label(case, checkpoint), case.key) for case in there)
     kept = tuple(case.key for case in there if case.key in chosen)
-    usual = tuple(case.key for case in there if case.passes in SAMPLERS[case.method].raced)
+    usual = tuple(at_best(case, there, fids or {}).key for case in there if case.passes in SAMPLERS[case.method].raced)
     return Lineup(choices, kept or usual, all(SAMPLERS[case.method].ours for case in there))
 
 
@@ -99,8 +111,8 @@ class Race:
     seed: int
     done: bool
 
-    def payload(self, fids: dict[tuple[str, str, int], float] | None = None) -> str:
-        """JSON for the browser; fids: of the benchmark's rows by (model, method, passes), where there is one."""
+    def payload(self, fids: Fids | None = None) -> str:
+        """JSON for the browser; fids: of the benchmark's rows, where there is one."""
         lanes = []
         for lane in self.lanes:
             found = (fids or {}).get((lane.case.model, lane.case.method, lane.case.passes))

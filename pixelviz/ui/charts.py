@@ -211,8 +211,8 @@ def _log_axis(title: str, values: Sequence[float]) -> dict[str, Any]:
     """An axis for points with labels beside them; where it spans few decades, more than one tick in each."""
     low, high = math.log10(min(values)), math.log10(max(values))
     margin = max(0.1 * (high - low), 0.06)
-    few = {"dtick": "D1"} if high - low < 1.3 else {}
-    span = {"range": [low - margin, high + 1.5 * margin], **few}  # the labels stand mostly on the right
+    ticks = "D1" if high - low < 1.3 else "D2" if high - low < 3 else 1  # all digits, 1, 2 and 5, or decades
+    span = {"range": [low - margin, high + 1.5 * margin], "dtick": ticks}  # the labels stand mostly on the right
     return {"title": {"text": title}, "type": "log", "tickformat": ",~g", **span}
 
 

@@ -127,15 +127,19 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         names, first = benchmarks.comparable(service)
         return gr.Dropdown(choices=names, value=name if name in names else first)
 
+    def usual(name, chosen=()):
+        """Who can race on a checkpoint, and who shall: every peer at its measured best."""
+        known = benchmarks.fids(benchmarks.results_or_reason(service.find(name))[0])
+        return race.lineup(service.contenders(name), name, chosen, known)
+
     def lineup(name, chosen):
         """Who can race on this checkpoint; those chosen before stay chosen."""
         if not name:
             return gr.skip(), widgets.alert(NO_CHECKPOINT, "info")
         try:
-            there = service.contenders(name)
+            line = usual(name, chosen or ())
         except Exception as error:
             return gr.CheckboxGroup([], value=[]), widgets.alert(friendly(error))
-        line = race.lineup(there, name, chosen or ())
         said = widgets.alert(NO_TWIN if line.alone else None, "info")
         return gr.CheckboxGroup(list(line.choices), value=list(line.chosen)), said
 
@@ -160,7 +164,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return
         raced.put(request.session_hash, True, 1)
         try:
-            chosen = chosen or race.lineup(service.contenders(name), name).chosen
+            chosen = chosen or usual(name).chosen
         except Exception as error:
             friendly(error)  # into the log, if it is not foreseen; the race says it
         yield from run(name, chosen, n, seed)
@@ -182,8 +186,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         if not name:
             return ""
         try:
-            usual = race.lineup(service.contenders(name), name).chosen
-            return render("titled", title="The same seed by each", parts=[strips(draw(name, usual))])
+            return render("titled", title="The same seed by each", parts=[strips(draw(name, usual(name).chosen))])
         except Exception as error:
             friendly(error)  # into the log, if it is not foreseen; goals and table say it
             return ""
