@@ -197,7 +197,7 @@ def test_cases_follow_the_parts(checkpoint):
 def test_a_checkpoint_without_a_twin_gives_ours_alone(tmp_path):
     folder = train_tiny(tmp_path / "old", parts=("scale_vae", "parallel_unet"))
     found = cases(checkpoints.load(folder), "old")
-    assert {case.method for case in found} == {"parallel", "rotation", "multistep", "prior"}
+    assert {case.method for case in found} == {"parallel", "few-heads", "rotation", "multistep", "prior"}
     with pytest.raises(BenchmarkError, match="none of these methods"):
         cases(checkpoints.load(folder), "old", ["ddim"])
 

@@ -68,6 +68,8 @@ def test_figures_of_a_tiny_model(states):
     assert figures["seconds_per_image"] > 0
     assert figures["one_pass_ratio"] > 0
     assert figures["one_pass_ratio_cpu_time"] > 0
+    assert figures["few_heads_ratio"] > 0
+    assert figures["few_heads_ratio_cpu_time"] > 0
     assert figures["config"] == MANY_HEADS.to_dict()
     assert set(figures["parameters"]) == {"scale_vae", "parallel_unet"}
     assert figures["environment"]["threads"] == torch.get_num_threads()

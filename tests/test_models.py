@@ -16,7 +16,7 @@ from pixelviz.config import (
 from pixelviz.devices import choose
 from pixelviz.measure import environment
 from pixelviz.models import parallel_unet
-from pixelviz.models.blocks import SelfAttention, time_code
+from pixelviz.models.blocks import SelfAttention, attend, time_code
 from pixelviz.models.heads import ParallelHeads, block_size, in_blocks
 from pixelviz.models.parallel_unet import ParallelUNet
 from pixelviz.models.pixel_aware import MissingPart, PixelAwareModel
@@ -286,6 +286,23 @@ def test_pooled_attention_is_full_attention_where_tokens_suffice():
     small, large = torch.randn(2, 8, 4, 4), torch.randn(2, 8, 8, 8)
     torch.testing.assert_close(full(small), pooled(small))
     assert not torch.allclose(full(large), pooled(large))
+
+
+@pytest.mark.parametrize("keys", [16, 64, 100])
+def test_attention_in_bfloat16_is_the_softmax_of_its_products(keys):
+    """And so are its gradients, by either way, against float64."""
+    torch.manual_seed(0)
+    exact = [torch.randn(3, 1, n, 24, dtype=torch.float64, requires_grad=True) for n in (30, keys, keys)]
+    q, k, v = exact
+    weights = torch.exp(q @ k.mT / 24**0.5)
+    wanted = (weights / weights.sum(-1, keepdim=True)) @ v
+    wanted.square().sum().backward()
+    rough = [one.detach().bfloat16().requires_grad_() for one in exact]
+    found = attend(*rough)
+    found.square().sum().backward()
+    assert _relative_error(found, wanted) < 0.02
+    for one, other in zip(rough, exact, strict=True):
+        assert _relative_error(one.grad, other.grad) < 0.03
 
 
 def _relative_error(rough: torch.Tensor, exact: torch.Tensor) -> float:

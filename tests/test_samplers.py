@@ -86,6 +86,49 @@ def test_rotation_with_perfect_heads_recovers_x0(passes, i_min):
         torch.testing.assert_close(state.x, abar.sqrt() * x0 + (1 - abar).sqrt() * eps, rtol=1e-3, atol=1e-3)
 
 
+class StandIns(nn.Module):
+    """R_phi, whose heads that are not kept say what the next kept one above says."""
+
+    def __init__(self, unet, kept):
+        super().__init__()
+        self.unet, self.kept = unet, kept
+
+    def forward(self, x_i, x_delta, i, heads, *, drift=False):
+        self.asked = len(heads)
+        heads = torch.tensor([min(j for j in self.kept if j >= head) for head in heads.tolist()])
+        return self.unet(x_i, x_delta, i, heads, drift=drift)
+
+
+@torch.no_grad()
+def test_few_heads_stand_for_those_between_them():
+    """All heads, each silent one replaced by the one that stands for it, give the same image; 25 are read of 60."""
+    model = tiny_model(T=60)
+    start = STARTS["consistent"](model, ImageNoise(0, 2))
+    row = SAMPLERS["few-heads"]
+    states = [state.i for state in row.run(model, start, ImageNoise(0, 2))]
+    assert states == row.states(model.config, 1)
+    assert (states[0], states[-1], len(states)) == (60, 0, 26)
+    model.parallel_unet = every = StandIns(model.parallel_unet, [int(i) for i in states[:-1]])
+    wanted = _last(SAMPLERS["parallel"].run(model, start, ImageNoise(0, 2))).x
+    assert every.asked == 60
+    found = _last(row.run(model, start, ImageNoise(0, 2))).x
+    assert every.asked == 25
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    model.parallel_unet = every.unet
+    assert (_last(SAMPLERS["parallel"].run(model, start, ImageNoise(0, 2))).x - wanted).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("i_min", [1.0, 0.02])
+@pytest.mark.parametrize("passes", [1, 2, 7, 50])
+@torch.no_grad()
+def test_few_perfect_heads_recover_x0(passes, i_min):
+    model, start, x0 = _oracle_model(50, 20.0, i_min=i_min)
+    row = SAMPLERS["few-heads"]
+    states = list(row.run(model, start, ImageNoise(0, 2), passes=passes))
+    assert (states[-1].x - x0).abs().max() < 1e-5
+    assert [state.i for state in states] == row.states(model.config, passes)
+
+
 @torch.no_grad()
 def test_perfect_heads_recover_x0_at_the_paper_s_largest_setting():
     model, start, x0 = _oracle_model(500, 50.0, n=1)
@@ -278,7 +321,7 @@ def test_the_prior_alone_is_the_start_s_scale_read_as_an_image():
         next(draw(model, CPU, n=1, sampler="prior", passes=2))
 
 
-@pytest.mark.parametrize("name", ["parallel", "rotation", "multistep", "printed"])
+@pytest.mark.parametrize("name", ["parallel", "few-heads", "rotation", "multistep", "printed"])
 def test_r_phi_is_fed_g_theta_of_each_state_where_the_model_says_so(name, monkeypatch):
     """As in Algorithm 1, line 1, at every run; the schedule stays that of the start, as do old checkpoints."""
     row, read = SAMPLERS[name], []

@@ -292,6 +292,7 @@ def _cost_table(name: str, batch: int, figures: dict[str, Any]) -> Table:
     table.add_row("all T heads / one head", f"{figures['head_cost_ratio']:.3f}")
     table.add_row("one pass, s per image", f"{figures['seconds_per_image']:.4f}")
     table.add_row("one pass / DDIM with 10 steps", f"{figures['one_pass_ratio']:.3f}")
+    table.add_row("one pass, few heads / DDIM with 10 steps", f"{figures['few_heads_ratio']:.3f}")
     table.add_row("training, images/s", f"{figures['images_per_second']:.2f}")
     table.add_row("bare forward and backward, images/s", f"{figures['bare_images_per_second']:.2f}")
     table.add_row("training / bare", f"{figures['training_ratio']:.3f}")

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from pixelviz.measure import environment
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.schedules import image_scale
 from pixelviz.progress import Progress
-from pixelviz.samplers import draw
+from pixelviz.samplers import SAMPLERS, draw
 
 PARTS = ("scale_vae", "parallel_unet")  # what one pass runs, and what the paper trains
 PEER = ("ddim", 10)  # what one pass is timed beside, on the linear-beta twin
@@ -83,6 +84,7 @@ def measure(
       training_ratio     the first over the second, at most about 1
       seconds_per_image  of one pass by the sampler "parallel": G_theta, R_phi once, and all T steps
       one_pass_ratio     of that to DDIM with 10 steps on the linear-beta twin, R_phi's backbone with one head
+      few_heads_ratio    the same of the sampler "few-heads"
       peak_memory        MiB, of the GPU or else of the process: of one pass, of training
       ..._cpu_time       the same ratio in this process's processor time, on a CPU
     """
@@ -109,8 +111,8 @@ def measure(
 
     twin = compute.place(PixelAwareModel(config, ("linear_twin",))).eval()
 
-    def run_pass() -> None:
-        for _ in draw(model, compute, n=batch, seed=seed):
+    def run_pass(sampler: str = SAMPLERS.first) -> None:
+        for _ in draw(model, compute, n=batch, seed=seed, sampler=sampler):
             pass
 
     def run_peer() -> None:
@@ -121,7 +123,7 @@ def measure(
         runs = {"one": lambda: run_heads(last[:1]), "all": lambda: run_heads(None)}
         heads = yield from in_turns("T heads beside one", runs, repeats, place, total=total)
         run_pass()
-    runs = {"pass": run_pass, "peer": run_peer}
+    runs = {"pass": run_pass, "few": partial(run_pass, "few-heads"), "peer": run_peer}
     passes = yield from in_turns("one pass", runs, repeats, place, done=rounds, total=total)
 
     settings = TrainConfig(steps=TRAINING_STEPS, batch=batch, parts=PARTS, seed=seed)
@@ -145,6 +147,7 @@ def measure(
 
     head_cost, head_cost_cpu = _ratio(heads, "all", "one", place)
     one_pass, one_pass_cpu = _ratio(passes, "pass", "peer", place)
+    few_heads, few_heads_cpu = _ratio(passes, "few", "peer", place)
     training, training_cpu = _ratio(steps, "bare", "loop", place)
     figures: dict[str, Any] = {
         "config": config.to_dict(),
@@ -164,6 +167,8 @@ def measure(
         "seconds_per_image": _median(passes["pass"]) / batch,
         "one_pass_ratio": one_pass,
         "one_pass_ratio_cpu_time": one_pass_cpu,
+        "few_heads_ratio": few_heads,
+        "few_heads_ratio_cpu_time": few_heads_cpu,
         "peak_memory": {"one_pass": pass_memory.mebibytes, "training": training_memory.mebibytes},
     }
     yield Progress("done", total, total, figures)

@@ -39,6 +39,14 @@ def passed_through(steps: list[float]) -> list[float]:
     return sorted({*steps, *range(math.floor(steps[0]), math.floor(steps[-1]), -1)}, reverse=True)
 
 
+def thinned(states: list[float], most: int | None) -> list[float]:
+    """At most `most` steps' ends of these, evenly, the first and the last among them; None: all."""
+    steps = len(states) - 1
+    if most is None or steps <= most:
+        return states
+    return [states[round(k * steps / most)] for k in range(most + 1)]
+
+
 def parallel(
     model: PixelAwareModel,
     start: Start,
@@ -46,15 +54,17 @@ def parallel(
     *,
     passes: int = 1,
     crossing: Literal["direct", "recursion"] = "direct",
+    heads: int | None = None,
 ) -> Iterator[SampleStep]:
     """K passes: 1 is one run of the network, T the closed loop.
 
     Each run at (x_i, i) yields the heads down to the next boundary i'; within the pass x_j follows the
     deterministic v-form. At the boundary x_i' is drawn from q(x_i' | x_i, x0_hat), with x0_hat clipped to
     [floor, 1] and taken from head i ("direct") or from the last head of the block ("recursion").
-    The last pass ends where its recursion ends.
+    The last pass ends where its recursion ends. heads: how many each pass reads at most, evenly spaced, each for all
+    steps down to the next (None: all of them); in theory all heads of a run say the same (`process.reverse`).
 
-    Yields: SampleStep for i = T, T-1, ..., 0 and the boundaries between. For v heads.
+    Yields: SampleStep for i = T, T-1, ..., 0 (fewer with `heads`) and the boundaries between. For v heads.
     """
     unet = model.parallel_unet
     config, schedule = model.config, model.schedule
@@ -64,10 +74,10 @@ def parallel(
     yield SampleStep(config.T, x, 0)
     steps = boundaries(config.T, passes, config.i_min)
     for evaluations, (i, below) in enumerate(itertools.pairwise(steps), start=1):
-        states = passed_through([i, below])
-        heads = torch.tensor([math.ceil(j) for j in states[:-1]], device=x.device)
+        states = thinned(passed_through([i, below]), heads)
+        read = torch.tensor([math.ceil(j) for j in states[:-1]], device=x.device)
         at = model.step_tensor(i, len(x))
-        drift = unet(x, model.scale_read(x, at, x_delta), at, heads, drift=True)
+        drift = unet(x, model.scale_read(x, at, x_delta), at, read, drift=True)
         x_i, average = x, average_from_state(schedule, rate_x0, i, x)
         x0_hat = x0_from_drift(schedule, rate_x0, i, x_i, drift[:, 0])
         for k, (j, to) in enumerate(itertools.pairwise(states)):

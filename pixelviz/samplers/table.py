@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from pixelviz.config import ModelConfig
@@ -11,10 +13,12 @@ from pixelviz.samplers import baselines
 from pixelviz.samplers.common import PeerStart, SamplerError, SampleStep
 from pixelviz.samplers.decoded import decoded
 from pixelviz.samplers.multistep import multistep
-from pixelviz.samplers.parallel import boundaries, parallel, passed_through
+from pixelviz.samplers.parallel import boundaries, parallel, passed_through, thinned
 from pixelviz.samplers.printed import WHY_IT_DIVERGES, printed
 from pixelviz.samplers.rotation import rotation
 from pixelviz.tables import Table
+
+FEW = 25  # heads of a pass, of 200 in the bundled checkpoints: their image is that of all to a grey level or two
 
 
 def at_boundaries(config: ModelConfig, passes: int) -> list[float]:
@@ -25,6 +29,12 @@ def at_boundaries(config: ModelConfig, passes: int) -> list[float]:
 def every_step(config: ModelConfig, passes: int) -> list[float]:
     """The boundaries and every whole step between them, from T to 0."""
     return passed_through(at_boundaries(config, passes))
+
+
+def few_steps(config: ModelConfig, passes: int) -> list[float]:
+    """As `every_step`, where each pass reads `FEW` heads at most."""
+    blocks = [thinned(passed_through([*ends]), FEW) for ends in pairwise(at_boundaries(config, passes))]
+    return [*(i for block in blocks for i in block[:-1]), 0]
 
 
 def once(passes: int) -> int:
@@ -138,6 +148,10 @@ SAMPLERS: Table[Sampler] = Table(
         Sampler(
             "parallel", parallel, "Pixel-aware", "paper Section 3.3; Salimans & Ho 2022 for v", "Pixel-aware",
             head_target="v", compared=(1, 2, 5, 10, 50), raced=(1, 10), quick=(1, 5, 10), states=every_step,
+        ),
+        Sampler(
+            "few-heads", partial(parallel, heads=FEW), f"Pixel-aware ({FEW} of the heads)", "audit Section 3",
+            "Few heads", head_target="v", compared=(1,), states=few_steps,
         ),
         Sampler(
             "rotation", rotation, "Rotation (no noise, one head a run)", "audit Section 3; Song et al. 2021a",
