@@ -17,7 +17,8 @@ from pixelviz.data.sets import load_images, to_unit
 from pixelviz.devices import choose
 from pixelviz.learning import losses
 from pixelviz.learning.distillation import draw_pairs
-from pixelviz.learning.training import TrainingError, fit_prior, train
+from pixelviz.learning.prior import fit_prior
+from pixelviz.learning.training import TrainingError, train
 from pixelviz.models.pixel_aware import Told
 from pixelviz.models.scale_vae import ScaleVAE
 from pixelviz.samplers import SamplerError, draw, told

@@ -294,7 +294,7 @@ def test_stopped_before_the_first_step_nothing_is_said_to_be_saved(run, tmp_path
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pixelviz.learning.training._Steps.next", interrupted)
+    monkeypatch.setattr("pixelviz.learning.steps.Steps.next", interrupted)
     out = tmp_path / "x"
     _, printed, _ = run("train", "--data", "fashion-mnist-10k", "--images", 8, "--out", out, "--steps", 2)
     assert "no checkpoint yet" in printed

@@ -132,7 +132,7 @@ def test_weights_are_kept_where_the_prior_cannot_be_fitted(tmp_path, monkeypatch
     def fails(*args, **kwargs):
         raise torch.linalg.LinAlgError("linalg.cholesky: (Batch element 0): not positive-definite\nmore")
 
-    monkeypatch.setattr(training, "fit_mixture", fails)
+    monkeypatch.setattr("pixelviz.learning.prior.fit_mixture", fails)
     go(tmp_path / "a", FAST)
     assert checkpoints.load(tmp_path / "a").record.steps["scale_vae"] == 4
     assert "the prior failed" in caplog.text

@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from pixelviz.config import ConfigError, TrainConfig
 from pixelviz.devices import Compute, choose
 from pixelviz.learning import state, training
+from pixelviz.learning import steps as optimiser_steps
+from pixelviz.learning.prior import fit_prior
 from pixelviz.measure import evaluation
 from pixelviz.measure.judges import Reference
 from pixelviz.measure.metrics import features_of, ssim, statistics_of
@@ -96,7 +98,7 @@ def test_one_part_can_be_trained_on_another_run_s_parts(tmp_path):
 
 
 def test_epochs_visit_every_image_once():
-    seen = torch.cat([training.batches(24, 8, 0, step) for step in range(6)])
+    seen = torch.cat([optimiser_steps.batches(24, 8, 0, step) for step in range(6)])
     assert sorted(seen[:24].tolist()) == list(range(24))
     assert sorted(seen[24:].tolist()) == list(range(24))
     assert seen[:24].tolist() != seen[24:].tolist()
@@ -104,7 +106,7 @@ def test_epochs_visit_every_image_once():
 
 def test_learning_rate_warms_up_and_falls():
     config = TrainConfig(steps=100, learning_rate=0.1)
-    rates = [training.learning_rate(config, s) for s in range(100)]
+    rates = [optimiser_steps.learning_rate(config, s) for s in range(100)]
     assert rates[0] < 0.02
     assert max(rates) == pytest.approx(0.1, rel=0.01)
     assert rates[-1] == pytest.approx(0.005, rel=0.2)
@@ -347,7 +349,7 @@ def test_the_prior_is_fitted_to_codes_of_clean_images(monkeypatch):
     vae, asked = tiny_model().scale_vae, []
     encode = vae.encode
     monkeypatch.setattr(vae, "encode", lambda x, i: asked.append((x, i)) or encode(x, i))
-    training.fit_prior(vae, tiny_images(8).images, Compute(torch.device("cpu"), None))
+    fit_prior(vae, tiny_images(8).images, Compute(torch.device("cpu"), None))
     assert not torch.cat([i for _, i in asked]).any()
     assert torch.cat([x for x, _ in asked]).unique().tolist() == pytest.approx([0.1, 0.1 + 0.9 * 220 / 255])
 
@@ -371,7 +373,7 @@ def test_a_folder_that_was_there_stays_when_training_fails(tmp_path):
     for name in ("mine", "new"):
         run = training.train(tiny_images(), tiny_config(), TrainConfig(steps=2, **FAST), tmp_path / name, device="cpu")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training._Steps, "next", lambda self: 1 / 0)
+            patch.setattr(optimiser_steps.Steps, "next", lambda self: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 next(run)
     assert (tmp_path / "mine").is_dir()
@@ -400,7 +402,7 @@ def test_a_folder_that_cannot_be_written_is_found_out_before_resuming(trained, t
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)
     monkeypatch.setattr(pathlib.Path, "touch", no)
-    monkeypatch.setattr(training._Steps, "next", lambda self: pytest.fail("it was trained first"))
+    monkeypatch.setattr(optimiser_steps.Steps, "next", lambda self: pytest.fail("it was trained first"))
     with pytest.raises(CheckpointError, match="cannot be written"):
         _train(folder, 8, resume=True)
 

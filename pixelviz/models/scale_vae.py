@@ -38,7 +38,7 @@ class ScaleVAE(nn.Module):
     trained to denoise directly). The decoder is told i as well: at i = T it must average over all it
     cannot see, and without i that would blur what z decodes to at i = 0.
 
-    The prior over z is a mixture of Gaussians, N(0, I) until `pixelviz.learning.training.fit_prior` has fitted it
+    The prior over z is a mixture of Gaussians, N(0, I) until `pixelviz.learning.prior.fit_prior` has fitted it
     to the codes of the training images (Ghosh et al. 2020). Of a model of classes each has as many components, in their
     order, which add up to the class's share.
     """
