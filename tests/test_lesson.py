@@ -13,8 +13,8 @@ from scipy.optimize import brentq
 
 from pixelviz.checks import ServiceError
 from pixelviz.data.sets import to_image
+from pixelviz.lesson import answers, steps
 from pixelviz.lesson import pages as lesson_module
-from pixelviz.lesson import steps
 from pixelviz.lesson.exercises import EXERCISES
 from pixelviz.lesson.pages import LESSONS, Lesson, _sentences, languages, plan
 from pixelviz.lesson.steps import ROUTES, STEPS, THREE
@@ -34,7 +34,7 @@ OURS = PixelAware(T, GAMMA)
 
 @pytest.mark.parametrize(("x0", "i", "answer"), [(0.7, T, "noise"), (0.7, 0, "same"), (0.01, T, "same")])
 def test_what_remains_of_a_pixel(x0, i, answer):
-    assert steps.what_remains(OURS, x0, i) == answer
+    assert answers.what_remains(OURS, x0, i) == answer
 
 
 def bits(x0, t):
@@ -50,7 +50,7 @@ def fastest(values, t):
 def test_the_fastest_vessel_follows_the_finite_difference_of_its_bits(service):
     values = THREE.view.x0_at_pixels
     for t in (steps.POUR_AT, steps.LATER, 0.99):
-        assert steps.strongest(steps.bits_rate(OURS, values, t * T)) == fastest(values.tolist(), t)
+        assert answers.strongest(steps.bits_rate(OURS, values, t * T)) == fastest(values.tolist(), t)
     found = STEP["pouring"].outcome(THREE.view, service)
     assert found.answer == fastest(values.tolist(), steps.POUR_AT) == "bright"
     for level, since in (("middle", found.numbers["middle_from"]), ("dark", found.numbers["dark_from"])):
@@ -61,18 +61,18 @@ def test_the_fastest_vessel_follows_the_finite_difference_of_its_bits(service):
 def test_who_leads_has_four_answers():
     x0 = torch.tensor([0.05, 0.3, 0.9], dtype=torch.float64)
     fair, printed = LinearBeta(T, range="rescaled"), LinearBeta(T)
-    assert steps.who_leads(OURS, fair, x0, 0.5) == "bright"
-    assert steps.who_leads(OURS, printed, x0[1:], 0.5) == "all"  # as printed DDPM hardly moves in 200 steps
-    assert steps.who_leads(OURS, fair, x0[:1], 1.0) == "none"
-    assert steps.who_leads(fair, OURS, x0, 0.5) == "dark"
+    assert answers.who_leads(OURS, fair, x0, 0.5) == "bright"
+    assert answers.who_leads(OURS, printed, x0[1:], 0.5) == "all"  # as printed DDPM hardly moves in 200 steps
+    assert answers.who_leads(OURS, fair, x0[:1], 1.0) == "none"
+    assert answers.who_leads(fair, OURS, x0, 0.5) == "dark"
 
 
 def test_noise_share_similarity_and_growth_are_cut_where_the_options_say():
     pairs = ((0.95, 0.9), (0.077, 0.95), (0.95, 0.077), (0.89, 0.5))
-    assert [steps.where_noise_ends(*pair) for pair in pairs] == ["all", "bright", "dark", "none"]
-    assert [steps.by_thirds(s) for s in (0.1, 0.5, 0.9)] == ["lost", "half", "kept"]
+    assert [answers.where_noise_ends(*pair) for pair in pairs] == ["all", "bright", "dark", "none"]
+    assert [answers.by_thirds(s) for s in (0.1, 0.5, 0.9)] == ["lost", "half", "kept"]
     # 100 errors of 0.01: 0.1 as a random walk, 1 added up.
-    assert [steps.error_growth(e, 0.01, 100) for e in (0.005, 0.1, 0.5, 1.0, 70)] == [
+    assert [answers.error_growth(e, 0.01, 100) for e in (0.005, 0.1, 0.5, 1.0, 70)] == [
         "stays",
         "stays",
         "adds",
@@ -84,15 +84,15 @@ def test_noise_share_similarity_and_growth_are_cut_where_the_options_say():
 def test_what_passes_change(rng):
     one = rng.integers(60, 200, (6, 16, 16, 1), dtype=np.uint8)
     smooth = ((one.astype(int) + np.roll(one, 1, 2)) // 2).astype(np.uint8)
-    assert steps.what_passes_change(one, one) == "same"
-    assert steps.what_passes_change(one, smooth) == "blur"
-    assert steps.what_passes_change(smooth, one) == "detail"
-    assert steps.what_passes_change(one, one[::-1]) == "other"
+    assert answers.what_passes_change(one, one) == "same"
+    assert answers.what_passes_change(one, smooth) == "blur"
+    assert answers.what_passes_change(smooth, one) == "detail"
+    assert answers.what_passes_change(one, one[::-1]) == "other"
     stripes = np.zeros((1, 4, 4, 1), np.uint8)
     stripes[:, :, ::2] = 255  # every horizontal pair differs by white, no vertical one does
-    assert steps.detail(stripes) == 0.5
+    assert answers.detail(stripes) == 0.5
     stripes[:, :, 2:] = 7  # of three pairs in a row the last one is flat, and one in two of the others
-    assert steps.flat(stripes) == pytest.approx(np.median([255, 7, 0]) / 255)
+    assert answers.flat(stripes) == pytest.approx(np.median([255, 7, 0]) / 255)
 
 
 # --- The outcomes
@@ -163,7 +163,7 @@ def test_the_steps_with_a_network_really_run_it(key, service):
     else:
         assert outcome.numbers["passes"] == 8, "no more passes than steps"
         *_, done = service.generate("tiny", steps.SAMPLES, 1)
-        assert outcome.answer == steps.what_passes_change(
+        assert outcome.answer == answers.what_passes_change(
             done.images, list(service.generate("tiny", steps.SAMPLES, 8))[-1].images
         )
 
