@@ -9,14 +9,14 @@ from diffusers import DDIMScheduler, DDPMScheduler
 
 from pixelviz.process.forward import closed_form, noise, trajectory
 from pixelviz.process.reverse import (
-    average_from_state,
     drift_coefficients,
     drift_preconditioning,
+    drift_step,
     head_coefficients,
     printed_step,
     rotation_step,
+    shrinking,
     skip_posterior,
-    state_from_average,
     v_from_eps,
     v_step,
     x0_from_drift,
@@ -94,14 +94,25 @@ def test_v_and_printed_steps_are_the_posterior_mean(schedule, j):
 
 
 @each
+@pytest.mark.parametrize("below", [0, 4, 10])
+def test_a_drift_step_is_as_many_v_steps_with_one_drift(schedule, below):
+    x, _ = states(schedule, X0, 12)
+    drift = next(noise(1, X0.shape, 1))
+    found = drift_step(schedule, X0, below, x, drift, shrinking(schedule, X0, 12, below))
+    for j in range(12, below, -1):
+        x = v_step(schedule, X0, j, x, schedule.noise_variance(X0, j).sqrt() * drift)
+    np.testing.assert_allclose(found, x, rtol=1e-9, atol=1e-12)
+
+
+@each
 def test_drift_is_v_without_its_root(schedule):
     for j in (1, 2, 12):
         x, eps = states(schedule, X0, j)
         v = v_from_eps(schedule, X0, j, X0, eps)
         drift = v / schedule.noise_variance(X0, j).sqrt()
         expected = v_step(schedule, X0, j, x, v)
-        average = torch.lerp(average_from_state(schedule, X0, j, x), drift, schedule.beta(X0, j))
-        np.testing.assert_allclose(state_from_average(schedule, X0, j - 1, average), expected, rtol=1e-9, atol=1e-12)
+        stepped = drift_step(schedule, X0, j - 1, x, drift, shrinking(schedule, X0, j, j - 1))
+        np.testing.assert_allclose(stepped, expected, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(x0_from_drift(schedule, X0, j, x, drift), X0, rtol=1e-9)
         # What the best heads of a run from x_12 give for every j: the drift of x_12 itself.
         x, eps = states(schedule, X0, 12)

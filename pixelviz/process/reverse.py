@@ -33,7 +33,7 @@ class Gaussian(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """Coefficients of x_i and of x0."""
+    """Coefficients of x_i and of x0 (or of what is said of x0)."""
 
     skip: Tensor
     out: Tensor
@@ -59,17 +59,21 @@ def v_step(schedule: Schedule, rate_x0: Pixels, j, x_j: Pixels, v: Pixels) -> Pi
     return schedule.alpha(rate_x0, j).sqrt() * x_j - gain * v
 
 
-def average_from_state(schedule: Schedule, rate_x0: Pixels, j, x_j: Pixels) -> Pixels:
-    """m_j = -x_j / sqrt(abar_j), in which `v_step` is a running average: m_{j-1} = (1 - beta_j) m_j + beta_j D^j.
+def shrinking(schedule: Schedule, rate_x0: Pixels, j, below) -> Affine:
+    """sqrt(abar_j / abar_below) and 1 - abar_j / abar_below: for one step sqrt(alpha_j) and beta_j."""
+    log_between = schedule.log_between(rate_x0, j, below)
+    return Affine(torch.exp(log_between / 2), -torch.expm1(log_between))
 
-    So one pass averages what its heads say, and forgets by alpha at every step.
+
+def drift_step(schedule: Schedule, rate_x0: Pixels, below, x_j: Pixels, drift: Pixels, shrink: Affine) -> Pixels:
+    """x at `below` = sqrt(abar_j / abar_below) x_j - sqrt(abar_below) (1 - abar_j / abar_below) D^j; see `shrinking`.
+
+    Where D is one for all steps between, this is `v_step` for each of them: m_j = -x_j / sqrt(abar_j) is then a running
+    average, m_{j-1} = (1 - beta_j) m_j + beta_j D^j, by which one pass averages what its heads say. But m itself
+    overflows where nothing of the signal is left: float32 ends at abar = 1e-77.
     """
-    return -x_j * torch.exp(schedule.log_alpha_bar(rate_x0, j) / -2)
-
-
-def state_from_average(schedule: Schedule, rate_x0: Pixels, j, average: Pixels) -> Pixels:
-    """x_j = -sqrt(abar_j) m_j."""
-    return -torch.exp(schedule.log_alpha_bar(rate_x0, j) / 2) * average
+    gain = torch.exp(schedule.log_alpha_bar(rate_x0, below) / 2) * shrink.out
+    return torch.addcmul(shrink.skip * x_j, gain, drift, value=-1)
 
 
 def x0_from_drift(schedule: Schedule, rate_x0: Pixels, j, x_j: Pixels, drift: Pixels) -> Pixels:

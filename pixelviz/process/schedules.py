@@ -128,7 +128,8 @@ class Schedule(ABC):
 
     def half_log_odds(self, x0, i) -> Tensor:
         """lambda = log(abar / (1 - abar)) / 2 at step i, on which all pixels' processes are one; infinite at i = 0."""
-        return -torch.log(torch.expm1(self.log_alpha_bar(x0, i).abs())) / 2  # abs: -0.0 would give NaN
+        log_bar = self.log_alpha_bar(x0, i)
+        return (log_bar - torch.log(-torch.expm1(log_bar))) / 2  # 1/abar would overflow float32 from abar = 1e-39 on
 
     def snr(self, x0, i) -> Tensor:
         """x0^2 alpha_bar / (1 - alpha_bar) (Eq. 11, 16); infinite at i = 0."""

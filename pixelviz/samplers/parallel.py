@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from pixelviz.models.pixel_aware import PixelAwareModel
-from pixelviz.process.reverse import average_from_state, skip_posterior, state_from_average, x0_from_drift
+from pixelviz.process.reverse import drift_step, shrinking, skip_posterior, x0_from_drift
 from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep, Start
 
 SPACING = 3  # power of the spacing of block boundaries; 1 is even
@@ -69,7 +69,7 @@ def parallel(
     unet = model.parallel_unet
     config, schedule = model.config, model.schedule
     x_delta, rate_x0 = start.x_delta, model.rate_x0(start.x_delta)
-    beta = schedule.beta(rate_x0, 1) if schedule.stationary else None  # one for all whole steps
+    whole = shrinking(schedule, rate_x0, 1, 0) if schedule.stationary else None  # one for all whole steps
     x = start.x_T
     yield SampleStep(config.T, x, 0)
     steps = boundaries(config.T, passes, config.i_min)
@@ -78,15 +78,12 @@ def parallel(
         read = torch.tensor([math.ceil(j) for j in states[:-1]], device=x.device)
         at = model.step_tensor(i, len(x))
         drift = unet(x, model.scale_read(x, at, x_delta), at, read, drift=True)
-        x_i, average = x, average_from_state(schedule, rate_x0, i, x)
-        x0_hat = x0_from_drift(schedule, rate_x0, i, x_i, drift[:, 0])
+        x_i, x0_hat = x, x0_from_drift(schedule, rate_x0, i, x, drift[:, 0])
         for k, (j, to) in enumerate(itertools.pairwise(states)):
             if crossing == "recursion":
                 x0_hat = x0_from_drift(schedule, rate_x0, j, x, drift[:, k])
-            share = beta if j - to == 1 else None
-            share = -torch.expm1(schedule.log_between(rate_x0, j, to)) if share is None else share
-            average = torch.lerp(average, drift[:, k], share)
-            x = state_from_average(schedule, rate_x0, to, average)
+            shrink = whole if whole and j - to == 1 else shrinking(schedule, rate_x0, j, to)
+            x = drift_step(schedule, rate_x0, to, x, drift[:, k], shrink)
             if to > below:
                 yield SampleStep(to, x, evaluations)
         if below:
