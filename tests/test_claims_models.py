@@ -78,6 +78,14 @@ def test_without_a_model_they_are_not_checked(context, bench):
             assert claim.judge(context.on(bench)).verdict != UNCHECKED, claim.id
 
 
+def test_where_the_schedule_is_one_for_all_pixels_there_is_no_alpha_bar_to_estimate(bench):
+    bench, _ = knows(replace(bench, model=tiny_model(schedule="uniform")))
+    assert judge("fig5", bench).verdict == UNCHECKED
+    found = judge("ssim", bench)
+    assert found.verdict == HOLDS
+    assert [number.label for number in found.numbers] == ["least SSIM of x_delta_hat", "largest SSIM of x_delta_hat"]
+
+
 def knows(bench, until=None):
     """G_theta knows the picture, up to a step."""
     truth, guess = image_scale(bench.x0, bench.model.config.gamma), bench.model.scale_vae

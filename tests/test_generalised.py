@@ -8,12 +8,18 @@ import pytest
 import torch
 
 from pixelviz.config import ConfigError, TrainConfig
+from pixelviz.data.images import Picture
 from pixelviz.devices import Compute
 from pixelviz.learning.losses import forward_noise
 from pixelviz.learning.training import train
+from pixelviz.measure import check as checks
+from pixelviz.measure.estimate import estimate_scale
+from pixelviz.measure.evaluation import scale_ssim
+from pixelviz.measure.metrics import ssim
 from pixelviz.process.schedules import GeneralisedRate, PixelAware, by_pixel, schedule_of
 from pixelviz.samplers import SAMPLERS, ImageNoise, Start, draw, ours
 from pixelviz.store import checkpoints
+from tests.served import photo
 from tests.test_samplers import Oracle
 from tests.tiny import tiny_config, tiny_images, tiny_model
 
@@ -80,6 +86,45 @@ def test_states_within_a_pass_have_the_posterior_mean():
         skip = math.sqrt(bar[12] / bar[j]) * (1 - bar[j]) / (1 - bar[12])
         out = math.sqrt(bar[j]) * (1 - bar[12] / bar[j]) / (1 - bar[12])
         torch.testing.assert_close(step.x, skip * x_T + out * x0, atol=1e-5, rtol=0)
+
+
+def bar_of(schedule, x0, i, T=12, gamma=1.0):
+    """abar_i of a model's schedule, from its definition."""
+    clock = betas_of(T)[:i].sum() if schedule == "generalised" else i / T
+    return torch.exp(-gamma * clock * (torch.full_like(x0, 0.5) if schedule == "uniform" else x0))
+
+
+@pytest.mark.parametrize("schedule", ["pixel-aware", "generalised", "uniform"])
+def test_a_picture_s_estimate_is_by_the_model_s_own_schedule(schedule):
+    """x_i, alpha_bar_i and its estimate; SSIM of alpha_bar_i where it depends on the picture, a note elsewhere."""
+    model = tiny_model(schedule=schedule, T=12, gamma=1.0)
+    *_, found = estimate_scale(model, CPU, Picture(photo(16, 16, 1)[..., None] / 255), 5, seed=3)
+    bar = bar_of(schedule, found.x0, 5)
+    torch.testing.assert_close(found.alpha_bar, bar)
+    torch.testing.assert_close(found.alpha_bar_hat, bar_of(schedule, found.x0_hat, 5))
+    noise = ImageNoise(3, 1).normal(1, 16, 16)[0].double()
+    torch.testing.assert_close(found.x_i, bar.sqrt() * found.x0 + (1 - bar).sqrt() * noise)
+    measured = set(scale_ssim(model, CPU, tiny_images(4).images, 5))
+    if schedule == "uniform":
+        assert found.ssim_alpha_bar is None
+        assert "one for all pixels" in " ".join(found.notes)
+        assert measured == {"x_delta", "x0"}
+    else:
+        width = (bar_of(schedule, torch.tensor(0.1), 5) - bar_of(schedule, torch.tensor(1.0), 5)).item()
+        wanted = ssim(bar, bar_of(schedule, found.x0_hat, 5), width).mean
+        assert found.ssim_alpha_bar == pytest.approx(wanted, abs=1e-6)
+        assert measured == {"x_delta", "alpha_bar", "x0"}
+
+
+@pytest.mark.parametrize("schedule", ["pixel-aware", "generalised", "uniform"])
+def test_a_check_s_run_starts_where_the_model_s_forward_process_ends(schedule, monkeypatch):
+    model, images, starts = tiny_model(schedule=schedule, T=12, gamma=1.0), tiny_images(8).images, []
+    monkeypatch.setattr(checks, "_one_pass", lambda model, compute, start, seed: starts.append(start))
+    checks.reconstructions(model, CPU, images, [1], True, 0)
+    x0 = 0.1 + 0.9 * images / 255
+    bar = bar_of(schedule, -torch.log(starts[0].x_delta), 12)
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(starts[0].x_T, bar.sqrt() * x0 + (1 - bar).sqrt() * noise)
 
 
 def test_it_is_trained_saved_and_drawn_from(tmp_path):

@@ -27,6 +27,11 @@ def _points(context: Context, steps: list[int], network: str) -> list[ScalePoint
     return list(similarities(bench.model, bench.compute, bench.x0, steps, context.seed, network=network))
 
 
+def _bars(points: list[ScalePoint]) -> list[float]:
+    """Their SSIM of alpha_bar_i, i > 0; none by a schedule that is one for all pixels."""
+    return [point.ssim_alpha_bar for point in points if point.ssim_alpha_bar is not None]
+
+
 def _on(bench: Bench) -> str:
     config = bench.model.config
     return f"On {bench.name} (gamma {config.gamma:g}, T {config.T}, floor {config.floor:g})"
@@ -78,20 +83,22 @@ def ssim_across_i(context: Context, network) -> Verdict:
     """SSIM of the scale and of abar_i at six steps."""
     bench, T = context.bench, context.bench.model.config.T
     steps = sorted({1, *(max(1, round(T * k)) for k in (0.1, 0.25, 0.5, 0.75, 1.0))})
-    _, scales, bars = map(list, zip(*_points(context, steps, network), strict=True))
-    numbers = (
-        Number("least SSIM of x_delta_hat", min(scales)),
-        Number("largest SSIM of x_delta_hat", max(scales)),
-        Number("least SSIM of alpha_bar_i", min(bars)),
-        Number("largest SSIM of alpha_bar_i", max(bars)),
-    )
+    points = _points(context, steps, network)
+    curves = {"x_delta_hat": [point.ssim_x_delta for point in points], "alpha_bar_i": _bars(points)}
+    curves = {name: values for name, values in curves.items() if values}
+    numbers = [
+        Number(f"{word} SSIM of {name}", end(values))
+        for name, values in curves.items()
+        for word, end in (("least", min), ("largest", max))
+    ]
     plot = Plot.over(
         "SSIM of the estimated scale and of alpha_bar_i over the step i",
         ("step i", "SSIM"),
         steps,
-        {"x_delta_hat": scales, "alpha_bar_i": bars},
+        curves,
     )
-    return _against_paper(scales + bars, numbers, f"{_on(bench)}, for this picture,", plot)
+    values = [value for curve in curves.values() for value in curve]
+    return _against_paper(values, numbers, f"{_on(bench)}, for this picture,", plot)
 
 
 @scale(
@@ -107,7 +114,8 @@ def fig5(context: Context, network) -> Verdict:
     """SSIM of abar_i at the first 20 steps."""
     bench = context.bench
     steps = list(range(1, min(20, bench.model.config.T) + 1))
-    bars = [point.ssim_alpha_bar for point in _points(context, steps, network)]
+    if not (bars := _bars(_points(context, steps, network))):
+        return Finding().unchecked(f"{_on(bench)} alpha_bar_i is one for all pixels, so there is nothing to estimate.")
     numbers = (Number("least SSIM of alpha_bar_i", min(bars)), Number("largest", max(bars)))
     return _against_paper(bars, numbers, f"{_on(bench)}, for this picture,")
 

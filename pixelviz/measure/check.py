@@ -295,7 +295,8 @@ def reconstructions(
     if generates:
         with torch.inference_mode(), compute.autocast():
             x_delta = model.scale_vae(x0, model.step_tensor(0, len(x0))).float()
-        x_T = x_delta.sqrt() * x0 + (1 - x_delta).sqrt() * noise
+        ends = model.rate_x0(x_delta), model.config.T
+        x_T = model.schedule.alpha_bar(*ends).sqrt() * x0 + model.schedule.noise_variance(*ends).sqrt() * noise
         rows["one run from x_T"] = _one_pass(model, compute, Start(x_T, x_delta), seed)
     return rows
 

@@ -37,7 +37,10 @@ Turn = Callable[[], AbstractContextManager]  # held while the networks run: whoe
 
 
 class ScalePoint(NamedTuple):
-    """SSIM of the estimate from x_i; that of alpha_bar_i is None at i = 0, where it is 1 everywhere."""
+    """SSIM of the estimate from x_i; that of alpha_bar_i is None where it says nothing of the picture.
+
+    So it is at i = 0, where alpha_bar is 1 everywhere, and by a schedule that is one for all pixels.
+    """
 
     i: int
     ssim_x_delta: float
@@ -87,13 +90,13 @@ class ScaleResult:
 
     @property
     def alpha_bar(self) -> Tensor:
-        """exp(-rate x0), Eq. 9."""
-        return image_scale(self.x0, self.rate)
+        """By the model's own schedule; exp(-rate x0), Eq. 9, by pixel."""
+        return schedule_of(self.config).alpha_bar(self.x0, self.i)
 
     @property
     def alpha_bar_hat(self) -> Tensor:
         """The same of x0_hat (Fig. 5)."""
-        return image_scale(self.x0_hat, self.rate)
+        return schedule_of(self.config).alpha_bar(self.x0_hat, self.i)
 
     @property
     def rate(self) -> float:
@@ -130,7 +133,7 @@ class ScaleResult:
 
 
 def rate_at(config: ModelConfig, i: float) -> float:
-    """What alpha_bar_i is exp(-rate x0) with."""
+    """What alpha_bar_i is exp(-rate x0) with, by pixel; of a schedule that is one for all, with x0 = 1/2."""
     return config.gamma * schedule_of(config).clock(i).item()
 
 
@@ -158,17 +161,13 @@ def ask(
 
 
 def similarity(config: ModelConfig, x0: Tensor, x_delta_hat: Tensor, i: int) -> ScalePoint:
-    """SSIM of x_delta_hat, and of the alpha_bar_i made from it, over the ranges that they really have; (..., C, H, W).
-
-    alpha_bar_i = x_delta^(i/T), Eq. 8 and 9.
-    """
-    x_delta, rate = image_scale(x0, config.gamma), rate_at(config, i)
-    share = rate / config.gamma
-    scale = ssim(x_delta, x_delta_hat, scale_range(config.gamma, config.floor)).mean
-    if i == 0:
-        return ScalePoint(0, scale, None)
-    bar = ssim(x_delta**share, x_delta_hat**share, scale_range(rate, config.floor)).mean
-    return ScalePoint(i, scale, bar)
+    """SSIM of x_delta_hat, and of the alpha_bar_i made of it, over the ranges that they really have; (..., C, H, W)."""
+    schedule, x0_hat = schedule_of(config), image_from_scale(x_delta_hat, config.gamma)
+    scale = ssim(image_scale(x0, config.gamma), x_delta_hat, scale_range(config.gamma, config.floor)).mean
+    if i == 0 or schedule.uniform:
+        return ScalePoint(i, scale, None)
+    true, found = (schedule.alpha_bar(x, i) for x in (x0, x0_hat))
+    return ScalePoint(i, scale, ssim(true, found, scale_range(rate_at(config, i), config.floor)).mean)
 
 
 def image_similarity(config: ModelConfig, x0: Tensor, x0_hat: Tensor) -> float:
@@ -302,6 +301,8 @@ def estimate_scale(
         )
     if i == 0:
         notes = (*notes, "At i = 0 alpha_bar is 1 everywhere, so there is nothing to compare.")
+    elif model.schedule.uniform:
+        notes = (*notes, "By this model's schedule alpha_bar is one for all pixels, so there is nothing to compare.")
     x_delta_hat = image_scale(found["scale_vae"], config.gamma)
     point = similarity(config, x0, x_delta_hat, i)
     yield ScaleResult(

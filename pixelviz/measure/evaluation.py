@@ -43,8 +43,8 @@ def ssim_steps(T: int) -> list[int]:
 def scale_ssim(model: PixelAwareModel, compute: Compute, images: Tensor, i: int, seed: int = 0) -> dict[str, float]:
     """Mean SSIM over uint8 images (N, C, H, W), x_i drawn from the true forward process.
 
-    Returns x_delta (of x_delta_hat), alpha_bar (of alpha_bar_i built from it), and x0, Appendix F's
-    twin against x0, where there is a twin. Every data range is the one that the quantity really has.
+    Returns x_delta (of x_delta_hat), alpha_bar (of alpha_bar_i built from it, unless that is one for all pixels), and
+    x0, Appendix F's twin against x0, where there is a twin. Every data range is the one that the quantity really has.
     """
     config = model.config
     generator = torch.Generator().manual_seed(seed)
@@ -53,7 +53,9 @@ def scale_ssim(model: PixelAwareModel, compute: Compute, images: Tensor, i: int,
         x0 = to_unit(part, config.floor)
         x_i = closed_form(model.schedule, x0, i, torch.randn(x0.shape, generator=generator))
         point = similarity(config, x0, ask(model, compute, x_i, i), i)
-        found = {"x_delta": point.ssim_x_delta, "alpha_bar": point.ssim_alpha_bar}
+        found = {"x_delta": point.ssim_x_delta}
+        if point.ssim_alpha_bar is not None:
+            found["alpha_bar"] = point.ssim_alpha_bar
         if "twin" in model.parts:
             found["x0"] = image_similarity(config, x0, ask(model, compute, x_i, i, "twin"))
         totals.update({key: len(x0) * value for key, value in found.items()})
