@@ -20,7 +20,9 @@ from torchvision.datasets import CIFAR10, CelebA, FashionMNIST
 
 from pixelviz.data import sets as data_module
 from pixelviz.data.assets import FASHION_10K
+from pixelviz.data.folders import from_files
 from pixelviz.data.idx import read_idx, read_idx_pair, write_idx
+from pixelviz.data.image_set import Origin, Wanted
 from pixelviz.data.sets import FASHION, DataError, from_unit, load_images, to_image, to_unit
 
 
@@ -269,9 +271,22 @@ def test_hidden_and_special_files_are_left_out(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")  # opening it would wait for ever
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "round").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "itself.png").symlink_to("itself.png")
     found = load_images(str(tmp_path), size=8, channels=1)
     assert found.images.unique().tolist() == [7]
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_files_that_go_while_the_folder_is_read_are_left_out(tmp_path, guarded):
+    Image.new("L", (8, 8), 7).save(tmp_path / "a.png")
+    files, wanted = [tmp_path / "a.png", tmp_path / "gone.png"], Wanted("train", 8, 1, guarded=guarded)
+    found = from_files(tmp_path, Origin(title="mine"), files, wanted)
+    assert found.images.unique().tolist() == [7]
+    assert "gone.png: " in found.note
+    assert "No such file" in found.note
+    with pytest.raises(DataError, match="None of the 1 image files"):
+        from_files(tmp_path, Origin(title="mine"), files[1:], wanted)
 
 
 # --- the sets that torchvision knows -----------------------------------------------------------------------------

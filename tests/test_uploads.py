@@ -1,8 +1,12 @@
 """What visitors may name and send: folders of the server, and zips."""
 
+import errno
+import os
 import stat
 import struct
 import zipfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from gradio_client import Client, handle_file
@@ -15,7 +19,9 @@ from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service
 from pixelviz.service.uploads import Folders, Uploads
 from pixelviz.ui.app import build_app, launch_options
+from pixelviz.ui.tabs import train
 from tests.served import photo, png, train_tiny
+from tests.test_jobs import wait
 
 
 def zipped(path, files):
@@ -66,16 +72,23 @@ def test_of_a_path_in_a_message_only_the_last_name_is_told():
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    """An app with one allowed folder: its folder, and its address."""
+def demo(tmp_path_factory):
+    """An app with one allowed folder: its folder, itself, and its training."""
     folder = tmp_path_factory.mktemp("app")
     train_tiny(folder / "open" / "mine")
     train_tiny(folder / "closed" / "theirs")
     service = Service([folder / "checkpoints", folder / "runs"], device="cpu", allowed=[folder / "open"])
-    demo = build_app(service, TrainingJobs(service))
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
-    yield folder, url
+    jobs = TrainingJobs(service)
+    demo = build_app(service, jobs)
+    demo.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **launch_options())
+    yield folder, demo, jobs
     demo.close()
+
+
+@pytest.fixture
+def app(demo):
+    """Its folder, and its address."""
+    return demo[0], demo[1].local_url
 
 
 def through(url, **headers):
@@ -110,6 +123,43 @@ def test_a_zip_of_pictures_is_learnt(app, tmp_path):
         client.predict(pictures=handle_file(__file__), api_name="/train_start")
 
 
+def test_while_a_training_runs_no_zip_takes_its_pictures_place(demo, tmp_path, tiny_preset):
+    """Neither over the API nor from the Train tab; the running one may still be reading them."""
+    _, app, jobs = demo
+    path = zipped(tmp_path / "mine.zip", {f"{k}.png": png(photo(16, 16, 1, seed=k)) for k in range(12)})
+    client = Client(app.local_url, verbose=False)
+    client.predict(pictures=handle_file(path), preset="tiny", steps=900_000, batch=4, api_name="/train_start")
+    [tab] = [event.fn for event in app.fns.values() if event.name == "start"]
+    visitor = SimpleNamespace(session_hash="another")
+    try:
+        wait(jobs, lambda status: status.state == "running")
+        kept = Path(jobs.service.uploads._root.name, "pictures")
+        before = sorted(kept.iterdir())
+        for _ in range(uploads.MOST_KEPT):
+            with pytest.raises(AppError, match="already running"):
+                client.predict(pictures=handle_file(path), api_name="/train_start")
+            said, *_ = tab(train.ZIP, "", str(path), "tiny", "pixel-aware", False, train.NEW_RUN, 5, 4, 1e-3, visitor)
+            assert "already running" in said
+        assert sorted(kept.iterdir()) == before
+    finally:
+        jobs.stop()
+        wait(jobs, lambda status: not status.running)
+
+
+def test_one_zip_is_unpacked_at_a_time(empty, tmp_path, monkeypatch):
+    jobs = TrainingJobs(empty)
+
+    def slowly(path):
+        with pytest.raises(ServiceError, match="just being started"):
+            jobs.start("another", path)
+        raise ServiceError("enough")
+
+    monkeypatch.setattr(empty.uploads, "pictures", slowly)
+    for _ in range(2):  # what fails makes room for the next
+        with pytest.raises(ServiceError, match="enough"):
+            jobs.start("me", tmp_path / "x.zip")
+
+
 # --- zips
 
 
@@ -125,6 +175,31 @@ def test_pictures_are_unpacked_as_they_lie(tmp_path):
     assert found == {"cats/1.png": data, "dogs/1.PNG": data}
     folders = [folder] + [kept.pictures(path) for _ in range(uploads.MOST_KEPT)]
     assert [one.exists() for one in folders] == [False] + [True] * uploads.MOST_KEPT
+
+
+def test_what_is_being_unpacked_does_not_give_way(tmp_path):
+    kept, path = Uploads(), zipped(tmp_path / "x.zip", {"x.png": png(photo(8, 8))})
+    with kept.place("pictures", "slow") as folder:
+        for _ in range(uploads.MOST_KEPT + 1):
+            kept.pictures(path)
+        (folder / "x.png").write_bytes(b"x")
+    for _ in range(uploads.MOST_KEPT):
+        kept.pictures(path)
+    assert not folder.exists()
+    with pytest.raises(ServiceError, match="no zip"):
+        kept.pictures(Path(__file__))
+    assert len(list(folder.parents[1].iterdir())) == uploads.MOST_KEPT
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full disk to write to")
+def test_a_full_disk_is_said(tmp_path):
+    path = zipped(tmp_path / "x.zip", {"x.png": png(photo(8, 8))})
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to" / "x.png").symlink_to("/dev/full")
+    with pytest.raises(OSError) as error:  # noqa: PT011
+        uploads.unpack_pictures(path, tmp_path / "to")
+    assert error.value.errno == errno.ENOSPC
+    assert "no room left on the server" in friendly(error.value)
 
 
 @pytest.mark.parametrize(

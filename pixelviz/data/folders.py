@@ -31,9 +31,13 @@ def _walk(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror}); allow it, or name another folder.") from None
     for entry in seen:
-        if entry.is_dir(follow_symlinks=False):
+        try:
+            inner, file = entry.is_dir(follow_symlinks=False), entry.is_file()
+        except OSError:  # a link to itself, or to what is closed
+            continue
+        if inner:
             yield from _walk(folder / entry.name)
-        elif entry.is_file():
+        elif file:
             yield folder / entry.name
 
 
@@ -87,7 +91,11 @@ def from_folder(folder: Path, origin: Origin, wanted: Wanted) -> ImageSet:
 def _read(path: Path, guarded: bool) -> Picture:
     """The picture; raises ImageError. One's own is shrunk where it is over the limit of uploads."""
     if guarded:
-        return Picture(*decode_apart(path.read_bytes()))
+        try:
+            data = path.read_bytes()
+        except OSError as error:  # gone, since the folder was read
+            raise ImageError(f"The file cannot be read ({error.strerror or error}).") from None
+        return Picture(*decode_apart(data))
     try:
         return read_image(path)
     except ImageError:

@@ -207,17 +207,13 @@ class Catalog:
         if not zipped and any(len(found) != 1 for found in kinds.values()):
             raise ServiceError(f"send two files of one checkpoint, {CONFIG} and {WEIGHTS}, or a zip of them.")
         name = f"uploaded-{next(self._upload_number)}"
-        folder = self._uploads.place("checkpoints", name)
-        try:
+        with self._uploads.place("checkpoints", name) as folder:
             if zipped:
                 unpack_checkpoint(paths[0], folder)
             else:
                 for found, to in zip(kinds.values(), (WEIGHTS, CONFIG), strict=True):
                     shutil.copyfile(found[0], folder / to)
             added = self._add(name, folder)
-        except BaseException:
-            shutil.rmtree(folder.parent, ignore_errors=True)
-            raise
         gone = self._uploads.drop("checkpoints")
         with self._lock:
             self._added = OrderedDict((key, path) for key, path in self._added.items() if path not in gone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import traceback
@@ -35,6 +36,7 @@ SPEAKING = (
     SamplerError,
     TrainingError,
 )
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 SYMBOLS = ("t", "i", "n")  # in capitals they would be others
 # Where a server keeps its files is nobody's business: of a path its last name stays. Not the slashes of an address.
 PATH = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?(?:[/\\](?:[^/\\\s'\"`:;,()<>]+(?=[/\\])))+[/\\]")
@@ -43,6 +45,11 @@ PATH = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?(?:[/\\](?:[^/\\\s'\"`:;,()<>]+(?=
 def without_paths(message: str) -> str:
     """A message as strangers may see it."""
     return PATH.sub("", message)
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether an error means that a disk, or somebody's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in NO_ROOM
 
 
 def friendly(error: BaseException) -> str:
@@ -54,6 +61,8 @@ def friendly(error: BaseException) -> str:
         return message[:1].upper() + message[1:]
     if out_of_memory(error):
         return "There was not enough memory for this; ask for fewer or smaller images, or a smaller batch."
+    if no_room(error):
+        return "There is no room left on the server for this; send less, or ask whoever runs the app to make room."
     where = str(traceback.extract_tb(error.__traceback__)[-1:])
     first = (type(error).__name__, where) not in _SEEN
     _SEEN.add((type(error).__name__, where))

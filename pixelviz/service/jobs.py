@@ -156,6 +156,7 @@ class TrainingJobs:
         self._pipe: Connection | None = None
         self._thread: threading.Thread | None = None
         self._began = 0.0
+        self._starting = False  # one is being made ready to start
 
     # --- what the screen calls
 
@@ -181,10 +182,10 @@ class TrainingJobs:
                     found.append(f"{name} stopped at step {made:,} of {asked:,}")
         return found
 
-    def start(self, owner: str, **asked: Any) -> TrainStatus:
-        """Start a training and return at once; raises ServiceError or ConfigError.
+    def start(self, owner: str, sent: Path | None = None, **asked: Any) -> TrainStatus:
+        """Start a training and return at once; raises ServiceError, ConfigError or OSError.
 
-        Args: owner, who asked, to be shown; the rest as in `Asked`.
+        Args: owner, who asked, to be shown; sent, a zip of pictures to be learnt; the rest as in `Asked`.
         """
         with self._lock:
             now = self._status
@@ -194,7 +195,21 @@ class TrainingJobs:
                     f"A training is already running ({now.checkpoint}: step {now.step:,} of {now.steps:,}, started "
                     f"{minutes:.0f} min ago). Stop it, or wait until it ends."
                 )
-            plan = self._plan(Asked(**asked))
+            if self._starting:
+                raise ServiceError("Somebody's training is just being started. Look at it, or try again in a moment.")
+            self._starting = True
+        try:
+            # Only now: what is unpacked takes the place of older pictures, which a running training may be reading.
+            if sent is not None:
+                asked["data"] = str(self.service.uploads.pictures(sent))
+            self._begin(owner, Asked(**asked))
+        finally:
+            self._starting = False
+        return self.status()
+
+    def _begin(self, owner: str, asked: Asked) -> None:
+        with self._lock:
+            plan = self._plan(asked)
             context = multiprocessing.get_context(START)
             pipe, far_end = context.Pipe()
             process = context.Process(target=work, args=(plan, far_end), name="training")
@@ -216,7 +231,6 @@ class TrainingJobs:
             told = plan, process, pipe
             self._thread = threading.Thread(target=self._follow, args=told, name="training", daemon=True)
             self._thread.start()
-        return self.status()
 
     def stop(self, owner: str | None = None) -> TrainStatus:
         """Stop after the step in progress and save; waits a few seconds for that, then answers anyway.

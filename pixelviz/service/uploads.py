@@ -19,6 +19,7 @@ from pixelviz.checks import ServiceError
 from pixelviz.data.folders import SPLITS
 from pixelviz.data.images import IMAGE_SUFFIXES
 from pixelviz.declare import quoted
+from pixelviz.service.errors import no_room
 from pixelviz.store.checkpoints import CARD, CONFIG, WEIGHTS
 
 MOST_KEPT = 4  # uploads of a kind; the oldest give way
@@ -60,46 +61,51 @@ class Uploads:
         self._lock = threading.Lock()
         self._root: tempfile.TemporaryDirectory | None = None
         self._number = itertools.count(1)
+        self._filling: set[Path] = set()
 
-    def place(self, kind: str, name: str) -> Path:
-        """A new empty folder of that name."""
+    @contextmanager
+    def place(self, kind: str, name: str) -> Iterator[Path]:
+        """A new folder of that name, to be filled: it does not give way meanwhile, and is gone where that fails."""
         with self._lock:
             self._root = self._root or tempfile.TemporaryDirectory(prefix="pixelviz-uploads-")
             folder = Path(self._root.name, kind, f"{next(self._number):09}", name)
             folder.mkdir(parents=True)
-            return folder
+            self._filling.add(folder.parent)
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder.parent, ignore_errors=True)
+            raise
+        finally:
+            with self._lock:
+                self._filling.discard(folder.parent)
 
     def holds(self, data: str) -> bool:
         """Whether this folder is of what was sent."""
         return self._root is not None and Path(data).is_relative_to(self._root.name)
 
     def drop(self, kind: str) -> list[Path]:
-        """Remove all but the last of a kind; returns the folders that are gone."""
-        with self._lock:
+        """Remove all but the last of a kind, and those that are being filled; returns the folders that are gone."""
+        with self._lock:  # to the end, for two at once would each look into what the other removes
             old = sorted(Path(self._root.name, kind).iterdir())[:-MOST_KEPT] if self._root else []
-        gone = [folder for place in old for folder in place.iterdir()]
-        for place in old:
-            shutil.rmtree(place, ignore_errors=True)
+            old = [place for place in old if place not in self._filling]
+            gone = [folder for place in old for folder in place.iterdir()]
+            for place in old:
+                shutil.rmtree(place, ignore_errors=True)
         return gone
 
-    def pictures(self, path: Any) -> Path:
-        """The folder of the pictures in a zip, below it as they were in the zip; raises ServiceError."""
-        if not path:
-            raise ServiceError("upload a zip of pictures first.")
-        stem = re.sub(r"[^A-Za-z0-9-]+", "-", Path(path).stem).strip("-")[:40]
-        folder = self.place("pictures", stem or "pictures")
-        try:
-            unpack_pictures(Path(path), folder)
-        except BaseException:
-            shutil.rmtree(folder.parent, ignore_errors=True)
-            raise
+    def pictures(self, path: Path) -> Path:
+        """The folder of the pictures in a zip, below it as they were in the zip; raises ServiceError or OSError."""
+        stem = re.sub(r"[^A-Za-z0-9-]+", "-", path.stem).strip("-")[:40]
+        with self.place("pictures", stem or "pictures") as folder:
+            unpack_pictures(path, folder)
         self.drop("pictures")
         return folder
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[PurePosixPath, zipfile.ZipInfo]]]:
-    """A zip and its files by their paths; raises ServiceError for what is no honest zip."""
+    """A zip and its files by their paths; raises ServiceError for what is no honest zip, OSError for a full disk."""
     try:
         if path.read_bytes().count(ENTRY) > MOST_FILES:  # before a table of millions is read
             raise ServiceError(f"the zip holds more than {MOST_FILES:,} files; send fewer.")
@@ -116,7 +122,7 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[PurePosixPath, z
                     raise ServiceError("the zip has a password; pack it without one.")
             yield file, entries
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError, OSError) as error:
-        if isinstance(error, ServiceError):
+        if isinstance(error, ServiceError) or no_room(error):  # the zip's fault is neither
             raise
         raise ServiceError(
             "this is no zip that can be unpacked here; pack the files again, as an ordinary zip."

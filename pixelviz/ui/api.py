@@ -202,12 +202,12 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         schedule: of a new model, one of {schedules}; classes: whether a new model learns the folders of its pictures
         (or the labels of a data set) as classes, of which /generate then draws one. Only one training runs at a time.
         """
-        if pictures is not None:
-            data = str(service.uploads.pictures(_uploaded(pictures)))
-        elif not isinstance(data, str) or data not in DATASETS:
+        sent = None if pictures is None else _uploaded(pictures)
+        if sent is None and (not isinstance(data, str) or data not in DATASETS):
             data = str(service.folders.named(data, at_home()))
         return jobs.start(
             "api",
+            sent,
             data=data,
             preset=preset,
             steps=steps,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import gradio as gr
 
+from pixelviz.checks import ServiceError
 from pixelviz.config import PRESETS
 from pixelviz.data import pictures
 from pixelviz.data.image_set import DataError
@@ -130,10 +132,11 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         try:
             if data == FOLDER:
                 data = str(service.folders.named(folder, at_home()))
-            elif data == ZIP:
-                data = str(service.uploads.pictures(sent))
+            elif data == ZIP and not sent:
+                raise ServiceError("upload a zip of pictures first.")
             status = jobs.start(
                 request.session_hash,
+                Path(sent) if data == ZIP else None,
                 data=data,
                 preset=preset,
                 schedule=schedule,
