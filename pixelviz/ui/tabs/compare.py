@@ -143,12 +143,14 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         said = widgets.alert(NO_TWIN if line.alone else None, "info")
         return gr.CheckboxGroup(list(line.choices), value=list(line.chosen)), said
 
-    def run(name, chosen, n, seed):
+    def start_race(name, chosen, n, seed):
         """The race, five times a second."""
         busy = gr.Button(interactive=False), gr.Button(interactive=True)
         free = gr.Button(interactive=True), gr.Button(interactive=False)
         try:
             yield json.dumps({"status": "Getting ready …"}), "", *busy
+            if not name and (name := benchmarks.comparable(service)[1]):  # a quick hand: the lists are on their way
+                chosen = usual(name).chosen
             known = benchmarks.fids(benchmarks.results_or_reason(service.find(name))[0])
             for state in service.race(name, chosen, n, seed):
                 yield state.payload(known), gr.skip(), gr.skip(), gr.skip()
@@ -158,16 +160,15 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def first_race(name, chosen, n, seed, request: gr.Request):
         """A race when its tab is opened, so that it is never empty; of the usual methods where none is chosen yet."""
-        name = name or benchmarks.comparable(service)[1]  # a quick hand: the list is still on its way
-        if not name or raced.get(request.session_hash):
+        if raced.get(request.session_hash) or not benchmarks.comparable(service)[1]:
             yield tuple(gr.skip() for _ in range(4))
             return
         raced.put(request.session_hash, True, 1)
         try:
-            chosen = chosen or usual(name).chosen
+            chosen = chosen or usual(name).chosen if name else ()
         except Exception as error:
             friendly(error)  # into the log, if it is not foreseen; the race says it
-        yield from run(name, chosen, n, seed)
+        yield from start_race(name, chosen, n, seed)
 
     def draw(name, methods):
         """What each method makes of the seed, by its `Case.key`; computed once."""
@@ -329,8 +330,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     racing = {"inputs": [name, chosen, n, seed], "outputs": [lanes, message, go, stop], "show_progress_on": lanes}
     racing |= {**quiet, "show_progress": "minimal", **LONG_LANE}
     started = [
-        go.click(run, **racing),
-        again.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet).then(run, **racing),
+        go.click(start_race, **racing),
+        again.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet).then(start_race, **racing),
         race_tab.select(first_race, **racing),
     ]
     for event in started:
