@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from pixelviz.config import ConfigError, TrainConfig
-from pixelviz.devices import Compute, choose, halving, in_batches, largest_batch, out_of_memory
+from pixelviz.devices import Compute, choose, halving, in_batches, largest_batch, out_of_memory, together
+from pixelviz.learning.state import new_run
+from pixelviz.learning.steps import Steps
 from pixelviz.learning.training import train
+from pixelviz.store.checkpoints import Record
 from tests.tiny import tiny_config, tiny_images
 
 IMPOSSIBLE = 2**58  # numbers: more than any machine's memory
@@ -116,6 +119,23 @@ def test_training_in_float16_learns_what_float32_learns_and_keeps_its_scale(tmp_
     run(3, out=tmp_path / "a")
     resumed = run(4, out=tmp_path / "a", resume=True)
     assert [step.step for step in resumed] == [4]
+
+
+def test_float16_moves_the_weights_as_far_as_float32():
+    """Adam's first steps have the size of its rate in any precision, unless the gradient is below its eps."""
+
+    def movement(precision):
+        accelerator, compute = together("cpu", precision, False)
+        settings = TrainConfig(steps=100, parts=("scale_vae",), batch=8)
+        run = new_run(tiny_config(), settings, compute, Record(history=[{"data": "squares", "images_seen": {}}]))
+        before = [p.detach().clone() for p in run.model.parameters()]
+        steps = Steps(run, tiny_images().images, settings, compute, accelerator)
+        for _ in range(4):
+            steps.next()
+        moved = [now.detach() - old for now, old in zip(run.model.parameters(), before, strict=True)]
+        return torch.cat([one.flatten() for one in moved]).square().mean().sqrt().item()
+
+    assert movement("float16") == pytest.approx(movement("float32"), rel=0.05)
 
 
 SCRIPT = """

@@ -148,6 +148,28 @@ def test_two_trainings_do_not_write_into_one_folder(tmp_path):
     assert not (tmp_path / "run" / state.LOCK).exists()
 
 
+def test_a_resumed_run_begins_where_one_that_was_just_stopping_ends(tmp_path, monkeypatch):
+    """Its last steps are written while the other asks for the folder."""
+    list(run(tmp_path / "run", 1))
+    stopping = run(tmp_path / "run", 9, resume=True)
+    for _ in range(3):
+        next(stopping)
+
+    def after_it(out):
+        stopping.close()
+        return state.locked(out)
+
+    monkeypatch.setattr(training, "locked", after_it)
+    assert next(run(tmp_path / "run", 9, resume=True)).step == 5
+
+
+def test_a_run_that_cannot_begin_leaves_no_lock(tmp_path):
+    list(run(tmp_path / "run", 1))
+    with pytest.raises(TrainingError, match="ask for more"):
+        next(run(tmp_path / "run", 1, resume=True))
+    assert not (tmp_path / "run" / state.LOCK).exists()
+
+
 def trainer(folder, steps):
     """A process that trains into a folder and saves after every step; what is there is resumed."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -177,4 +178,13 @@ def locked(out: Path) -> BaseFileLock:
         lock.acquire(blocking=False)
     except Timeout:
         raise TrainingError(f"another training writes to {out} now; wait for it, or choose another folder.") from None
+    except OSError as error:
+        raise checkpoints.CheckpointError(f"a checkpoint cannot be written to {out}: {error.strerror}.") from None
     return lock
+
+
+def unlock(lock: BaseFileLock) -> None:
+    """Give the right of `locked` back, and remove its file."""
+    with suppress(OSError):  # Windows does not remove what is open
+        Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()

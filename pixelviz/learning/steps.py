@@ -118,7 +118,7 @@ class Steps:
         run, train, accelerator = self.run, self.train, self.accelerator
         self.optimiser.zero_grad()
         tallies = self._backward()
-        run.scaler.unscale_(run.optimiser)
+        run.scaler.unscale_(self.optimiser)  # the one that is stepped: its state is kept by the object
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, train.clip)
         if run.step + 1 < train.steps:
             self.batch = self._prepare(run.step + 1)  # while a GPU is still at work on this one

@@ -24,7 +24,7 @@ from pixelviz.data.sets import ImageSet, from_unit, to_unit
 from pixelviz.devices import Compute, together
 from pixelviz.learning.losses import Pairs
 from pixelviz.learning.prior import PRIOR_IMAGES, fit_prior
-from pixelviz.learning.state import TrainingError, insist, locked, new_run, resume_run, save_run
+from pixelviz.learning.state import Run, TrainingError, insist, locked, new_run, resume_run, save_run, unlock
 from pixelviz.learning.steps import Steps
 from pixelviz.learning.watch import Watcher
 from pixelviz.measure.environment import commit
@@ -119,6 +119,25 @@ def with_classes(config: ModelConfig, images: ImageSet) -> ModelConfig:
     return replace(config, classes=images.classes)
 
 
+def _run(
+    images: ImageSet, config: ModelConfig, training: TrainConfig, out: Path | None, resume: bool, compute: Compute
+) -> Run:
+    """A new run, or that of `out`, which can learn these images for so many steps; raises TrainingError."""
+    if out is not None and not resume and (out / checkpoints.CONFIG).exists():
+        raise TrainingError(f"{out} already holds a checkpoint; resume it, or choose another folder.")
+    if resume and out is None:
+        raise TrainingError("resuming needs the folder of the checkpoint to go on from.")
+    run = resume_run(out, training, compute) if resume and out else new_run(config, training, compute, Record())
+    config = run.model.config
+    if tuple(images.images.shape[1:]) != config.shape:
+        raise TrainingError(f"the images are {tuple(images.images.shape[1:])}, but the model takes {config.shape}.")
+    if "parallel_unet" in training.parts and "scale_vae" not in run.model.parts:
+        raise TrainingError("R_phi learns from G_theta's estimate: train the part scale_vae too, or first.")
+    if run.step >= training.steps:
+        raise TrainingError(f"this checkpoint has made {run.step:,} steps already; ask for more than that in all.")
+    return run
+
+
 def train(
     images: ImageSet,
     config: ModelConfig,
@@ -150,25 +169,23 @@ def train(
     Raises TrainingError, CheckpointError, or ConfigError.
     """
     accelerator, compute = together(device, precision, compiled)
-    if out is not None and not resume and (out / checkpoints.CONFIG).exists():
-        raise TrainingError(f"{out} already holds a checkpoint; resume it, or choose another folder.")
-    if not resume:
-        run = new_run(config, training, compute, Record())
-    elif out is None:
-        raise TrainingError("resuming needs the folder of the checkpoint to go on from.")
-    else:
-        run = resume_run(out, training, compute)
+    writes = out is not None and accelerator.is_main_process
+    lock, made = None, False
+    try:
+        if out is not None and resume and out.is_dir():
+            # Before it is read: a run that is just stopping has its last steps still to write.
+            lock = locked(out) if writes else None
+            accelerator.wait_for_everyone()
+        run = _run(images, config, training, out, resume, compute)
+        labels = _labels(images, run.model.config.classes)
+        if out is not None:
+            made = checkpoints.claim(out, resume, SAVED_NUMBERS * sum(p.numel() for p in run.model.parameters()))
+            lock = lock or (locked(out) if writes else None)
+    except BaseException:
+        if lock is not None:
+            unlock(lock)
+        raise
     config = run.model.config
-    if tuple(images.images.shape[1:]) != config.shape:
-        raise TrainingError(f"the images are {tuple(images.images.shape[1:])}, but the model takes {config.shape}.")
-    labels = _labels(images, config.classes)
-    if "parallel_unet" in training.parts and "scale_vae" not in run.model.parts:
-        raise TrainingError("R_phi learns from G_theta's estimate: train the part scale_vae too, or first.")
-    if run.step >= training.steps:
-        raise TrainingError(f"this checkpoint has made {run.step:,} steps already; ask for more than that in all.")
-    need = SAVED_NUMBERS * sum(p.numel() for p in run.model.parameters())
-    made = out is not None and checkpoints.claim(out, resume, need)
-    lock = locked(out) if out is not None and accelerator.is_main_process else None
     run.model.train()
     count = f" in each of {accelerator.num_processes} processes" if accelerator.num_processes > 1 else ""
     run.record = replace(
@@ -269,9 +286,7 @@ def train(
             for tracker in accelerator.trackers:
                 tracker.finish()
             if lock is not None:
-                with suppress(OSError):  # Windows does not remove what is open
-                    Path(lock.lock_file).unlink(missing_ok=True)
-                lock.release()
+                unlock(lock)
             if made and out is not None and run.step == start:
                 with suppress(OSError):  # not empty: another process is at work in it
                     out.rmdir()
