@@ -1,6 +1,7 @@
 """The ladder of causes: what is summed up over seeds, what it says, and the page that quotes it."""
 
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,18 @@ def test_rows_are_means_over_their_seeds():
         (([5.0, 5.2], [50.0, 52.0]), ([9.0, 9.2], [80.0, 82.0]), "better"),
         (([9.0, 9.2], [80.0, 82.0]), ([5.0, 5.2], [50.0, 52.0]), "worse"),
         (([5.0, 6.0], [50.0, 60.0]), ([5.5, 6.6], [52.0, 61.0]), "none"),
-        (([5.0, 5.2], [80.0, 82.0]), ([9.0, 9.2], [50.0, 52.0]), "depends"),
+        (([5.0, 5.2], [80.0, 82.0]), ([9.0, 9.2], [50.0, 52.0]), "contrary"),
+        (([5.0, 5.2], [50.0, 60.0]), ([9.0, 9.2], [52.0, 61.0]), "better to one"),
+        (([5.0, 6.0], [80.0, 82.0]), ([5.5, 6.6], [50.0, 52.0]), "worse to one"),
     ],
 )
 def test_the_schedule_s_effect_is_what_both_judges_see_beyond_the_seeds(own, other, said, tmp_path):
     found = results(pixel_aware_1=own, uniform_1=other, pixel_aware_10=own, uniform_10=other, prior=own)
     assert ladder.effect_of_the_schedule(found, 1) == said
     text = ladder.finding(found)
-    assert ladder.EFFECTS[said] in text
+    assert f"with one pass {ladder.EFFECTS[said]} and with ten passes {ladder.EFFECTS[said]}" in text
+    ours, control = (f"{statistics.fmean(fids[0]):.1f}" for fids in (own, other))
+    assert f"{control} with a uniform schedule and ten passes, {ours} with the pixel-aware one" in text
     assert f"FID {found['rows'][0]['fid']:.1f} for the prior alone" in text
     path = tmp_path / "ladder.json"
     assert ladder.what_was_found(path) is None

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from pixelviz.measure import environment as measured_on
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -23,6 +25,27 @@ else:
 
 ROOT = Path(__file__).parents[1]
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+
+def test_the_commit_says_where_files_of_the_package_differ_from_it(tmp_path, monkeypatch):
+    def git(*arguments):
+        said = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        return subprocess.run(
+            ["git", *said, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+
+    package, page = tmp_path / "package", tmp_path / "README.md"
+    (package / "measure").mkdir(parents=True)
+    monkeypatch.setattr(measured_on, "__file__", str(package / "measure" / "environment.py"))
+    for path in (page, package / "a.py"):
+        path.write_text("1")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    page.write_text("2")  # no code
+    assert measured_on.commit() == git("rev-parse", "--short=10", "HEAD").strip()
+    (package / "a.py").write_text("2")
+    assert measured_on.commit() == git("rev-parse", "--short=10", "HEAD").strip() + "+"
 
 
 def requirements(name):

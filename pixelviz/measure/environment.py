@@ -31,10 +31,10 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """The repository's commit, with "+" where files differ from it; None outside a repository."""
+    """The repository's commit, with "+" where files of the package differ from it; None outside a repository."""
 
     def git(*arguments: str) -> str:
-        here = Path(__file__).resolve().parent
+        here = Path(__file__).resolve().parents[1]
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
     try:

@@ -116,31 +116,38 @@ def ladder_lines(results: dict[str, Any]) -> list[str]:
 
 def effect_of_the_schedule(
     results: dict[str, Any], passes: int
-) -> Literal["better", "worse", "none", "depends"] | None:
+) -> Literal["better", "worse", "none", "better to one", "worse to one", "contrary"] | None:
     """What the pixel-aware schedule does beside the uniform one with as many passes; None where it cannot be told.
 
-    "none" where the means differ by less than twice the seeds' deviation, by either judge; "depends" where the judges
-    say different things. It cannot be told where a row is missing, or has one seed alone, whose deviation nobody knows.
+    "none" where the means differ by less than twice the seeds' deviation, by either judge; "... to one" where the other
+    sees no difference, "contrary" where one says better and the other worse. It cannot be told where a row is missing,
+    or has one seed alone, whose deviation nobody knows.
     """
     rows = {row["name"]: row for row in results["rows"]}
     ours, control = (rows.get(f"{name}-{passes}") for name in ("pixel-aware", "uniform"))
     if ours is None or control is None:
         return None
-    found = set()
+    found: set[Literal["better", "worse", "none"]] = set()
     for mine, its in ((ours, control), (ours["judge"], control["judge"])):
         if mine["fid_spread"] is None or its["fid_spread"] is None:
             return None
         noise = 2 * math.hypot(mine["fid_spread"], its["fid_spread"])
         apart = mine["fid"] - its["fid"]
         found.add("none" if abs(apart) <= noise else "better" if apart < 0 else "worse")
-    return found.pop() if len(found) == 1 else "depends"
+    if len(found) == 1:
+        return found.pop()
+    if "none" not in found:
+        return "contrary"
+    return "better to one" if "better" in found else "worse to one"
 
 
 EFFECTS = {
     "better": "the pixel-aware schedule itself made the images better",
     "worse": "the pixel-aware schedule itself made the images worse",
     "none": "the pixel-aware schedule itself made no difference that the seeds do not make as well",
-    "depends": "whether the pixel-aware schedule itself helped depends on the judge",
+    "better to one": "the pixel-aware schedule itself made the images better to one judge and the same to the other",
+    "worse to one": "the pixel-aware schedule itself made the images worse to one judge and the same to the other",
+    "contrary": "the pixel-aware schedule itself made the images better to one judge and worse to the other",
 }
 
 
@@ -157,9 +164,11 @@ def finding(results: dict[str, Any]) -> str | None:
         f"{fid[name]} {what}"
         for name, what in (
             ("prior", "for the prior alone"),
-            ("uniform-1", "with a uniform schedule"),
+            ("uniform-1", "with a uniform schedule and one pass"),
             ("pixel-aware-1", "with the pixel-aware one"),
             ("pixel-aware-distilled", "when that is distilled"),
+            ("uniform-10", "with a uniform schedule and ten passes"),
+            ("pixel-aware-10", "with the pixel-aware one"),
             ("dpm++-10", "for DPM-Solver++ of a twin"),
         )
         if name in fid
