@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.browser import PATIENCE, watched
+from tests.browser import PATIENCE, opened, watched
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
@@ -103,3 +103,39 @@ def test_a_wrong_code_and_impatience(visit):
     screen.get_by_role("button", name="Ask the class").click()
     expect(screen.locator(".pv-poll strong")).to_have_text(code)
     expect(screen.locator(".pv-poll-count")).to_have_text("1 of 1 have answered")
+
+
+def test_a_network_that_flickers_costs_nobody_a_seat_or_a_class(browser, url):
+    """No answer of the server ends anything: the vote is sent again, and the screen goes on counting."""
+    silence = re.compile("component_server")
+    with (
+        opened(browser, url, left=("ERR_FAILED",), viewport={"width": 1920, "height": 1080}) as screen,
+        opened(browser, url, left=("ERR_FAILED",)) as phone,
+    ):
+        screen.goto(url + "#tab=lesson&step=1&route=short")
+        screen.get_by_role("button", name="Ask the class").click()
+        code = screen.locator(".pv-poll strong").inner_text()
+        phone.goto(url + f"#tab=lesson&step=1&route=short&poll={code}")
+        expect(phone.locator(".pv-poll-head")).to_contain_text(f"class {code}")
+        for page in (screen, phone):
+            page.route(silence, lambda route: route.abort())
+        answer(phone, "bright")
+        screen.get_by_role("button", name="Reveal").click()
+        expect(screen.locator(".pv-poll-count")).to_have_text("The server did not answer. Try again.")
+        phone.wait_for_timeout(4000)  # beyond a look of either
+        expect(phone.locator(".pv-lesson-body")).to_contain_text("Your answer is counted")
+        for page in (screen, phone):
+            page.unroute(silence)
+        expect(screen.locator(".pv-poll-count")).to_have_text("1 of 1 have answered")
+        screen.get_by_role("button", name="Reveal").click()
+        expect(phone.locator(".pv-lesson-verdict")).to_be_visible()
+
+
+def test_a_lost_answer_of_the_lesson_is_asked_for_again(browser, url):
+    with opened(browser, url, left=("ERR_FAILED", "Failed to fetch")) as page:
+        page.goto(url + "#tab=lesson&step=1")
+        page.route(re.compile("queue/join|/run/"), lambda route: route.abort())
+        answer(page, "bright")
+        expect(page.locator(".pv-lesson-body")).to_contain_text("Computing")
+        page.unroute_all()
+        expect(page.locator(".pv-lesson-verdict")).to_be_visible()

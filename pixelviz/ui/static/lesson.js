@@ -9,7 +9,7 @@ import { decimal, follow, node, typeset } from "./page.js";
 import { chart, markup } from "./plot_widget.js";
 import { classroom } from "./poll.js";
 
-const STORE = "pixelviz-lesson";
+const STORE = "pixelviz-lesson", LOST_AFTER = 20_000; // milliseconds
 const CALM = matchMedia("(prefers-reduced-motion: reduce)");
 const percent = (log) => `${decimal(Number((100 * Math.exp(log / 2)).toPrecision(3)))} %`;
 const short = (value) => decimal(Number(value.toPrecision(3)));
@@ -33,7 +33,7 @@ export function mount({ element, props, trigger, watch, server }) {
   let choices = remembered(); // step's key to the option committed to
   let outcomes = {}; // step's key to { outcome } or { error }
   let answers = null; // the teacher's
-  let at = 0, route = Object.keys(routes)[0], page = null, waiting = null, requests = 0, held = null, sweep = null, shown = null;
+  let at = 0, route = Object.keys(routes)[0], page = null, waiting = null, overdue = 0, requests = 0, held = null, sweep = null, shown = null;
 
   const find = (id) => document.getElementById(id);
   const ui = (key, numbers = {}) => fill(words().ui[key], numbers);
@@ -385,6 +385,8 @@ export function mount({ element, props, trigger, watch, server }) {
   function ask(step) {
     if (waiting) return;
     waiting = step.key;
+    // An answer that the network has lost is asked for again; one that was only late does no harm.
+    overdue = window.setTimeout(() => { waiting = null; if (!outcomes[step.key] && (step.key in choices || poll.shown())) ask(step); }, LOST_AFTER);
     // Each request has a number, so that an answer like the one before still arrives as a change.
     trigger(step.network ? "submit" : "input", { step: step.key, request: ++requests });
   }
@@ -417,6 +419,7 @@ export function mount({ element, props, trigger, watch, server }) {
     if (!value) return;
     if (value.answers) { answers = value.answers; if (page === "teacher") paper(); return; }
     waiting = null;
+    clearTimeout(overdue);
     if (!(value.step in choices) && !poll.shown()) return; // started again in the meantime
     outcomes[value.step] = value;
     poll.draw();

@@ -6,6 +6,7 @@ import { node, over, typeset } from "./page.js";
 
 const STORE = "pixelviz-poll"; // in this tab of the browser alone: { code, phone } of who joined, { code, secret } of who opened
 const LOOK = { owner: 1200, phone: 3000 }; // milliseconds between two looks
+const SILENT = "silent"; // no answer came: a wifi that flickers, a laptop that wakes up; nobody's seat or class is lost by that
 const LOCAL = /^(localhost|127\..*|\[::1\]|0\.0\.0\.0)$/;
 
 const kept = () => { try { return JSON.parse(sessionStorage.getItem(STORE) || "{}"); } catch { return {}; } };
@@ -16,7 +17,7 @@ const kept = () => { try { return JSON.parse(sessionStorage.getItem(STORE) || "{
  *   address that joins; changed(), to be called when what the lesson shows should be drawn anew
  */
 export function classroom(lesson) {
-  /** @type {{ seat?: { code: string, phone: string }, own?: { code: string, secret: string } }} */
+  /** @type {{ phone?: string, seat?: { code: string, phone: string }, own?: { code: string, secret: string } }} */
   let here = kept();
   const held = new Set(); // steps whose answer waits for the reveal
   let problem = "", timer = 0, dialog = null, told = null, asked = null;
@@ -25,11 +26,12 @@ export function classroom(lesson) {
   const keep = (next) => { here = next; sessionStorage.setItem(STORE, JSON.stringify(here)); };
   /** What went wrong, of what `ask` throws: in the visitor's language. */
   const reason = (/** @type {any} */ error) => words().errors[error.message];
+  const lost = (/** @type {any} */ error) => error.message === SILENT;
   /** Asks Python; throws an Error whose message is a key of the language's errors. */
   async function ask(...what) {
     let found;
-    try { found = await lesson.server.poll(what); } catch { found = { error: "gone" }; }
-    if (found.error) throw new Error(found.error);
+    try { found = await lesson.server.poll(what); } catch { /* as where it gives nothing */ }
+    if (!found || found.error) throw new Error(found ? found.error : SILENT);
     return found;
   }
   const button = (text, act, attributes = {}) => {
@@ -41,9 +43,9 @@ export function classroom(lesson) {
   // --- A phone
 
   async function join(code) {
-    const phone = here.seat?.phone ?? crypto.getRandomValues(new Uint32Array(4)).join("-");
+    const phone = here.phone ?? crypto.getRandomValues(new Uint32Array(4)).join("-");
     problem = "";
-    try { keep({ ...here, seat: { ...(await ask("join", code, phone)), phone } }); } catch (error) { problem = reason(error); }
+    try { keep({ ...here, phone, seat: { ...(await ask("join", code, phone)), phone } }); } catch (error) { problem = reason(error); }
     lesson.changed();
     return !problem;
   }
@@ -58,7 +60,9 @@ export function classroom(lesson) {
     clearTimeout(timer);
     const step = lesson.step();
     if (!here.seat || !step || !held.has(step.key)) return;
-    try { settle(step.key, await ask("look", here.seat.code, step.key)); } catch (error) { leave(reason(error)); return; }
+    try { settle(step.key, await ask("look", here.seat.code, step.key)); } catch (error) {
+      if (!lost(error)) { leave(reason(error)); return; }
+    }
     timer = window.setTimeout(look, LOOK.phone);
   }
   function settle(key, found) {
@@ -68,7 +72,15 @@ export function classroom(lesson) {
   async function vote(key, option) {
     if (!here.seat) return;
     held.add(key);
-    try { settle(key, await ask("vote", here.seat.code, here.seat.phone, key, option)); } catch (error) { leave(reason(error)); return; }
+    await send(key, option);
+  }
+  async function send(key, option) {
+    if (!here.seat) return;
+    try { settle(key, await ask("vote", here.seat.code, here.seat.phone, key, option)); } catch (error) {
+      if (lost(error)) window.setTimeout(() => send(key, option), LOOK.phone);
+      else leave(reason(error));
+      return;
+    }
     look();
   }
 
@@ -105,6 +117,7 @@ export function classroom(lesson) {
       show(qr);
     } catch (error) {
       problem = reason(error);
+      if (lost(error)) { lesson.changed(); return; }
       const again = here.own && problem === words().errors.gone; // it has ended meanwhile: another one
       keep({ ...here, own: undefined });
       if (again) return open();
@@ -143,14 +156,22 @@ export function classroom(lesson) {
     try {
       const found = await ask("look", here.own.code, step.key);
       if (step === lesson.step()) { told = found; draw(); }
-    } catch (error) { stop(reason(error)); return; }
+    } catch (error) {
+      if (!lost(error)) { stop(reason(error)); return; }
+    }
     asked = window.setTimeout(count, LOOK.owner);
   }
   async function reveal() {
-    try { told = await ask("reveal", here.own?.code, here.own?.secret, lesson.step().key); draw(); } catch (error) { stop(reason(error)); }
+    try { told = await ask("reveal", here.own?.code, here.own?.secret, lesson.step().key); draw(); } catch (error) { failed(error); }
   }
   async function end() {
-    try { await ask("end", here.own?.code, here.own?.secret); stop(); } catch (error) { stop(reason(error)); }
+    try { await ask("end", here.own?.code, here.own?.secret); stop(); } catch (error) { failed(error); }
+  }
+  /** Says what did not work, in the dialog where it can be tried again. */
+  function failed(/** @type {any} */ error) {
+    if (!lost(error) || !dialog) { stop(reason(error)); return; }
+    drawn = "";
+    dialog.querySelector(".pv-poll-count").textContent = reason(error);
   }
   function stop(message = "") {
     problem = message;

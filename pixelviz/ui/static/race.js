@@ -31,7 +31,8 @@ export function mount({ element, props, watch }) {
     row.classList.toggle("pv-arrived", state.place !== null);
     const [runs, fid] = row.querySelector(".pv-lane-note").children;
     tell(runs, { word: state.runs === 1 ? "page.runs_one" : "page.runs" }, { n: state.runs });
-    if (state.fid !== null) tell(fid, { word: "page.race_fid" }, { fid: state.fid.toFixed(2) });
+    if (state.fid === null) { delete fid.dataset.word; fid.textContent = ""; } // the row was another checkpoint's
+    else tell(fid, { word: "page.race_fid" }, { fid: state.fid.toFixed(2) });
     row.querySelector(".pv-clock").textContent = `${state.seconds.toFixed(2)} s`;
     const bar = row.querySelector(".pv-bar");
     bar.firstElementChild.style.width = `${100 * state.progress}%`;

@@ -125,6 +125,10 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         except Exception as error:
             yield widgets.alert(friendly(error)), gr.Button(interactive=True)
 
+    def forget():
+        """What was found of the one before is not this one's: the panel lights anew when it is opened."""
+        return "", "", "", gr.Dropdown([], value=None), gr.Accordion(open=False)
+
     def load(read):
         """Add a checkpoint by `read()`, and choose it."""
         try:
@@ -132,8 +136,9 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         except Exception as error:
             message = friendly(error)
             widgets.warn(message)
-            return gr.skip(), gr.skip(), widgets.alert(message)
-        return *listed(name), widgets.alert(f"Loaded {name}; it can be chosen in the other tabs, too.", "good")
+            return gr.skip(), gr.skip(), widgets.alert(message), *(gr.skip() for _ in stale)
+        said = widgets.alert(f"Loaded {name}; it can be chosen in the other tabs, too.", "good")
+        return *listed(name), said, *forget()
 
     def load_folder(path):
         return load(lambda: service.load_folder(str(service.folders.named(path, at_home()))))
@@ -215,12 +220,13 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         **strip
     )
     name.input(**shown).then(**strip)
-    # What was found of the one before is not this one's: the panel lights anew when it is opened.
     stale = [checked, drawn, maps, block, inside]
-    name.input(
-        lambda: ("", "", "", gr.Dropdown([], value=None), gr.Accordion(open=False)), None, stale, queue=False, **quiet
-    )
+    name.input(forget, None, stale, queue=False, **quiet)
     examine.click(check, name, [checked, examine], **LONG_LANE, **quiet)
-    from_folder.click(load_folder, folder, [name, broken, said], **quiet).then(**shown)
-    folder.submit(load_folder, folder, [name, broken, said], **quiet).then(**shown)
-    from_files.click(load_files, files, [name, broken, said], **quiet).then(**shown)
+    loaded = [name, broken, said, *stale]
+    for event in (
+        from_folder.click(load_folder, folder, loaded, **quiet),
+        folder.submit(load_folder, folder, loaded, **quiet),
+        from_files.click(load_files, files, loaded, **quiet),
+    ):
+        event.then(**shown).then(**strip)
