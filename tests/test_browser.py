@@ -237,9 +237,17 @@ def test_train_twenty_steps_and_use_the_result_at_once(visit):
     visit.see(page.get_by_label(re.compile("Training losses")))
     assert page.locator("#train-preview img").count() == 3
     expect(visit.button("Start training")).to_be_enabled()
+    page.locator("#steps input").fill("7")
+    page.get_by_label("Batch").fill("5")
+    of.click()
+    page.get_by_role("option", name="Drawn faces, 10,000").click()
     page.locator("#resume input").click()
     page.get_by_role("option", name=re.compile("compact")).click()
     expect(classes).to_be_disabled()  # these are the run's own
+    expect(page.locator("#steps input")).to_have_value("20")
+    expect(page.get_by_label("Batch")).to_have_value("4")
+    expect(of).to_have_value(re.compile("^Fashion-MNIST, 10,000"))
+    visit.see(page.locator("#train-examples figure", has_text="Fashion-MNIST"))
     page.locator("#steps input").fill("24")
     visit.button("Start training").click()
     visit.see(page.locator("#train-status", has_text="24 of 24"))

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from pixelviz.config import TrainConfig
+from pixelviz.data.image_set import Origin
+from pixelviz.data.sets import DATASETS
 from pixelviz.learning import training
 from pixelviz.service import jobs as jobs_module
-from pixelviz.service.jobs import POINTS, LossCurve, TrainingJobs
+from pixelviz.service.jobs import POINTS, Asked, LossCurve, TrainingJobs
 from pixelviz.service.service import ServiceError
 from pixelviz.service.worker import NICENESS
 from pixelviz.store import checkpoints
@@ -157,6 +159,22 @@ def test_resume_keeps_the_run_s_own_settings(jobs):
     assert record.steps == {"scale_vae": at + 1}
 
 
+def test_what_is_not_said_stays_as_it_was_in_the_run_that_goes_on(jobs):
+    """The data among it: of a data set the same one, of other pictures none that nobody has named."""
+    settings = TrainConfig(steps=3, batch=5, parts=("scale_vae",), learning_rate=2e-4)
+    for name, origin in (("faces", DATASETS["faces-10k"].origin), ("squares", Origin(title="squares"))):
+        images = replace(tiny_images(), origin=origin)
+        list(training.train(images, tiny_config(), settings, jobs.service.runs / name, device="cpu"))
+    assert jobs.own("faces") == (settings, "faces-10k")
+    plan = jobs._plan(Asked(resume="faces"))
+    assert (plan.data, plan.training) == ("faces-10k", settings)
+    assert jobs._plan(Asked(resume="faces", data=jobs.data)).data == jobs.data
+    assert jobs._plan(Asked()).data == DATASETS.first
+    assert jobs.own("squares") == (settings, None)
+    with pytest.raises(ServiceError, match="squares learnt pictures that are no data set here"):
+        start(jobs, resume="squares", data=None)
+
+
 def test_a_run_is_never_written_over(jobs):
     for _ in range(2):
         start(jobs, steps=1)
@@ -197,7 +215,7 @@ def test_bundled_checkpoints_are_not_trained_on(jobs):
             {"data": "imagenet"},
             "data must be fashion-mnist-10k, fashion-mnist, faces-10k, faces, cifar10, celeba or",
         ),
-        ({"data": None}, "data must be"),
+        ({"data": 7}, "data must be"),
         ({"data": "a\0b"}, "data must be"),
         ({"data": "~nobody-of-this-name/x"}, "data must be"),
         ({"name": "../outside"}, "letters, digits"),

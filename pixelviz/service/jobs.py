@@ -25,6 +25,7 @@ from pixelviz.data.sets import DATASETS
 from pixelviz.declare import declared, quoted
 from pixelviz.learning.training import TrainStep
 from pixelviz.process.schedules import SCHEDULES, by_pixel
+from pixelviz.service.catalog import Found
 from pixelviz.service.service import Service
 from pixelviz.service.worker import Plan, kept, work
 from pixelviz.store import checkpoints
@@ -104,7 +105,7 @@ def _a_name(name: Any) -> Any:
 
 
 def _some_data(data: Any) -> Any:
-    if isinstance(data, str) and data in DATASETS:
+    if data is None or (isinstance(data, str) and data in DATASETS):
         return data
     if not isinstance(data, str) or not _is_folder(data):
         raise ServiceError(
@@ -118,11 +119,11 @@ def _some_data(data: Any) -> Any:
 class Asked:
     """A training as one asks for it; raises ServiceError.
 
-    What is None stays as it was; a new model has what `TrainConfig` says, and a name made from preset and data. A run
-    that goes on keeps its own model, whatever preset, schedule and classes are.
+    What is None stays as it was; a new model has what `TrainConfig` says, the first data set, and a name made from
+    preset and data. A run that goes on keeps its own model, whatever preset, schedule and classes are.
     """
 
-    data: Annotated[str, BeforeValidator(_some_data)] = Field(DATASETS.first, description="A data set or a folder.")
+    data: Annotated[str | None, BeforeValidator(_some_data)] = Field(None, description="A data set or a folder.")
     preset: Annotated[str, one_of(lambda: PRESETS)] = PRESETS.first
     schedule: Annotated[str, one_of(by_pixel)] = SCHEDULES.first
     steps: Whole | None = Field(None, ge=1, le=MOST_STEPS, description="In all, a resumed run's included.")
@@ -134,7 +135,7 @@ class Asked:
 
     @model_validator(mode="after")
     def _has_classes(self) -> Asked:
-        row = DATASETS.get(self.data)  # a folder's are found when it is read
+        row = DATASETS.get(self.data or DATASETS.first)  # a folder's are found when it is read
         if self.classes and self.resume is None and row is not None and not row.classes:
             raise ServiceError(f"{row.called} has no classes to be learnt; train without them, or on other data.")
         return self
@@ -181,6 +182,14 @@ class TrainingJobs:
                 if isinstance(asked, int) and made < asked:
                     found.append(f"{name} stopped at step {made:,} of {asked:,}")
         return found
+
+    def own(self, run: str) -> tuple[TrainConfig, str | None]:
+        """How a run was trained, and on which data set (None: on other pictures).
+
+        Raises ServiceError, CheckpointError or ConfigError.
+        """
+        record = checkpoints.read_config(self._resumed(run).folder)[2]
+        return TrainConfig.resumed(record.training), record.data.id if record.data.id in DATASETS else None
 
     def start(self, owner: str, sent: Path | None = None, **asked: Any) -> TrainStatus:
         """Start a training and return at once; raises ServiceError, ConfigError or OSError.
@@ -260,24 +269,29 @@ class TrainingJobs:
 
     # --- checking
 
+    def _resumed(self, run: str) -> Found:
+        found = self.service.find(run)
+        if found.folder.parent != self.service.runs:
+            raise ServiceError(
+                f"{run} was not trained here, so it is not changed; resumable are: "
+                f"{', '.join(self.resumable()) or 'none yet'}."
+            )
+        return found
+
     def _plan(self, asked: Asked) -> Plan:
-        recorded: dict[str, Any] = {}
+        data, training, device = asked.data, TrainConfig(), self.service.device
         if asked.resume:
-            found = self.service.find(asked.resume)
-            if found.folder.parent != self.service.runs:
-                raise ServiceError(
-                    f"{asked.resume} was not trained here, so it is not changed; resumable are: "
-                    f"{', '.join(self.resumable()) or 'none yet'}."
-                )
-            folder, config, name = found.folder, found.config, None
-            recorded = checkpoints.read_config(folder)[2].training
+            found, (training, learnt) = self._resumed(asked.resume), self.own(asked.resume)
+            folder, config, name, data = found.folder, found.config, None, data or learnt
+            if data is None:
+                raise ServiceError(f"{asked.resume} learnt pictures that are no data set here; say where they are.")
         else:
-            name, config = asked.preset, preset(asked.preset, schedule=asked.schedule)
-            folder = self._new_folder(asked.name, f"{name}-{_slug(asked.data)}")
+            name, config, data = asked.preset, preset(asked.preset, schedule=asked.schedule), data or DATASETS.first
+            folder = self._new_folder(asked.name, f"{name}-{_slug(data)}")
         changes = {key: getattr(asked, key) for key in ("steps", "batch", "learning_rate")}
-        training, device = TrainConfig.resumed(recorded, **changes), self.service.device
+        training = replace(training, **{key: value for key, value in changes.items() if value is not None})
         return Plan(
-            data=asked.data,
+            data=data,
             preset=name,
             config=config,
             training=training,
@@ -286,7 +300,7 @@ class TrainingJobs:
             classes=asked.classes and not asked.resume,
             device=device,
             save_every_seconds=self.save_every_seconds,
-            guarded=self.service.uploads.holds(asked.data),
+            guarded=self.service.uploads.holds(data),
         )
 
     def _new_folder(self, name: str | None, stem: str) -> Path:

@@ -182,7 +182,7 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         }
 
     def train_start(
-        data: str = TRAINING.data,
+        data: str | None = TRAINING.data,
         preset: str = TRAINING.preset,
         steps: int | None = None,
         batch: int | None = None,
@@ -196,14 +196,14 @@ def register_api(service: Service, jobs: TrainingJobs) -> None:
         """Start a training in the background, and return its status at once.
 
         data: one of {data}, or a folder of the server where that is allowed; pictures: a zip of pictures to learn
-        instead; preset: one of {presets}; steps: in all, those of a
-        resumed run included; steps, batch and learning_rate, where they are not given, are as they were in the run that
-        goes on, and 2000, 64 and 0.001 otherwise; name: of the new checkpoint; resume: the run to go on with;
+        instead; preset: one of {presets}; steps: in all, those of a resumed run included; data, steps, batch and
+        learning_rate, where they are not given, are as they were in the run that goes on, and otherwise the first
+        data set, 2000, 64 and 0.001; name: of the new checkpoint; resume: the run to go on with;
         schedule: of a new model, one of {schedules}; classes: whether a new model learns the folders of its pictures
         (or the labels of a data set) as classes, of which /generate then draws one. Only one training runs at a time.
         """
         sent = None if pictures is None else _uploaded(pictures)
-        if sent is None and (not isinstance(data, str) or data not in DATASETS):
+        if sent is None and data is not None and (not isinstance(data, str) or data not in DATASETS):
             data = str(service.folders.named(data, at_home()))
         return jobs.start(
             "api",

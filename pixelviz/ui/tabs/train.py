@@ -161,6 +161,19 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             widgets.warn(message)
             return widgets.alert(message), *look()
 
+    def go_on(chosen):
+        """A run keeps its own model; its other settings are put as they were, so that none is changed unasked."""
+        new, kept = chosen == NEW_RUN, [gr.skip()] * 4
+        try:
+            if not new:
+                training, learnt = jobs.own(chosen)
+                elsewhere = FOLDER if at_home() else ZIP  # pictures are to be named, or sent, again
+                kept = [learnt or elsewhere, training.steps, training.batch, training.learning_rate]
+            said = ""
+        except Exception as error:
+            said = widgets.alert(friendly(error))
+        return said, *[gr.update(interactive=new)] * 3, *kept
+
     full = " and ".join(row.paper for row in PRESETS.values() if row.paper)
     widgets.about("train")
     with gr.Row(elem_classes="pv-columns"):
@@ -233,5 +246,5 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
     go.click(start, asked, [message, *seen], **quiet)
     halt.click(stop, None, [message, *seen], **quiet)
     data.change(offer, data, [folder, sent, classes], **quiet)
-    of_its_own = [preset, schedule, classes]
-    resume.input(lambda chosen: [gr.update(interactive=chosen == NEW_RUN)] * 3, resume, of_its_own, **quiet)
+    its_own = [preset, schedule, classes, data, steps, batch, rate]
+    resume.input(go_on, resume, [message, *its_own], **quiet).then(examples, data, sample, **quiet)
