@@ -17,7 +17,7 @@ from pixelviz.measure import check as checks
 from pixelviz.measure.evaluation import ssim_steps
 from pixelviz.measure.judges import Reference
 from pixelviz.measure.metrics import frechet_distance, statistics_of
-from pixelviz.measure.nearest import Nearest, nearest_by_pixels, too_near
+from pixelviz.measure.nearest import UNJUDGED, Nearest, nearest_by_pixels, too_near
 from pixelviz.progress import Progress
 from pixelviz.service.service import Service
 from pixelviz.store import checkpoints
@@ -92,6 +92,33 @@ def test_too_near_is_half_of_what_real_images_keep():
     real = Nearest(torch.zeros(100), torch.linspace(1, 2, 100))  # a twentieth is below 1.05
     near = Nearest(torch.zeros(3), torch.tensor([0.5, 0.52, 0.53]))
     assert too_near(near, real).tolist() == [True, True, False]
+
+
+def test_where_the_real_images_are_training_images_nothing_is_judged():
+    """A twentieth of copies takes the measure away, one less does not; a copy's distance is 0, however it is taken."""
+    training = torch.randint(0, 256, (300, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    assert nearest_by_pixels(training[100:200], training).distance.max() == 0
+    fresh = torch.randint(0, 256, (101, 3, 32, 32), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    real = [torch.cat([training[:k], fresh[k:]]) for k in (6, 5)]
+    copies = nearest_by_pixels(training[:9], training)
+    unjudged, judged = (too_near(copies, nearest_by_pixels(images, training)) for images in real)
+    assert unjudged is None
+    assert judged.all()
+    assert _raised(_smooth(64, 1), memorised=None) == set()
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_the_check_says_that_memorising_cannot_be_judged(judged, monkeypatch):
+    """By a folder of few pictures, which are learnt and compared with as well."""
+    monkeypatch.setattr(checks, "QUICK", 16)
+    images = tiny_images(9)
+    features = Means()(images.images)
+    judge = Reference(statistics_of(features), features, Means(), "means of rows") if judged else None
+    *_, last = checks.examine(checkpoints.Checkpoint(tiny_model(), checkpoints.Record()), CPU, images, images, judge)
+    assert last.figures["memorised"] is None
+    page = check_page([last])
+    assert "<td>cannot be judged</td>" in page
+    assert f"<p>Memorising {UNJUDGED}.</p>" in page
 
 
 def test_the_quick_distance_is_the_frechet_distance():

@@ -17,8 +17,9 @@ from pixelviz.devices import choose
 from pixelviz.learning.held_out import SEED, held_out_losses
 from pixelviz.learning.losses import draw_step, forward_noise
 from pixelviz.measure import judges
-from pixelviz.measure.nearest import memorised
+from pixelviz.measure.nearest import UNJUDGED, memorised
 from pixelviz.store import checkpoints
+from tests.served import folder_of_images
 from tests.test_peers import save_pipeline
 from tests.tiny import TINY, tiny_images, tiny_model
 
@@ -74,7 +75,7 @@ def test_evaluating_a_recorded_folder_gives_every_figure(model, tmp_path):
     assert set(found["held_out"]) == {f"scale_vae/{k}" for k in ("x_delta", "log_x_delta", "kl")} | {
         f"parallel_unet/{k}" for k in ("head_i", "all_heads", "head_T")
     }
-    assert 0 <= found["nearest"]["memorised"] <= 1
+    assert found["nearest"]["memorised"] is None  # squares at few places: held-out ones are learnt as well
     assert Image.open(tmp_path / "near.png").size == (16 * 16, 2 * 16)
     assert checkpoints.load(model).record.figures["held_out"] == found["held_out"]
 
@@ -104,6 +105,46 @@ def test_what_is_memorised_is_found():
     assert figures["memorised"] == 0.5
     assert torch.equal(pictures[0], pictures[1])  # the sixteen nearest are copies
     assert memorised(other, training, test)[1]["memorised"] == 0
+
+
+def test_with_a_handful_of_pictures_nobody_can_say_what_is_memorised(model, tmp_path, monkeypatch):
+    """None are held out of nine: the training pictures are the test's, and no sample could be nearer than these."""
+    monkeypatch.setattr("pixelviz.commands.measure.SAMPLES", 16)
+    folder = folder_of_images(tmp_path / "nine", tiny_images(9).images)
+    own = ["--data", folder, "--samples", 0, "--no-judge", "--nearest", tmp_path / "near.png", "--device", "cpu"]
+    done = call("evaluate", "--checkpoint", model, *own, "--json", tmp_path / "e.json", "--write")
+    assert done.exit_code == 0, done.exception
+    assert f"learnt by heart {UNJUDGED}" in done.output
+    assert json.loads((tmp_path / "e.json").read_text())["nearest"]["memorised"] is None
+    assert checkpoints.load(model).record.figures["nearest"]["memorised"] is None
+
+
+def test_the_criterion_is_said_as_it_is(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("pixelviz.commands.measure.SAMPLES", 16)
+    images = torch.randint(0, 256, (40, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    own = ["--data", folder_of_images(tmp_path / "forty", images), "--samples", 0, "--no-judge", "--device", "cpu"]
+    done = call("evaluate", "--checkpoint", model, *own, "--nearest", tmp_path / "near.png")
+    assert done.exit_code == 0, done.exception
+    said = "of 16 samples are nearer to a training image than 0.5 times the distance that all but the nearest 5% of the"
+    assert f"{said} test images keep" in done.output
+
+
+def test_what_nearest_raises_comes_before_the_measuring(model, tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("this takes hours")
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("pixelviz.measure.evaluation.evaluate", never)
+    own = ["--samples", 0, "--no-judge", "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr("pixelviz.commands.measure.memorised", full)
+        done = call("evaluate", "--checkpoint", model, *own, "--nearest", tmp_path / "near.png")
+        assert isinstance(done.exception, OSError)
+        patch.setattr(checkpoints, "load", never)
+        done = call("evaluate", "--checkpoint", model, *own, "--nearest", tmp_path / "near.jpg")
+        assert "--nearest must end in .png; it is near.jpg." in done.output + str(done.exception)
 
 
 def commands(page):

@@ -47,4 +47,6 @@ def check(
             console.print(f"{one.name}, {flag.name}: {flag.text}", style="yellow")
         if not one.flags:
             console.print(f"{one.name}: no red flag was raised.")
+        for note in one.notes:
+            console.print(f"{one.name}: {note}", soft_wrap=True)
     console.print(f"Saved {out}", soft_wrap=True)

@@ -32,7 +32,7 @@ from pixelviz.learning import costs
 from pixelviz.learning.held_out import held_out_losses
 from pixelviz.measure import benchmark, evaluation, judges, report, residuals
 from pixelviz.measure.judges import ImageNetFeatures, Reference
-from pixelviz.measure.nearest import memorised
+from pixelviz.measure.nearest import MARGIN, QUANTILE, UNJUDGED, memorised
 from pixelviz.samplers import compared
 from pixelviz.samplers.batches import sample_images
 from pixelviz.store import checkpoints, peers
@@ -65,6 +65,8 @@ def evaluate(
 ) -> None:
     """Measure SSIM of the scale, held-out losses, and over passes and starts FID, KID, precision and recall."""
     asked = evaluation.Evaluation(**settings)  # refused before anything is loaded
+    if nearest is not None and nearest.suffix != ".png":
+        raise typer.BadParameter(f"--nearest must end in .png; it is {nearest.name}.")
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
     compute = choose(device, precision)
@@ -75,10 +77,12 @@ def evaluate(
     reference, second = _judges(loaded, compute, data, judge) if asked.samples else (None, None)
     if second is None and reference is not None and isinstance(reference.extractor, ImageNetFeatures):
         second = reference  # by which all four figures are given
-    steps = evaluation.evaluate(loaded, compute, test.images, reference=reference, judge=second, **settings)
-    figures = {"test_images": test.name, **measured("evaluating", steps), "held_out": _held_out(loaded, compute, test)}
+    # What takes a minute comes before what may take hours, which then nothing that it raises throws away.
+    quick: dict[str, Any] = {"held_out": _held_out(loaded, compute, test)}
     if nearest is not None:
-        figures["nearest"] = _nearest(loaded, compute, images_of(source, config, allow_download=False), test, nearest)
+        quick["nearest"] = _nearest(loaded, compute, images_of(source, config, allow_download=False), test, nearest)
+    steps = evaluation.evaluate(loaded, compute, test.images, reference=reference, judge=second, **settings)
+    figures = {"test_images": test.name, **measured("evaluating", steps), **quick}
     _show_figures(figures, test.name)
     if write:
         checkpoints.update_figures(loaded, figures)
@@ -94,20 +98,20 @@ def _held_out(loaded: checkpoints.Checkpoint, compute: Compute, test: ImageSet) 
 
 def _nearest(
     loaded: checkpoints.Checkpoint, compute: Compute, training: ImageSet, test: ImageSet, out: Path
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Write what came nearest to training images; returns the figures."""
-    if out.suffix != ".png":
-        raise typer.BadParameter(f"--nearest must end in .png; it is {out.name}.")
     samples = torch.cat([batch.images for batch in sample_images(loaded.model, compute, SAMPLES)])
     pictures, figures = memorised(samples, training.images, test.images)
     out.parent.mkdir(parents=True, exist_ok=True)
     to_pil(tile(pictures.flatten(0, 1).permute(0, 2, 3, 1).numpy(), pictures.shape[1])).save(out)
-    console.print(
-        f"{figures['memorised']:.1%} of {SAMPLES} samples are nearer to a training image than images that were not "
-        f"learnt ever are -> {out}, the nearest above what they are near to.",
-        soft_wrap=True,
-    )
-    return {key: round(value, 5) for key, value in figures.items()}
+    found = f"Whether samples are learnt by heart {UNJUDGED}"
+    if (share := figures["memorised"]) is not None:
+        found = (
+            f"{share:.1%} of {SAMPLES} samples are nearer to a training image than {MARGIN:g} times the distance that "
+            f"all but the nearest {QUANTILE:.0%} of the test images keep"
+        )
+    console.print(f"{found} -> {out}, the nearest above what they are near to.", soft_wrap=True)
+    return {key: value if value is None else round(value, 5) for key, value in figures.items()}
 
 
 def _judges(

@@ -38,6 +38,8 @@ def _uri(images: Tensor, columns: int) -> str:
 
 
 def _written(key: str, value: Any) -> str:
+    if value is None:
+        return "cannot be judged"
     if isinstance(value, list):
         return " to ".join(_written(key, one) for one in value)
     return f"{1000 * value:.1f}" if key == "kid" else f"{value:.3g}"
@@ -77,6 +79,7 @@ def check_page(findings: Sequence[Findings]) -> str:
             "name": found.name,
             "data": found.data,
             "flags": found.flags,
+            "notes": found.notes,
             "tables": list(_tables(found)),
             "pictures": list(_pictures(found)),
         }

@@ -17,7 +17,7 @@ from pixelviz.measure import judges
 from pixelviz.measure.evaluation import scale_ssim, ssim_steps
 from pixelviz.measure.judges import Reference
 from pixelviz.measure.metrics import features_of, kid
-from pixelviz.measure.nearest import Nearest, nearest_by_features, nearest_by_pixels, too_near
+from pixelviz.measure.nearest import UNJUDGED, Nearest, nearest_by_features, nearest_by_pixels, too_near
 from pixelviz.models.pixel_aware import PixelAwareModel
 from pixelviz.process.forward import closed_form
 from pixelviz.progress import Progress
@@ -54,7 +54,8 @@ class Findings:
     """What `examine` found; pictures are uint8 (N, C, H, W), missing where the parts to draw them are.
 
     sheets: by passes, the same seeds; rows: by title, as many images each; nearest: samples, the nearest training
-    images by pixels and, with a judge, by features; figures: as JSON; classes: share of the samples by name.
+    images by pixels and, with a judge, by features; figures: as JSON; classes: share of the samples by name; notes: of
+    what could not be judged.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Findings:
     classes: dict[str, float] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
     flags: list[Flag] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
@@ -122,7 +124,7 @@ def outside(x: Tensor, floor: float) -> float:
     return 1 - ((floor - margin <= x) & (x <= 1 + margin)).float().mean().item()
 
 
-def look(samples: Tensor, real: Tensor, shares: dict[str, float], memorised: float) -> dict[str, float]:
+def look(samples: Tensor, real: Tensor, shares: dict[str, float], memorised: float | None) -> dict[str, Any]:
     """The figures that flags are raised by, of uint8 samples and as many real images (N, C, H, W)."""
     return {
         "brightness": samples.float().mean().item() / 255,
@@ -139,7 +141,7 @@ def look(samples: Tensor, real: Tensor, shares: dict[str, float], memorised: flo
     }
 
 
-def flags(seen: dict[str, float]) -> list[Flag]:
+def flags(seen: dict[str, Any]) -> list[Flag]:
     """Red flags in words, from `look`'s figures and the share of values `outside`."""
     found = []
     if seen["outside"] > MOST_OUTSIDE:
@@ -157,7 +159,7 @@ def flags(seen: dict[str, float]) -> list[Flag]:
         text = f"Two samples are {share:.2f} as far apart as two images"
         text += f"; {seen['largest_class']:.0%} are of one class." if one_class else "."
         found.append(Flag("collapse", text))
-    if seen["memorised"] > MOST_MEMORISED:
+    if (seen["memorised"] or 0) > MOST_MEMORISED:
         found.append(Flag("memorising", f"{seen['memorised']:.0%} of the samples are nearly a training image."))
     return found
 
@@ -215,6 +217,8 @@ def examine(
         yield progress("nearest training images")
         findings.figures |= _against(samples, training, test, judge, names, findings) | {"outside": far}
         findings.flags = flags(findings.figures)
+        if findings.figures["memorised"] is None:
+            findings.notes = [f"Memorising {UNJUDGED}."]
     yield Progress("done", total, total)
     yield findings
 
@@ -253,7 +257,8 @@ def _against(
         to_candidate = (features - candidates).norm(dim=1)
         reference = evenly(judge.features, REAL)
         kept = nearest_by_features(reference, trained)
-        memorised &= too_near(Nearest(near.index, torch.minimum(to_candidate, by_features.distance)), kept)
+        also = too_near(Nearest(near.index, torch.minimum(to_candidate, by_features.distance)), kept)
+        memorised = None if memorised is None or also is None else memorised & also
         into.nearest["nearest by features"] = known[by_features.index[:ROW]]
         labels = None if labels is None else evenly(training.labels, REAL)[by_features.index]
         low, high = frechet_interval(features, reference)
@@ -263,7 +268,8 @@ def _against(
         counts = labels.bincount(minlength=len(names))
         titles = names if len(names) == len(counts) else [str(k) for k in range(len(counts))]
         into.classes = {title: count / len(samples) for title, count in zip(titles, counts.tolist(), strict=True)}
-    return figures | look(samples, real, into.classes, memorised.float().mean().item())
+    share = None if memorised is None else memorised.float().mean().item()
+    return figures | look(samples, real, into.classes, share)
 
 
 def _draw(model: PixelAwareModel, compute: Compute, n: int, passes: int, seed: int, first: int = 0) -> Tensor:

@@ -11,6 +11,7 @@ SHOWN = 16  # samples of a sheet
 CHUNK = 2000  # training images at a time
 MARGIN = 0.5  # of the distance that real images keep: what comes nearer than this is no coincidence
 QUANTILE = 0.05  # the real images that keep least are taken as their measure
+UNJUDGED = "cannot be judged: one in twenty or more of the images to compare with are training images themselves"
 
 
 class Nearest(NamedTuple):
@@ -29,7 +30,8 @@ def _nearest(a: Tensor, b: Tensor) -> Nearest:
         nearer = part.values < best.distance
         best.index[nearer] = first + part.indices[nearer]
         best.distance[nearer] = part.values[nearer]
-    return best
+    # cdist's matrix product leaves a rest where two are the same; what is kept for the nearest has none.
+    return best._replace(distance=(a - b[best.index].float()).norm(dim=1))
 
 
 def nearest_by_pixels(images: Tensor, training: Tensor) -> Nearest:
@@ -43,22 +45,25 @@ def nearest_by_features(features: Tensor, training: Tensor) -> Nearest:
     return _nearest(features, training)
 
 
-def memorised(samples: Tensor, training: Tensor, test: Tensor) -> tuple[Tensor, dict[str, float]]:
+def memorised(samples: Tensor, training: Tensor, test: Tensor) -> tuple[Tensor, dict[str, float | None]]:
     """Whether uint8 samples (N, C, H, W) are training images: pictures of both, and figures.
 
     Returns (2, n, C, H, W), the n <= `SHOWN` samples that come nearest and below them what they come nearest to; and
-    the share of samples that are too near, and their median distance, by pixels. test: images that were not learnt.
+    the share of samples that are too near (None where `too_near` cannot tell), and their median distance, by pixels.
+    test: images that were not learnt.
     """
     found = nearest_by_pixels(samples, training)
     closest = found.distance.argsort()[:SHOWN]
-    share = too_near(found, nearest_by_pixels(test, training)).float().mean().item()
+    near = too_near(found, nearest_by_pixels(test, training))
+    share = None if near is None else near.float().mean().item()
     figures = {"memorised": share, "distance": found.distance.median().item()}
     return torch.stack([samples[closest], training[found.index[closest]]]), figures
 
 
-def too_near(found: Nearest, real: Nearest) -> Tensor:
-    """Which images are nearer to a training image than real ones that were not trained on ever are; bool (N,).
+def too_near(found: Nearest, real: Nearest) -> Tensor | None:
+    """Which images are nearer to a training image than `MARGIN` times what the nearest `QUANTILE` of real ones keep.
 
-    Nearer than `MARGIN` times what the nearest `QUANTILE` of the real ones keep.
+    bool (N,); None where these keep no distance: the real ones are training images themselves, and nothing is below 0.
     """
-    return found.distance < MARGIN * torch.quantile(real.distance, QUANTILE)
+    kept = torch.quantile(real.distance.double(), QUANTILE)  # float32 would round its rank off a 0
+    return found.distance < MARGIN * kept if kept > 0 else None

@@ -72,7 +72,7 @@ class Figures(TypedDict, total=False):
     features: str  # whose the FID is
     bits_per_dimension: dict[str, dict[str, float]]  # at most so many, of "ours" and "twin", by part and `all`
     held_out: dict[str, float]  # the losses of its training on test images
-    nearest: dict[str, float]  # of samples among the training images
+    nearest: dict[str, float | None]  # of samples among the training images; None: cannot be judged
     judge: str
     measured_on: str
 
