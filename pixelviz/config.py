@@ -258,7 +258,8 @@ class Watch:
     sheets: bool = Field(False, description="Draw the same seeds at every look, into sheets/.")
     keep: int = Field(0, ge=0, le=10_000, description="Snapshots of the looks that are kept in kept/, the last ones.")
     best: str | None = Field(
-        None, description="Held-out loss, such as parallel_unet/head_i, whose least is kept in best/."
+        None,
+        description="Held-out loss, such as parallel_unet/head_i, whose least (of ssim, greatest) is kept in best/.",
     )
     track: str | None = Field(None, description="Where losses go as well: tensorboard, trackio or wandb, if installed.")
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from pixelviz.config import ConfigError, TrainConfig, Watch
 from pixelviz.devices import choose
 from pixelviz.learning.held_out import held_out_losses
 from pixelviz.learning.training import train
+from pixelviz.learning.watch import Watcher
 from pixelviz.store import checkpoints, runs
 from tests.test_runs import one_thread  # noqa: F401  used by every test here
-from tests.tiny import tiny_config, tiny_images
+from tests.tiny import tiny_config, tiny_images, tiny_model
 
 FAST = TrainConfig(steps=6, batch=6, heads_per_step=2, ema=0.5, warmup=2, parts=("scale_vae", "parallel_unet"))
 HELD_OUT = replace(tiny_images(10), images=tiny_images(34).images[24:])
@@ -67,6 +69,27 @@ def test_the_best_is_that_of_all_runs(tmp_path):
     found = held(tmp_path / "a")
     assert found[6]["scale_vae/kl"] > found[3]["scale_vae/log_x_delta"]
     assert (tmp_path / "a" / "best" / checkpoints.WEIGHTS).read_bytes() == best
+
+
+@pytest.mark.parametrize(
+    ("best", "kept"),
+    [
+        ("scale_vae/ssim", [0.2, 0.2, 0.9, 0.9]),
+        ("twin/ssim", [0.2, 0.2, 0.9, 0.9]),
+        ("scale_vae/kl", [0.2, 0.1, 0.1, 0.1]),
+    ],
+)
+def test_of_a_similarity_the_greatest_is_the_best(best, kept, tmp_path, monkeypatch):
+    """vae_loss reports SSIM itself: its least is the run at its worst."""
+    seen = iter([0.2, 0.1, 0.9, 0.5])
+    monkeypatch.setattr("pixelviz.learning.watch.held_out_losses", lambda *_: {best: next(seen)})
+    model = tiny_model()
+    run = SimpleNamespace(averaged=model, record=checkpoints.Record(), step=1)
+    found = []
+    for _ in kept:  # each of another run, which knows the folder alone
+        Watcher(Watch(best=best), tmp_path, FAST, choose("cpu", "float32"), HELD_OUT).look(run)
+        found.append(checkpoints.read_config(tmp_path / "best")[2].figures["held_out"][best])
+    assert found == kept
 
 
 def test_a_choice_that_cannot_be_is_refused_before_the_first_step(tmp_path):

@@ -23,6 +23,7 @@ from pixelviz.process.schedules import LinearBeta, Schedule, image_scale, schedu
 EARLY = 4.0  # power of R_phi's steps for a model that goes on between whole ones: at T = 200, a quarter below i = 1
 WIDE_GAP = 0.5  # share of its angle that a tuned run's first pairs are apart
 NOTICEABLE = 0.01  # of the deviation: a difference of two images below which the loss is quadratic
+SIMILARITY = "ssim"  # of what is reported, the one of which more is better
 FROM_T = 0.5  # share of the pairs that begin at x_T; the others on the way, as the second and later passes do
 
 
@@ -251,8 +252,8 @@ def vae_loss(
         loss = config.scale_weight * scale_error + config.log_weight * log_error
         parts = {"x_delta": scale_error, "log_x_delta": log_error}
     if config.ssim_weight:
-        parts["ssim"] = structural_similarity(estimate, wanted, span)
-        loss = loss + config.ssim_weight * (1 - parts["ssim"])
+        parts[SIMILARITY] = structural_similarity(estimate, wanted, span)
+        loss = loss + config.ssim_weight * (1 - parts[SIMILARITY])
     parts["kl"] = code.kl().mean() / x0[0].numel()
     return loss + config.kl_weight * parts["kl"], {key: tally(part, len(x0)) for key, part in parts.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from pixelviz.data.image_set import ImageSet
 from pixelviz.data.pictures import tile, to_pil
 from pixelviz.devices import Compute
 from pixelviz.learning.held_out import BATCH, held_out_losses
+from pixelviz.learning.losses import SIMILARITY
 from pixelviz.learning.state import Run
 from pixelviz.samplers import first_fitting
 from pixelviz.samplers.batches import sample_images
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 
 KEPT, BEST, SHEETS = "kept", "best", "sheets"  # folders in the checkpoint's
 SEEDS = 16  # images of a sheet
+
+
+def _badness(name: str, losses: Mapping[str, float]) -> float:
+    """The held-out loss of that name, of a similarity its negative: less is better. Infinite where there is none."""
+    sign = -1 if name.endswith(f"/{SIMILARITY}") else 1
+    return sign * losses.get(name, sign * torch.inf)
 
 
 class Watcher:
@@ -55,7 +63,7 @@ class Watcher:
             checkpoints.save(self.out / KEPT / f"step-{run.step:08}", model, record)
             for folder in sorted((self.out / KEPT).iterdir())[: -self.watch.keep]:
                 shutil.rmtree(folder)
-        if (best := self.watch.best) in found and found[best] < self._least(best):
+        if (best := self.watch.best) in found and _badness(best, found) < self._least(best):
             checkpoints.save(self.out / BEST, model, record)
         return found
 
@@ -72,10 +80,10 @@ class Watcher:
             )
 
     def _least(self, name: str) -> float:
-        """The best so far, over all runs of this checkpoint."""
+        """`_badness` of the best so far, over all runs of this checkpoint."""
         if not (self.out / BEST / checkpoints.CONFIG).is_file():
             return torch.inf
-        return checkpoints.read_config(self.out / BEST)[2].figures.get("held_out", {}).get(name, torch.inf)
+        return _badness(name, checkpoints.read_config(self.out / BEST)[2].figures.get("held_out", {}))
 
     def _sheet(self, run: Run) -> None:
         """The same seeds at every step, one pass each."""
