@@ -216,6 +216,22 @@ def test_check_writes_one_page_for_two(tmp_path, monkeypatch, capsys):
     assert str(tmp_path) not in (tmp_path / "c.html").read_text(encoding="utf-8")
 
 
+def test_two_of_one_name_are_told_apart(tmp_path, monkeypatch):
+    """The figures of neither are dropped; their folder names nothing of the way that both have."""
+    monkeypatch.setattr(checks, "check_against", lambda *_: iter([checks.Findings("best", "squares")]))
+    for run in "ab":
+        checkpoints.save(tmp_path / run / "best", tiny_model(), checkpoints.Record())
+    both = [str(tmp_path / run / "best") for run in "ab"]
+    monkeypatch.setattr(
+        "sys.argv", ["pixelviz", "check", *both, "--data", "fashion-mnist-10k", "--out", str(tmp_path / "c.html")]
+    )
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    assert set(json.loads((tmp_path / "c.json").read_text())) == {"a/best", "b/best", "seconds"}
+    assert "Check of a/best and b/best" in (tmp_path / "c.html").read_text(encoding="utf-8")
+
+
 def test_the_app_checks_too_and_says_where_it_cannot(tmp_path):
     service = tiny_service(tmp_path)  # trained on squares, which are no data set
     with pytest.raises(ServiceError, match="cannot load; run `pixelviz check` with --data"):

@@ -217,6 +217,19 @@ def test_the_vae_s_steps_are_spread_as_its_power_says(power):
         assert (late <= q).float().mean() == pytest.approx((q / 50) ** (1 / power), abs=0.015)
 
 
+@pytest.mark.parametrize("T", [8, 200])
+def test_no_step_lies_beyond_the_last(T, monkeypatch):
+    """The root of the largest float32 that torch.rand gives is 1: T u^power is T then, and i is no step more."""
+    largest = 1 - 2**-24
+    assert torch.tensor(largest) ** 0.5 == 1
+    monkeypatch.setattr(torch, "rand", lambda *shape, generator: torch.full(shape, largest))
+    parts = ("scale_vae", "parallel_unet")
+    settings = TrainConfig(parts=parts, step_power=0.5, unet_step_power=0.5, heads_per_step=2)
+    draws = losses.draw_step(tiny_config(T=T), settings, 4, torch.Generator())
+    assert draws["scale_vae"].i.tolist() == draws["parallel_unet"].i.tolist() == [T] * 4
+    assert draws["parallel_unet"].heads.max() == T
+
+
 @pytest.mark.parametrize(("target", "last"), [("v", 8), ("eps", 8), ("v", 2.5)])
 def test_the_loss_s_minimiser_is_the_conditional_mean(target, last):
     """R_phi replaced by the known E[. | x_i, x0], on the true scale: v's loss is 0, eps's the posterior variance."""

@@ -175,6 +175,10 @@ def test_one_step_schedules():
 def test_betas_are_capped():
     assert LinearBeta(5, range="rescaled").betas.max() == 0.999
     assert LinearBeta(5, range="rescaled").alpha_bar(0.5, 5) > 0
+    met = [T for T in range(1, 40) if LinearBeta(T, range="rescaled").betas.max() == 0.999]
+    assert met == list(range(2, 21))
+    known = DDPMScheduler(1, beta_start=1e-4 * 1000, beta_end=0.02 * 1000).alphas_cumprod
+    assert LinearBeta(1, range="rescaled").alpha_bar(0.5, 1).item() == pytest.approx(known.item()) == pytest.approx(0.9)
 
 
 def test_numbers_become_float64_and_tensors_stay():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,16 @@ from pixelviz.export.check_page import check_page
 from pixelviz.measure import check as checking
 from pixelviz.measure.check import Findings
 from pixelviz.store import checkpoints
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """What tells these apart: their names, with as much of the way to them as two of one name need."""
+    ways = [folder.resolve().parts for folder in folders]
+    for k in range(1, max(map(len, ways)) + 1):
+        names = ["/".join(way[-k:]) for way in ways]
+        if len(set(names)) == len(set(ways)):
+            break
+    return names
 
 
 def check(
@@ -32,12 +43,13 @@ def check(
         raise typer.BadParameter(f"--out must end in .html; it is {out.name}.")
     compute, findings = choose(device, precision), []
     began = time.monotonic()
-    for one in filter(None, (folder, other)):
+    folders = [one for one in (folder, other) if one is not None]
+    for one, name in zip(folders, _names(folders), strict=True):
         loaded = checkpoints.load(one, compute.device)
         steps = checking.check_against(
             loaded, compute, source_of(one, loaded.record, {"data": data} if data else None).data, seed
         )
-        findings += [state for state in watched(one.name, steps) if isinstance(state, Findings)]
+        findings += [replace(state, name=name) for state in watched(name, steps) if isinstance(state, Findings)]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(check_page(findings), encoding="utf-8")
     figures = {one.name: {**one.figures, "flags": [flag._asdict() for flag in one.flags]} for one in findings}

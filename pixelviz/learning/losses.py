@@ -111,13 +111,14 @@ def draw_step(
     draws = cast(Draws, {})  # what is not trained stays out
     for part in train.parts:
         if part == "scale_vae" or part == "twin":
-            i = 1 + (config.T * torch.rand(n, generator=generator) ** train.step_power).long()
+            i = (1 + (config.T * torch.rand(n, generator=generator) ** train.step_power).long()).clamp(max=config.T)
             i[torch.rand(n, generator=generator) < train.clean_share] = 0
             draws[part] = VAEDraws(i, normal(*config.shape), normal(config.latent))
         elif part == "parallel_unet":
             power = train.unet_step_power or (EARLY if config.i_min < 1 else 1.0)
             i = config.T * torch.rand(n, generator=generator) ** power
-            i = i.clamp(min=config.i_min) if config.i_min < 1 else 1 + i.long()
+            # A power below 1 can round u up to 1: i is T then, and no step lies beyond it.
+            i = i.clamp(min=config.i_min) if config.i_min < 1 else (1 + i.long()).clamp(max=config.T)
             i[torch.rand(n, generator=generator) < train.terminal_share] = config.T
             heads = choose_heads(i, train.heads_per_step, generator)
             later = normal(heads.shape[1], *config.shape) if config.head_target == "eps" else None

@@ -61,7 +61,7 @@ def fit_mixture(
             centre = share.T @ z / mass[:, None]
             scatter = torch.stack([(share[:, m : m + 1] * z).T @ z for m in range(used)])
             scatter = scatter - mass[:, None, None] * centre[:, :, None] * centre[:, None]
-            # A component keeps a little of the whole cloud's shape, as though it held d more codes of it.
+            # A component keeps a little of the whole cloud's shape, as though it held d/10 more codes of it.
             covariance = (scatter + d * spread[None] * 0.1) / (mass + 0.1 * d)[:, None, None]
             mean[:used], factor[:used] = centre, torch.linalg.cholesky(covariance + ridge * eye)
             log_weight[:used] = (mass / mass.sum()).log()

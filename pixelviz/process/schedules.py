@@ -248,8 +248,8 @@ class LinearBeta(Schedule):
     """DDPM's schedule, the same for every pixel: beta_i from 1e-4 to 0.02 in T equal steps.
 
     Args: T, steps; range, of RANGES: rescaled by 1000/T, DDPM reaches noise in T steps as it does in 1000, as printed
-    it does not (Fig. 2). Betas are capped at 0.999, which T up to 20 meet. Between whole steps log alpha_bar is
-    interpolated linearly.
+    it does not (Fig. 2). Betas are capped at 0.999, which T from 2 to 20 meet; T = 1 has the range's first beta alone,
+    as diffusers has it, 0.1 when rescaled. Between whole steps log alpha_bar is interpolated linearly.
     """
 
     uniform = True
