@@ -1,5 +1,6 @@
 """The bound on bits per dimension, beside what is known exactly: Gaussian data and codes, levels that sum to 1."""
 
+import dataclasses
 import itertools
 import math
 from functools import partial
@@ -103,6 +104,31 @@ def test_both_sides_are_given_as_far_as_their_parts_are_there():
     assert found == bits_per_dimension(model, compute, images, passes=4)
     alone = randomised(PixelAwareModel(tiny_config(), ("linear_twin",)))
     assert set(bits_per_dimension(alone, compute, images, passes=4)) == {"twin"}
+    model.config = dataclasses.replace(model.config, head_target="eps")  # of R_phi's heads, not of the twin
+    assert bits_per_dimension(model, compute, images, passes=4) == {"twin": found["twin"]}
+
+
+def test_both_deviations_are_of_the_way_from_black_to_white(monkeypatch):
+    """Two networks whose estimates are all a twentieth of it too bright: ours in [floor, 1], the twin's in [-1, 1]."""
+    model, images = PixelAwareModel(tiny_config(), PARTS), torch.full((8, 1, 16, 16), 128, dtype=torch.uint8)
+    estimate, linear = 128 / 255 + 0.05, LinearBeta(1000)
+
+    def drift(x_i, x_delta, i, heads, *, drift):
+        bar = x_delta ** (i[0] / model.config.T)
+        return ((bar.sqrt() * x_i - (0.1 + 0.9 * estimate)) / (1 - bar))[:, None]
+
+    def eps(x_i, t):
+        bar = linear.alpha_bar(torch.ones(()), t[0].item() + 1)
+        return (x_i - bar.sqrt() * (2 * estimate - 1)) / (1 - bar).sqrt()
+
+    monkeypatch.setattr(model.parallel_unet, "forward", drift)
+    monkeypatch.setattr(model.linear_twin, "forward", eps)
+    found = bits_per_dimension(model, choose("cpu", "float32"), images, passes=4)
+    normal, half = distributions.Normal(0.0, 0.05), 0.5 / 255
+    bits = -torch.log2(normal.cdf(torch.tensor(0.05 + half)) - normal.cdf(torch.tensor(0.05 - half))).item()
+    for one in found.values():
+        assert one["deviation"] == pytest.approx(0.05, rel=1e-3)
+        assert one["levels"] == pytest.approx(bits, rel=1e-2)
 
 
 def test_images_sorted_by_class_calibrate_with_every_class(monkeypatch):
