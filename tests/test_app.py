@@ -286,6 +286,24 @@ def test_clock(seconds, text):
     assert train.clock(seconds) == text
 
 
+def test_command_and_triangle_are_of_the_images_shown_whatever_the_controls_say_by_now(service):
+    handlers = {one.name: one.fn for one in build_app(service, TrainingJobs(service)).fns.values() if one.fn}
+    drawn, nobody = SimpleNamespace(session_hash="drawn"), SimpleNamespace(session_hash="nobody")
+    list(handlers["first_run"]("tiny", 3, "2", "consistent", "parallel", 7, "", 1, drawn))
+    for who, there in ((drawn, True), (nobody, False)):
+        command = handlers["as_command"](True, "tiny", "1", "printed", "parallel", "", 1, who)
+        corners = handlers["first_corners"](who)
+        *_, (sides, said) = handlers["beside"](True, 16, "1", "tiny", "printed", "parallel", "", 1, who)
+        assert not said
+        assert [isinstance(one, str) for one in (command, corners, sides)] == [there] * 3
+        if there:
+            mine, other = command.splitlines()
+            assert "--passes 2" in mine
+            assert "--start printed" in other
+            assert mine.count("--n 3") == other.count("--n 3") == mine.count("--seed 7") == other.count("--seed 7") == 1
+            assert json.loads(corners)["seed"] == 7
+
+
 def test_a_hand_quicker_than_the_list_of_checkpoints_gets_the_one_that_comes_first(service):
     """What the screen sends before a tab's list has come: no checkpoint yet, though there is one."""
     handlers = {one.name: one.fn for one in build_app(service, TrainingJobs(service)).fns.values() if one.fn}

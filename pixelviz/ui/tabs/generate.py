@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import deque
+from typing import NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -104,6 +104,26 @@ def teller(side: str, class_label: str, guidance_label: str) -> list[Component]:
     ]
 
 
+class Asked(NamedTuple):
+    """What images were asked of, as the controls said it."""
+
+    name: str
+    n: int
+    passes: str
+    start: str
+    sampler: str
+    seed: int
+    classes: str
+    guidance: float
+
+
+class Shown(NamedTuple):
+    """The images that a page shows, and what they were asked of."""
+
+    generation: Generation
+    asked: Asked
+
+
 def growth(generation: Generation, schedule: Schedule) -> str:
     """Chart of the values' size, with what an error of the start would have grown to where x0 is 0.5 and 1."""
     bounds = {f"e^(γx₀/2 · (T−i)/T), x₀ = {x0:g}": generation.amplification(schedule, x0) for x0 in (0.5, 1.0)}
@@ -112,7 +132,12 @@ def growth(generation: Generation, schedule: Schedule) -> str:
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
-    shown: Kept[Generation] = Kept(KEPT_BYTES)  # by page
+    shown: Kept[Shown] = Kept(KEPT_BYTES)  # by page
+
+    def asked_of(request):
+        """What the images that a page shows were asked of; its controls may say something else by now."""
+        kept = shown.get(request.session_hash)
+        return kept and kept.asked
 
     def run(name, n, passes, start, sampler, seed, classes, guidance, request: gr.Request):
         """The sheet, growing, then the costs and the first image's trajectory."""
@@ -138,7 +163,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             sheet = payloads.sample_sheet(generation.images, status(generation), chosen=0)
             chart = None if SAMPLERS[sampler].stable else growth(generation, service.checkpoint(name).model.schedule)
             said = widgets.alert(" ".join(generation.notes) or None, "info")
-            shown.put(request.session_hash, generation, generation.nbytes)
+            asked = Asked(name, n, passes, start, sampler, seed, classes, guidance)
+            shown.put(request.session_hash, Shown(generation, asked), generation.nbytes)
             yield sheet, costs(generation), trajectory_row(generation, 0), chart, said, *free
         except Exception as error:
             yield (
@@ -165,33 +191,29 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             gr.Button(interactive=False),
         )
 
-    def as_command(name, n, passes, start, sampler, seed, classes, guidance, *other):
-        """The command lines that draw the same images, of A and of B where there are two."""
-        if not name:
+    def as_command(both, b, passes, start, sampler, classes, guidance, request: gr.Request):
+        """The command lines that draw the same images, of A as it is shown and, where it is there too, of B."""
+        if not (asked := asked_of(request)):
             return gr.skip()
-        both, *beside = other
-        lines = [sample_command(service.find(name), n, passes, start, sampler, seed, classes, guidance)]
-        if both and beside[0]:
-            b, passes, start, sampler, *heard = beside
-            lines.append(sample_command(service.find(b), n, passes, start, sampler, seed, *heard, out="b.png"))
+        lines = [sample_command(service.find(asked.name), *asked[1:])]
+        if both and b:
+            heard = passes, start, sampler, asked.seed, classes, guidance
+            lines.append(sample_command(service.find(b), asked.n, *heard, out="b.png"))
         return "\n".join(lines)
 
-    def beside(both, n, b_passes, seed, b, b_start, b_sampler, *rest):
-        """The same seed in both ways, A and B; first how far B is.
-
-        rest: B's class and guidance, then A's checkpoint, passes, start, sampler, class and guidance.
-        """
-        *b_told, name, passes, start, sampler, classes, guidance = rest
-        if not both or not name or not b:
+    def beside(both, _, b_passes, b, b_start, b_sampler, b_class, b_guidance, request: gr.Request):
+        """The same seed in both ways, A as it is shown and B; first how far B is."""
+        kept = shown.get(request.session_hash)
+        if not both or not kept or not b:
             yield None, ""
             return
         try:
-            asked = name, n, parse_passes(passes), start, sampler, seed, classes, guidance
-            [here] = deque(service.generate(*asked), maxlen=1)
-            for there in service.generate(b, n, parse_passes(b_passes), b_start, b_sampler, seed, *b_told):
+            here, (name, n, passes, start, sampler, seed, classes, guidance) = kept
+            told = b_class, b_guidance
+            for there in service.generate(b, n, parse_passes(b_passes), b_start, b_sampler, seed, *told):
                 if not there.done:
                     yield gr.skip(), widgets.share_bar("B", there.progress, f"B: {status(there)}")
-            ways = (name, passes, start, sampler, classes, guidance), (b, b_passes, b_start, b_sampler, *b_told)
+            ways = (name, passes, start, sampler, classes, guidance), (b, b_passes, b_start, b_sampler, *told)
             differ = [k for k in range(len(ways[0])) if ways[0][k] != ways[1][k]] or [0]
             words = [", ".join(way_in_words(way)[k] for k in differ) for way in ways]
             sheets = [pictures.tile(one.images, pictures.grid_columns(one.n)) for one in (here, there)]
@@ -201,9 +223,9 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
 
     def choose(event: gr.EventData, request: gr.Request):
         """The trajectory of the image that was clicked, and the sheet with it marked."""
-        generation = shown.get(request.session_hash)
-        if generation is None:
+        if (kept := shown.get(request.session_hash)) is None:
             return gr.skip(), gr.skip()
+        generation = kept.generation
         k = int(np.clip(event.index, 0, generation.n - 1))
         return (
             payloads.sample_sheet(generation.images, status(generation), chosen=k),
@@ -259,6 +281,12 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         except Exception as error:
             return {"error": friendly(error)}
         return {"image": pictures.data_uri(found.image), "milliseconds": found.milliseconds}
+
+    def first_corners(request: gr.Request):
+        """The triangle between the first samples of what a page shows."""
+        if not (asked := asked_of(request)):
+            return gr.skip()
+        return with_corners(asked.name, asked.seed, asked.classes, asked.guidance)
 
     def with_corners(name, seed, classes, guidance, chosen=FIRST_CORNERS):
         """The triangle between samples of a seed; None where this checkpoint cannot draw it."""
@@ -355,12 +383,12 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         ready = ready.then(offer, [one, *heard], heard, **quiet)
     first = ready.then(first_run, settings, outputs, **model)
     started = go.click(run, settings, outputs, **model)
-    pair = [both, n, b_passes, seed, b, b_start, b_sampler, *b_told, name, passes, start, sampler, *told]
+    pair = [both, n, b_passes, b, b_start, b_sampler, *b_told]  # its lane is found by the second and third
     paired = []
     for drawn in (first, started):
         paired.append(drawn.then(beside, pair, [sides, on_the_way], **SHORT_LANE, **quiet))
-        drawn.then(with_corners, [name, seed, *told], triangle, **SHORT_LANE, **quiet)
-        drawn.then(as_command, [*settings, *beside_it], code, **quiet)
+        drawn.then(first_corners, None, triangle, **SHORT_LANE, **quiet)
+        drawn.then(as_command, beside_it, code, **quiet)
     stop.click(stopped, None, [sheet, go, stop], cancels=[started, first, *paired], queue=False, **quiet)
     both.change(lambda on: gr.Group(visible=on), both, other, queue=False, **quiet)
     # B begins with what A is told.
