@@ -319,6 +319,7 @@ def test_a_hand_quicker_than_the_list_of_checkpoints_gets_the_one_that_comes_fir
     assert not said
     *_, (page, _) = handlers["check"](None)
     assert "Tiny learnt squares" in page
-    *states, _ = handlers["start_race"](None, [], 2, 0)
+    *states, end = handlers["start_race"](None, [], 2, 0)
+    assert "sample" in end[-1]
     assert json.loads(states[-1][0])["lanes"]
     assert [message for _, message, *_ in states if isinstance(message, str)] == [""]

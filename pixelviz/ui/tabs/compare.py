@@ -144,24 +144,26 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         return gr.CheckboxGroup(list(line.choices), value=list(line.chosen)), said
 
     def start_race(name, chosen, n, seed):
-        """The race, five times a second."""
+        """The race, five times a second, and the command lines that draw the same."""
         busy = gr.Button(interactive=False), gr.Button(interactive=True)
         free = gr.Button(interactive=True), gr.Button(interactive=False)
+        keep = gr.skip()
         try:
-            yield json.dumps({"status": "Getting ready …"}), "", *busy
+            yield json.dumps({"status": "Getting ready …"}), "", *busy, keep
             if not name and (name := benchmarks.comparable(service)[1]):  # a quick hand: the lists are on their way
                 chosen = usual(name).chosen
             known = benchmarks.fids(benchmarks.results_or_reason(service.find(name))[0])
             for state in service.race(name, chosen, n, seed):
-                yield state.payload(known), gr.skip(), gr.skip(), gr.skip()
-            yield gr.skip(), gr.skip(), *free
+                yield state.payload(known), keep, keep, keep, keep
+            racing = [case for case in service.contenders(name) if case.key in chosen]
+            yield keep, keep, *free, race.commands(service.find(name), racing, n, seed)
         except Exception as error:
-            yield json.dumps({"status": ""}), widgets.alert(friendly(error)), *free
+            yield json.dumps({"status": ""}), widgets.alert(friendly(error)), *free, keep
 
     def first_race(name, chosen, n, seed, request: gr.Request):
         """A race when its tab is opened, so that it is never empty; of the usual methods where none is chosen yet."""
         if raced.get(request.session_hash) or not benchmarks.comparable(service)[1]:
-            yield tuple(gr.skip() for _ in range(4))
+            yield tuple(gr.skip() for _ in range(5))
             return
         raced.put(request.session_hash, True, 1)
         try:
@@ -205,15 +207,6 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             return event.key
         widgets.warn("This method cannot draw here now: its model is not loaded.")
         return gr.skip()
-
-    def as_commands(name, chosen, n, seed):
-        """The command lines that draw what the race has drawn."""
-        try:
-            racing = [case for case in service.contenders(name) if case.key in chosen]
-            return race.commands(service.find(name), racing, n, seed)
-        except Exception as error:
-            friendly(error)  # into the log, if it is not foreseen; the race itself says it
-            return ""
 
     def stopped():
         status = json.dumps({"status": "Stopped. Start again when you like.", "stopped": True})
@@ -327,15 +320,13 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
                     toy_code = widgets.code("toy-code", "The same maps in Python")
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    racing = {"inputs": [name, chosen, n, seed], "outputs": [lanes, message, go, stop], "show_progress_on": lanes}
-    racing |= {**quiet, "show_progress": "minimal", **LONG_LANE}
+    racing = {"inputs": [name, chosen, n, seed], "outputs": [lanes, message, go, stop, race_code]}
+    racing |= {**quiet, "show_progress": "minimal", "show_progress_on": lanes, **LONG_LANE}
     started = [
         go.click(start_race, **racing),
         again.click(lambda: random.randrange(1_000_000), None, seed, queue=False, **quiet).then(start_race, **racing),
         race_tab.select(first_race, **racing),
     ]
-    for event in started:
-        event.then(as_commands, [name, chosen, n, seed], race_code, queue=False, **quiet)
     stop.click(stopped, None, [lanes, go, stop], cancels=started, queue=False, **quiet)
     share.click(None, None, None, js="() => { document.querySelector('.pv-copy').click(); }", queue=False, **quiet)
     linked = {"checkpoint": name, "methods": chosen, "images": n, "seed": seed, "pixels": source}
