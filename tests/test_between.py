@@ -97,6 +97,12 @@ def test_the_image_follows_the_hand_and_the_keys(folder):
         page.get_by_role("button", name="Next", exact=True).click()
         page.get_by_role("heading", name="Image 1 (2 of 4)").wait_for()
         page.keyboard.press("Escape")
+        # A server that was busy is asked for the last place again, without another move.
+        refused = {"error": "Busy for a moment.", "busy": True}
+        page.route("**/component_server/", lambda route: route.fulfill(json=refused), times=2)
+        handle.press("ArrowUp")
+        page.get_by_text("Busy for a moment.").wait_for()
+        page.get_by_alt_text(f"One run: {handle.get_attribute('aria-label')}").wait_for()
         handle.press("ArrowRight")
         assert not handle.get_attribute("aria-label").startswith("0 % of image 1, 100 % of image 2")
         page.locator("#sheet .pv-samples button").nth(7).click()

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import inspect
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -101,6 +103,31 @@ def test_a_visitor_may_wait_for_64_and_others_for_theirs(held):
     assert generate(held, LONG_ONE, 1, "many").is_success
     for queue in held._queue.event_queue_per_concurrency_id.values():
         queue.queue.clear()
+
+
+def test_images_between_samples_are_drawn_for_a_few_and_once_for_each(app, service):
+    """They wait in no queue: whoever finds no place is told so at once, and keeps no thread."""
+    [triangle] = [block for block in app.blocks.values() if hasattr(block, "between")]
+    place = {"component_id": triangle._id, "fn_name": "between", "data": ["tiny", 0, [0, 1, 2], [1, 1, 1], None, 1]}
+
+    def between(visitor):
+        asked = {"session_hash": visitor, **place}
+        return httpx.post(f"{app.local_url}gradio_api/component_server", json=asked, timeout=20).json()
+
+    with ThreadPoolExecutor(AT_ONCE[SHORT]) as pool:
+        with service.turn.short():
+            first = [pool.submit(between, f"hand {k}") for k in range(AT_ONCE[SHORT])]
+            until(lambda: len(service.turn._waiting[SHORT]) == AT_ONCE[SHORT])
+            for visitor in ("hand 0", "late"):
+                assert between(visitor) == {"error": fair.BUSY, "busy": True}
+        assert all("image" in one.result() for one in first)
+    assert "image" in between("late")
+
+
+def test_what_a_script_calls_past_the_queue_takes_no_thread_unasked(app):
+    called = [function for block in app.blocks.values() for function in getattr(block, "server_fns", ())]
+    assert len(called) > 1
+    assert all(map(inspect.iscoroutinefunction, called))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from bisect import insort
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import wraps
 from typing import Any
 
 import gradio as gr
@@ -21,6 +23,7 @@ TRIM_SECONDS = 30.0  # between two times at which the system gets back what was 
 # For an event that runs a network: `add(handler, ..., **SHORT_LANE)`.
 SHORT_LANE: dict[str, Any] = {"concurrency_id": SHORT, "concurrency_limit": AT_ONCE[SHORT]}
 LONG_LANE: dict[str, Any] = {"concurrency_id": LONG, "concurrency_limit": AT_ONCE[LONG]}
+BUSY = "Many images are being drawn just now; yours comes in a moment."
 FULL = (
     f"{MOST_WAITING} of your requests are waiting here already. Wait until some are answered; nobody else's are held "
     "up by them."
@@ -116,6 +119,27 @@ def generation_lane(data: list[Any]) -> str:
         return lane(int(data[1]), int(data[2]))
     except (IndexError, TypeError, ValueError, OverflowError):
         return SHORT  # it will be refused
+
+
+def admitted(draw: Callable[[Any], dict[str, Any]]) -> Callable[[Any], Awaitable[dict[str, Any]]]:
+    """A function that a page's script calls past the queue, run for as many visitors as the short lane has, once each.
+
+    All others are answered at once that it is busy: waiting, they would fill the threads that everybody shares.
+    """
+    drawn_for: set[object] = set()  # changed on the server's loop alone
+
+    @wraps(draw)
+    async def ask(asked: Any) -> dict[str, Any]:
+        visitor = LocalContext.blocks_config.get(None)  # every session has its own
+        if visitor in drawn_for or len(drawn_for) >= AT_ONCE[SHORT]:
+            return {"error": BUSY, "busy": True}
+        drawn_for.add(visitor)
+        try:
+            return await run_sync(draw, asked)
+        finally:
+            drawn_for.discard(visitor)
+
+    return ask
 
 
 def take_turns(demo: gr.Blocks) -> None:

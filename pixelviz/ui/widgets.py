@@ -118,7 +118,8 @@ def triangle(ask: Callable[..., Any]) -> gr.HTML:
 
     `ask`, a function named between, takes [checkpoint, seed, corners, weights, class, guidance].
 
-    Latest wins: while an answer is under way, only the hand's last place waits.
+    Latest wins: while an answer is under way, only the hand's last place waits. Where the answer is that the server is
+    busy, it is asked for that place again.
     """
     return component(render("between"), "between.js", server_functions=[ask], elem_id="between")
 

@@ -7,6 +7,7 @@ const CORNERS = [[0.5, 0.14], [0.12, 0.84], [0.88, 0.84]]; // as the template dr
 const STEP = 0.04; // of an arrow key
 const KEYS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
 const RECENT = 12; // answers that the rate is counted over
+const PATIENCE = 250; // milliseconds before a server that was busy is asked again
 
 /**
  * How much of each corner a place is: 0 or more, with the sum 1; outside the triangle, as on its edge.
@@ -56,7 +57,13 @@ export function mount({ element, props, server, watch }) {
     try {
       const answer = await server.between([about.checkpoint, about.seed, about.corners, asked, ...about.told]);
       if (about !== state) return;
-      if (answer.error) { line.textContent = answer.error; return; }
+      if (answer.error) {
+        line.textContent = answer.error;
+        if (!answer.busy) return;
+        wanted ??= asked;
+        await new Promise((resolve) => { setTimeout(resolve, PATIENCE); });
+        return;
+      }
       image.src = answer.image;
       tell(image, { wordAlt: "page.between_run" }, shares());
       times = [...times.slice(-RECENT + 1), performance.now()];

@@ -20,7 +20,7 @@ from pixelviz.service.kept import Kept
 from pixelviz.service.service import SHOWN_FIRST, Generation, Service, friendly
 from pixelviz.ui import charts, links, widgets
 from pixelviz.ui.markup import render
-from pixelviz.ui.queue import SHORT_LANE, generation_lane
+from pixelviz.ui.queue import SHORT_LANE, admitted, generation_lane
 
 FRAMES = 12
 PARTS = "parallel_unet", "scale_vae"  # that drawing takes
@@ -274,6 +274,7 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
         about = SAMPLERS[sampler].about
         return reach(name, sampler), gr.Markdown(about, visible=bool(about))
 
+    @admitted
     def between(place):
         """What the triangle shows at [checkpoint, seed, corners, weights, class, guidance], or why it cannot."""
         try:
