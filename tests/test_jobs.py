@@ -1,6 +1,7 @@
 """Training in the background: one at a time, stopped and saved, usable at once, and never in people's way."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -48,6 +49,12 @@ def wait(jobs, condition, seconds=30):
         assert time.monotonic() < ends, status
         time.sleep(0.01)
     return status
+
+
+def process():
+    """That of the training."""
+    [found] = (one for one in multiprocessing.active_children() if one.name == "training")
+    return found
 
 
 def start(jobs, **changes):
@@ -249,7 +256,7 @@ def test_a_process_that_is_killed_is_said_in_one_line_and_another_can_start(jobs
     jobs.save_every_seconds = 0.0 if saved else 1e9
     start(jobs, steps=LONG)
     wait(jobs, lambda status: jobs.service.names() if saved else status.step > 1)
-    os.kill(jobs._process.pid, signal.SIGKILL)
+    os.kill(process().pid, signal.SIGKILL)
     done = wait(jobs, lambda status: not status.running)
     assert done.state == "failed"
     assert "was killed (SIGKILL), as happens where memory runs out, at step" in done.error
@@ -270,12 +277,17 @@ def test_stopping_before_the_first_step_saves_nothing(jobs, monkeypatch):
     assert jobs.service.names() == []
 
 
-def test_sigterm_is_passed_on_and_the_training_is_saved(jobs):
+@pytest.mark.parametrize("how", ["the app ends", "SIGTERM"])
+def test_what_is_to_end_is_saved(jobs, how, monkeypatch):
     start(jobs, steps=LONG)
     wait(jobs, lambda status: status.step > 1)
-    assert os.getpriority(os.PRIO_PROCESS, jobs._process.pid) == os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
-    jobs.end(20)
-    done = jobs.status()
+    assert os.getpriority(os.PRIO_PROCESS, process().pid) == os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
+    if how == "SIGTERM":
+        os.kill(process().pid, signal.SIGTERM)
+    else:
+        monkeypatch.setattr(process(), "terminate", process().kill)  # as on Windows
+        jobs.end(20)
+    done = wait(jobs, lambda status: not status.running)
     assert done.state == "stopped"
     assert checkpoints.read_config(jobs.service.runs / done.checkpoint)[2].steps["twin"] == done.step
 

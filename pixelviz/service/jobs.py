@@ -153,7 +153,6 @@ class TrainingJobs:
         self._lock = threading.Lock()  # guards all below
         self._status = TrainStatus()
         self._curves: dict[str, LossCurve] = {}
-        self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
         self._thread: threading.Thread | None = None
         self._began = 0.0
@@ -223,7 +222,7 @@ class TrainingJobs:
             pipe, far_end = context.Pipe()
             process = context.Process(target=work, args=(plan, far_end), name="training")
             process.start()
-            self._process, self._pipe = process, pipe
+            self._pipe = pipe
             far_end.close()
             atexit.register(self.end)  # before multiprocessing's own, which would wait for the last step
             self._curves, self._began = {}, time.monotonic()
@@ -247,25 +246,27 @@ class TrainingJobs:
         Anyone may stop a training; `owner` is who asked, for the message.
         """
         with self._lock:
-            thread, pipe, running = self._thread, self._pipe, self._status.running
-            if running and pipe is not None:
-                with suppress(OSError):  # it is ending already
-                    pipe.send("stop")
+            if self._status.running:
                 other = owner is not None and owner != self._status.owner
                 by = " by another visitor" if other else ""
                 self._status = replace(self._status, message=f"Stopping{by}, after the step in progress.")
-        if not running or thread is None:
+        if not self.end(STOP_SECONDS):
             return replace(self.status(), message="No training is running.")
-        thread.join(STOP_SECONDS)
         return self.status()
 
-    def end(self, seconds: float | None = None) -> None:
-        """Pass SIGTERM on to a training, which saves and ends; waits for that, at most `seconds`."""
+    def end(self, seconds: float | None = None) -> bool:
+        """Have a training save and end; waits for that, at most `seconds`. Returns whether there was one.
+
+        It is asked through its pipe: on Windows, to terminate it would be to kill it unsaved.
+        """
         with self._lock:
-            process, thread = self._process, self._thread
-        if process is not None and thread is not None and process.is_alive():
-            process.terminate()
-            thread.join(seconds)
+            thread, pipe = self._thread, self._pipe
+            if not self._status.running or thread is None or pipe is None:
+                return False
+            with suppress(OSError):  # it is ending already
+                pipe.send("stop")
+        thread.join(seconds)
+        return True
 
     # --- checking
 
