@@ -199,7 +199,7 @@ def test_behind_a_proxy_all_addresses_have_its_path(installed, tmp_path):
                 f" fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;\n"
                 f" server {{ listen 127.0.0.1:{front};\n"
                 f"  location /lab/pixelviz/ {{ proxy_pass {address}/; proxy_buffering off;\n"
-                "   proxy_set_header Host $http_host; } } }\n",
+                "   proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr; } } }\n",
                 encoding="utf-8",
             )
             proxy = subprocess.Popen([NGINX, "-p", tmp_path, "-c", tmp_path / "nginx.conf"])

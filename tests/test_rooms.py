@@ -1,22 +1,26 @@
 """Rooms beyond this machine: inside another FastAPI app, below a path, and on a Space that lends its GPUs."""
 
 import contextlib
+import re
 import sys
 import threading
 import time
 import types
 from functools import wraps
+from pathlib import Path
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from gradio_client import Client
+from gradio_client.exceptions import AppError
 
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.turns import AT_ONCE
 from pixelviz.ui import scripts
 from pixelviz.ui.app import build_app, launch_options, mount, on_gpu
+from pixelviz.ui.guard import FORWARDED
 from tests.browser import PATIENCE, watched
 
 
@@ -57,6 +61,21 @@ def test_a_mounted_app_leaves_its_host_alone(hosted):
         assert "PixelViz" in client.get("/lab/pixelviz/").text
         assert client.get(f"/lab/pixelviz{scripts.address()}/page.js").status_code == 200
         assert client.get(f"{scripts.address()}/page.js").status_code == 404
+
+
+def test_a_mounted_app_takes_nobody_for_somebody_at_its_computer(monkeypatch, tmp_path):
+    """Whatever address a visitor's own request names: a proxy before the host may say nothing of itself."""
+    monkeypatch.setenv("PIXELVIZ_RUNS", str(tmp_path / "runs"))
+    with serving(mount(FastAPI(), "/lab")) as address:
+        client = Client(f"{address}/lab", verbose=False)
+        with pytest.raises(AppError, match="no folder of the server can be named"):
+            client.predict(data=str(tmp_path), steps=0, api_name="/train_start")
+        client.close()
+
+
+def test_the_readme_s_proxy_says_that_it_is_one():
+    said = re.findall(r"proxy_set_header\s+(\S+)", (Path(__file__).parents[1] / "README.md").read_text())
+    assert {name.lower() for name in said} & set(FORWARDED)
 
 
 def test_a_mounted_app_works_in_a_browser(hosted, browser):

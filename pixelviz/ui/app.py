@@ -109,8 +109,11 @@ def build_app(service: Service | None = None, jobs: TrainingJobs | None = None) 
 
 
 def mount(app: FastAPI, path: str, service: Service | None = None, jobs: TrainingJobs | None = None) -> FastAPI:
-    """Show PixelViz below `path` of a FastAPI app, such as /pixelviz; returns that app. Otherwise as `build_app`."""
-    demo, options = build_app(service, jobs), launch_options()
+    """Show PixelViz below `path` of a FastAPI app, such as /pixelviz; returns that app. Otherwise as `build_app`.
+
+    Where no service is given, nobody is told to sit at this computer: nothing says what stands before that app.
+    """
+    demo, options = build_app(service or Service(proxied=True), jobs), launch_options()
     demo.state_session_capacity = options.pop("state_session_capacity")  # of `launch` alone
     return gr.mount_gradio_app(app, demo, path=path, **options)
 

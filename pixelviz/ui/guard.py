@@ -65,7 +65,8 @@ def _loopback(host: str | None) -> bool:
 def at_home() -> bool:
     """Whether the event that is being answered comes from this very computer, and through no proxy.
 
-    The name in the address counts, too: a page elsewhere may have had its own name point here.
+    The name in the address counts, too: a page elsewhere may have had its own name point here. It is the client's word,
+    so a proxy that adds no header of FORWARDED must be made known by `Service(proxied=True)`.
     """
     request = LocalContext.request.get(None)
     if request is None or os.environ.get("SPACE_ID"):
