@@ -104,7 +104,7 @@ def teller(side: str, class_label: str, guidance_label: str) -> list[Component]:
     ]
 
 
-class Asked(NamedTuple):
+class Wish(NamedTuple):
     """What images were asked of, as the controls said it."""
 
     name: str
@@ -117,11 +117,11 @@ class Asked(NamedTuple):
     guidance: float
 
 
-class Shown(NamedTuple):
+class OnScreen(NamedTuple):
     """The images that a page shows, and what they were asked of."""
 
     generation: Generation
-    asked: Asked
+    asked: Wish
 
 
 def growth(generation: Generation, schedule: Schedule) -> str:
@@ -132,7 +132,7 @@ def growth(generation: Generation, schedule: Schedule) -> str:
 
 def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) -> None:
     """The tab's components and events."""
-    shown: Kept[Shown] = Kept(KEPT_BYTES)  # by page
+    shown: Kept[OnScreen] = Kept(KEPT_BYTES)  # by page
 
     def asked_of(request):
         """What the images that a page shows were asked of; its controls may say something else by now."""
@@ -163,8 +163,8 @@ def build(demo: gr.Blocks, tab: gr.Tab, service: Service, jobs: TrainingJobs) ->
             sheet = payloads.sample_sheet(generation.images, status(generation), chosen=0)
             chart = None if SAMPLERS[sampler].stable else growth(generation, service.checkpoint(name).model.schedule)
             said = widgets.alert(" ".join(generation.notes) or None, "info")
-            asked = Asked(name, n, passes, start, sampler, seed, classes, guidance)
-            shown.put(request.session_hash, Shown(generation, asked), generation.nbytes)
+            asked = Wish(name, n, passes, start, sampler, seed, classes, guidance)
+            shown.put(request.session_hash, OnScreen(generation, asked), generation.nbytes)
             yield sheet, costs(generation), trajectory_row(generation, 0), chart, said, *free
         except Exception as error:
             yield (
