@@ -21,13 +21,15 @@ def test_results_quote_the_measured_costs(path):
     (line,) = (
         line
         for line in (ROOT / "RESULTS.md").read_text().splitlines()
-        if line.startswith(f"| `{path.stem}` | {figures['batch']} |")
+        if line.startswith(f"| `{figures['preset']}` | {figures['batch']} |")
     )
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[2] == f"{figures['head_cost_ratio_cpu_time']:.2f}"
     assert cells[3] == f"{figures['images_per_second']:.2f}"
     assert cells[4] == f"{figures['training_ratio_cpu_time']:.2f}"
     assert cells[5] == f"{figures['seconds_per_image']:.3g}"
+    shares = [figures.get(f"{name}_ratio_cpu_time") for name in ("one_pass", "few_heads")]
+    assert cells[6] == " / ".join("–" if share is None else f"{share:.2f}" for share in shares)
     assert figures["environment"]["machine"].split(",")[0] in (ROOT / "RESULTS.md").read_text()
 
 

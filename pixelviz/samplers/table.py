@@ -18,7 +18,8 @@ from pixelviz.samplers.printed import WHY_IT_DIVERGES, printed
 from pixelviz.samplers.rotation import rotation
 from pixelviz.tables import Table
 
-FEW = 25  # heads of a pass, of 200 in the bundled checkpoints: their image is that of all to a grey level or two
+FEW = 24  # heads of a pass, of 200 in the bundled checkpoints: their image is that of all to a grey level or two;
+# a multiple of 8, of which `heads.block_size` makes the fastest blocks
 
 
 def at_boundaries(config: ModelConfig, passes: int) -> list[float]:
