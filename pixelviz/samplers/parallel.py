@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal
 
 import torch
 
 from pixelviz.models.pixel_aware import PixelAwareModel
-from pixelviz.process.reverse import drift_step, shrinking, skip_posterior, x0_from_drift
+from pixelviz.process.reverse import Affine, drift_step, shrinking, skip_posterior, x0_from_drift
 from pixelviz.samplers.common import ImageNoise, SamplerError, SampleStep, Start
 
 SPACING = 3  # power of the spacing of block boundaries; 1 is even
@@ -69,7 +70,11 @@ def parallel(
     unet = model.parallel_unet
     config, schedule = model.config, model.schedule
     x_delta, rate_x0 = start.x_delta, model.rate_x0(start.x_delta)
-    whole = shrinking(schedule, rate_x0, 1, 0) if schedule.stationary else None  # one for all whole steps
+
+    @lru_cache(2)
+    def shrink_by(steps: float) -> Affine:  # of a stationary schedule, wherever these steps are
+        return shrinking(schedule, rate_x0, steps, 0)
+
     x = start.x_T
     yield SampleStep(config.T, x, 0)
     steps = boundaries(config.T, passes, config.i_min)
@@ -82,7 +87,7 @@ def parallel(
         for k, (j, to) in enumerate(itertools.pairwise(states)):
             if crossing == "recursion":
                 x0_hat = x0_from_drift(schedule, rate_x0, j, x, drift[:, k])
-            shrink = whole if whole and j - to == 1 else shrinking(schedule, rate_x0, j, to)
+            shrink = shrink_by(j - to) if schedule.stationary else shrinking(schedule, rate_x0, j, to)
             x = drift_step(schedule, rate_x0, to, x, drift[:, k], shrink)
             if to > below:
                 yield SampleStep(to, x, evaluations)
