@@ -92,6 +92,8 @@ def test_readme_and_results_quote_the_faces():
     runs = [kept["distilled"]["rotation"][passes] for passes in ("1", "10")]
     said = "took one run from {before:.2f} to {after:.2f}".format(**runs[0])
     assert said + " and ten runs from {before:.2f} to {after:.2f}".format(**runs[1]) in page
+    worse = [kept["tuned"]["rotation"][passes]["after"] for passes in ("1", "10")]
+    assert "`tune`, in as much time, made them worse ({:.1f} and {:.1f}).".format(*worse) in page
     bits = measured["bits_per_dimension"]
     assert f"the better model ({bits['twin']['all']:.2f} against {bits['ours']['all']:.2f})" in page
     accuracy = json.loads((ROOT / "assets" / "classifier" / "faces.json").read_text())["test_accuracy"]
