@@ -16,6 +16,7 @@ import pixelviz
 from pixelviz.service.jobs import TrainingJobs
 from pixelviz.service.service import Service
 from pixelviz.service.turns import AT_ONCE, LONG, MOST_WAITING, SHORT
+from pixelviz.store import checkpoints
 from pixelviz.ui.app import TABS, build_app, launch_options
 from pixelviz.ui.tabs import train
 from pixelviz.view import View
@@ -302,6 +303,19 @@ def test_command_and_triangle_are_of_the_images_shown_whatever_the_controls_say_
             assert "--start printed" in other
             assert mine.count("--n 3") == other.count("--n 3") == mine.count("--seed 7") == other.count("--seed 7") == 1
             assert json.loads(corners)["seed"] == 7
+
+
+def test_what_was_found_of_one_checkpoint_goes_when_another_is_loaded(service, tmp_path):
+    folder = service.find("tiny").folder
+    own = Service([folder.parent, tmp_path / "runs"], device="cpu")
+    handlers = {one.name: one.fn for one in build_app(own, TrainingJobs(own)).fns.values() if one.fn}
+    _, _, said, *found = handlers["load_files"]([folder / checkpoints.CONFIG, folder / checkpoints.WEIGHTS])
+    assert "Loaded" in said
+    assert [one if isinstance(one, str) else one.value for one in found[:4]] == ["", "", "", None]
+    assert not found[4].open
+    _, _, said, *found = handlers["load_files"]([tmp_path / checkpoints.CONFIG])
+    assert "Loaded" not in said
+    assert found == [gr.skip()] * 5, "nothing was loaded, and nothing is put away"
 
 
 def test_a_hand_quicker_than_the_list_of_checkpoints_gets_the_one_that_comes_first(service):
